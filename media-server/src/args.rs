@@ -1,0 +1,244 @@
+//! The command line: every flag typed, in groups, and no secret among them.
+//!
+//! A secret in argv can be read by every process of the machine, so secrets come from a file or from the environment.
+//! Flags say what the process is (addresses, folders, log); what a session is (limits, recording, auth) stands in the
+//! StreamSession document, and the environment variables in [`crate::config::Environment`] override that.
+
+use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A media server for live cameras: WHIP in, WHEP out, recorded on the way.
+///
+/// Without a subcommand it serves. Open the URLs that it prints.
+#[derive(Debug, Parser)]
+#[command(
+    name = "media-server",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Environment, overriding --session: MEDIA_MODE, MEDIA_MAX_PUBLISHERS, MEDIA_MAX_SUBSCRIBERS_PER_ROOM,\n\
+                  MEDIA_RECORDINGS_DIR, TURN_URLS, TURN_USERNAME, TURN_CREDENTIAL. Secret: MEDIA_JWT_SECRET.\n\
+                  Exit codes: 0 done, 1 failed while running, 2 wrong use or wrong configuration."
+)]
+pub struct Args {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Flags of the server.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Publish to a server, watch it, and give a verdict as the exit code.
+    #[command(disable_help_flag = true)]
+    Probe {
+        /// Passed to the probe; `media-server probe --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Print the completions for a shell to stdout.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff) to stdout.
+    Man,
+}
+
+/// Flags of the server.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct ServeArgs {
+    /// Addresses and ports.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// Folders and documents.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Who may come in.
+    #[command(flatten)]
+    pub access: AccessArgs,
+    /// How it runs.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+/// Addresses and ports.
+#[derive(Clone, Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkArgs {
+    /// Where HTTP listens: WHIP, WHEP, the API and the pages [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub http: Option<SocketAddr>,
+    /// UDP port of all media [default: spec.exposure.mediaPort of the session, 8189]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub udp_port: Option<u16>,
+    /// Address to bind for media [default: [::], or 0.0.0.0 where there is no IPv6]
+    #[arg(long, value_name = "ADDRESS")]
+    pub udp_address: Option<IpAddr>,
+    /// Address at which clients reach the media port, if it is not one of this machine's; repeatable
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub announce: Vec<Announce>,
+}
+
+/// Folders and documents.
+#[derive(Clone, Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Files")]
+pub struct FileArgs {
+    /// Holds the registry and the recordings [default: ./streamsession-data]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub data_dir: Option<PathBuf>,
+    /// A StreamSession document (YAML), as for Kubernetes
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub session: Option<PathBuf>,
+}
+
+/// Who may come in.
+#[derive(Clone, Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Access")]
+pub struct AccessArgs {
+    /// File with the HS256 secret for bearer tokens, at least 32 bytes; a final newline does not count
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub jwt_secret_file: Option<PathBuf>,
+    /// Changing requests (POST, PUT, PATCH, DELETE) a second that one address may send on average, with bursts of
+    /// four times as many; 0 switches this off [default: 50]
+    #[arg(long, value_name = "NUMBER")]
+    pub rate_limit: Option<u32>,
+}
+
+/// How it runs.
+#[derive(Clone, Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Running")]
+pub struct RuntimeArgs {
+    /// Play a moving test picture with sound into the room "demo"
+    #[arg(long)]
+    pub demo: bool,
+    /// Threads that carry media [default: one for each core]
+    #[arg(long, value_name = "NUMBER")]
+    pub shards: Option<NonZeroUsize>,
+    /// Form of the log on stderr
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// An address to announce as an ICE candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// As clients reach it.
+    pub ip: IpAddr,
+    /// As clients reach it; `None` is the port that is bound.
+    pub port: Option<u16>,
+}
+
+/// Text that is no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an IP address with an optional port: write 203.0.113.7, 203.0.113.7:31189, 2001:db8::7 or [2001:db8::7]:31189")]
+pub struct AnnounceError(String);
+
+impl FromStr for Announce {
+    type Err = AnnounceError;
+
+    fn from_str(text: &str) -> Result<Announce, AnnounceError> {
+        let announce = if let Ok(address) = text.parse::<SocketAddr>() {
+            Announce { ip: address.ip(), port: Some(address.port()) }
+        } else {
+            let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+            Announce { ip: bare.parse().map_err(|_| AnnounceError(text.to_owned()))?, port: None }
+        };
+        if announce.ip.is_unspecified() || announce.port == Some(0) {
+            return Err(AnnounceError(text.to_owned()));
+        }
+        Ok(announce)
+    }
+}
+
+/// Writes the completions for `shell`.
+pub fn write_completions(shell: clap_complete::Shell, out: &mut dyn io::Write) {
+    clap_complete::generate(shell, &mut Args::command(), "media-server", out);
+}
+
+/// Writes the manual page.
+pub fn write_man(out: &mut dyn io::Write) -> io::Result<()> {
+    clap_mangen::Man::new(Args::command()).render(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn no_arguments_mean_serving_with_defaults() {
+        let args = Args::try_parse_from(["media-server"]).unwrap();
+        assert!(args.command.is_none());
+        assert_eq!(args.serve.network.http, None);
+        assert_eq!(args.serve.runtime.log_format, LogFormat::Text);
+    }
+
+    #[test]
+    fn probe_takes_its_own_flags_through() {
+        let args = Args::try_parse_from(["media-server", "probe", "--viewers", "2", "http://x"]).unwrap();
+        match args.command {
+            Some(Command::Probe { args }) => assert_eq!(args, ["--viewers", "2", "http://x"]),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            Args::try_parse_from(["media-server", "probe", "--help"]).unwrap().command,
+            Some(Command::Probe { args }) if args == ["--help"]
+        ));
+    }
+
+    #[test]
+    fn announce_takes_addresses_with_and_without_port() {
+        for (text, ip, port) in [
+            ("203.0.113.7", "203.0.113.7", None),
+            ("203.0.113.7:31189", "203.0.113.7", Some(31189)),
+            ("2001:db8::7", "2001:db8::7", None),
+            ("[2001:db8::7]", "2001:db8::7", None),
+            ("[2001:db8::7]:31189", "2001:db8::7", Some(31189)),
+        ] {
+            assert_eq!(text.parse(), Ok(Announce { ip: ip.parse().unwrap(), port }), "{text}");
+        }
+    }
+
+    #[test]
+    fn announce_refuses_names_and_unusable_addresses() {
+        for text in ["", "example.com", "0.0.0.0", "[::]:8189", "203.0.113.7:0", "203.0.113.7:99999", "1.2.3"] {
+            assert!(text.parse::<Announce>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_secret_itself_is_no_flag() {
+        assert!(Args::try_parse_from(["media-server", "--jwt-secret", "x"]).is_err());
+    }
+
+    #[test]
+    fn completions_and_manual_name_the_flags() {
+        let mut bash = Vec::new();
+        write_completions(clap_complete::Shell::Bash, &mut bash);
+        let mut man = Vec::new();
+        write_man(&mut man).unwrap();
+        assert!(String::from_utf8(bash).unwrap().contains("--jwt-secret-file"));
+        assert!(String::from_utf8(man).unwrap().contains("jwt\\-secret\\-file"));
+    }
+}

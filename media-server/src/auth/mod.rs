@@ -1,0 +1,307 @@
+//! Who may do what: one place that decides every request.
+//!
+//! Tokens are JSON Web Tokens (RFC 7519) as bearer tokens (RFC 6750), signed with HS256 and nothing else: the
+//! algorithm is pinned by this server and never taken from the token (RFC 8725 §3.1). `scope` says what may be done,
+//! `room` where. It does not know HTTP statuses; `http::error` maps [`AuthError`] to them.
+
+mod token;
+
+pub use token::{Claims, Scope, TokenError, Verifier};
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use ring::digest::{SHA256, digest};
+use std::fmt::Write as _;
+
+/// A secret: shown by nothing, not even `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Takes the bytes as they are.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Secret {
+        Secret(bytes.into())
+    }
+
+    /// The bytes, for the code that signs or verifies.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// How requests are authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Anybody may do anything. A bearer token, if there is one, is not checked; it only tells one client from another.
+    Open,
+    /// JSON Web Tokens by HS256.
+    Jwt {
+        /// The key that signs and verifies; at least 32 bytes (RFC 7518 §3.2).
+        secret: Secret,
+        /// When set, the `iss` claim must be this.
+        issuer: Option<String>,
+        /// When set, the `aud` claim must be or contain this.
+        audience: Option<String>,
+    },
+}
+
+/// What a request wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Send media into a room, or change or end such a session: scope `publish`.
+    Publish(&'a str),
+    /// Watch a room, or change or end such a session: scope `subscribe`.
+    Subscribe(&'a str),
+    /// Create or end a stream of a room: scope `publish`.
+    ManageStream(&'a str),
+    /// See the streams and events of one room, or of all: any scope.
+    ReadStreams(Option<&'a str>),
+    /// See and play recordings of one room, or list those of all: scope `subscribe`.
+    ReadRecordings(Option<&'a str>),
+    /// Change what the server allows: scope `admin`.
+    Admin,
+}
+
+impl<'a> Action<'a> {
+    fn scopes(self) -> &'static [Scope] {
+        match self {
+            Action::Publish(_) | Action::ManageStream(_) => &[Scope::Publish],
+            Action::Subscribe(_) | Action::ReadRecordings(_) => &[Scope::Subscribe],
+            Action::ReadStreams(_) => &[Scope::Publish, Scope::Subscribe],
+            Action::Admin => &[Scope::Admin],
+        }
+    }
+
+    /// `None`: needs every room.
+    fn room(self) -> Option<&'a str> {
+        match self {
+            Action::Publish(room) | Action::Subscribe(room) | Action::ManageStream(room) => Some(room),
+            Action::ReadStreams(room) | Action::ReadRecordings(room) => room,
+            Action::Admin => None,
+        }
+    }
+}
+
+/// Who asks, once it is known that they may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The `sub` claim; in open mode a digest of the bearer token. `None`: nobody in particular.
+    pub subject: Option<String>,
+    /// The `account` claim, for the cap on streams per account.
+    pub account: Option<String>,
+    /// May do everything, for everybody.
+    pub admin: bool,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// There is no token.
+    #[error("the request carries no bearer token")]
+    Missing,
+    /// The token proves nothing.
+    #[error("the bearer token is refused: {0}")]
+    Invalid(#[from] TokenError),
+    /// The token is good but not for this.
+    #[error("the token's scope lacks {}", .needed.name())]
+    Scope {
+        /// One that would do.
+        needed: Scope,
+    },
+    /// The token is good but not for here.
+    #[error("the token's room claim does not include {}", .room.as_deref().unwrap_or("every room; name one with ?room="))]
+    Room {
+        /// The room; `None` when all are asked for.
+        room: Option<String>,
+    },
+}
+
+/// Decides every request.
+#[derive(Clone)]
+pub struct Authorizer {
+    verifier: Option<Verifier>,
+}
+
+impl Authorizer {
+    /// One for this mode.
+    pub fn new(mode: &AuthMode) -> Authorizer {
+        Authorizer {
+            verifier: match mode {
+                AuthMode::Open => None,
+                AuthMode::Jwt { secret, issuer, audience } => {
+                    Some(Verifier::new(secret, issuer.as_deref(), audience.as_deref()))
+                }
+            },
+        }
+    }
+
+    /// True when anybody may do anything.
+    pub fn is_open(&self) -> bool {
+        self.verifier.is_none()
+    }
+
+    /// Decides by the `Authorization` header.
+    pub fn decide(&self, headers: &HeaderMap, action: Action<'_>) -> Result<Identity, AuthError> {
+        self.decide_token(bearer(headers)?, action)
+    }
+
+    /// Decides by the `Authorization` header or, where a browser cannot set one (an `EventSource`, a `<video>`, a
+    /// link), by the `access_token` query parameter of RFC 6750 §2.3. Only for GET requests that change nothing.
+    pub fn decide_read(&self, headers: &HeaderMap, query: Option<&str>, action: Action<'_>) -> Result<Identity, AuthError> {
+        let token = match bearer(headers)? {
+            Some(token) => Some(token),
+            None => query.and_then(access_token),
+        };
+        self.decide_token(token, action)
+    }
+
+    fn decide_token(&self, token: Option<&str>, action: Action<'_>) -> Result<Identity, AuthError> {
+        let Some(verifier) = &self.verifier else {
+            let subject = token.filter(|token| !token.is_empty()).map(pseudonym);
+            return Ok(Identity { subject, account: None, admin: true });
+        };
+        let claims = verifier.verify(token.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?)?;
+        let admin = claims.scopes.contains(&Scope::Admin);
+        if !admin && !action.scopes().iter().any(|scope| claims.scopes.contains(scope)) {
+            return Err(AuthError::Scope { needed: action.scopes()[0] });
+        }
+        if !claims.grants_room(action.room()) {
+            return Err(AuthError::Room { room: action.room().map(str::to_owned) });
+        }
+        Ok(Identity { subject: claims.subject, account: claims.account, admin })
+    }
+}
+
+/// The token of `Authorization: Bearer …`; the scheme's case does not matter (RFC 9110 §11.1).
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(TokenError::Malformed.into());
+    }
+    let value = value.to_str().map_err(|_| TokenError::Malformed)?;
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
+        None if value.trim().is_empty() || value.eq_ignore_ascii_case("bearer") => Ok(None),
+        _ => Err(TokenError::Scheme.into()),
+    }
+}
+
+fn access_token(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("access_token="))
+}
+
+/// A name for the holder of a token that is not checked: the token itself stays out of registry and log.
+fn pseudonym(token: &str) -> String {
+    let hash = digest(&SHA256, token.as_bytes());
+    let mut name = String::from("key:");
+    for byte in &hash.as_ref()[..8] {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::token::test_tokens::{SECRET, sign};
+    use super::*;
+    use axum::http::HeaderValue;
+    use serde_json::{Value, json};
+
+    fn jwt() -> Authorizer {
+        Authorizer::new(&AuthMode::Jwt {
+            secret: Secret::new(SECRET),
+            issuer: Some("https://issuer".into()),
+            audience: Some("cams".into()),
+        })
+    }
+
+    fn with(token: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
+        headers
+    }
+
+    fn token(scope: &str, room: Value) -> String {
+        sign(json!({"sub": "door", "iss": "https://issuer", "aud": "cams", "exp": 4_000_000_000u64, "scope": scope, "room": room}))
+    }
+
+    #[test]
+    fn open_mode_lets_everybody_in_and_tells_tokens_apart_without_keeping_them() {
+        let open = Authorizer::new(&AuthMode::Open);
+        let nobody = open.decide(&HeaderMap::new(), Action::Publish("a")).unwrap();
+        assert_eq!(nobody.subject, None);
+        let one = open.decide(&with("one"), Action::Publish("a")).unwrap().subject.unwrap();
+        let same = open.decide(&with("one"), Action::Admin).unwrap().subject.unwrap();
+        let other = open.decide(&with("two"), Action::Publish("a")).unwrap().subject.unwrap();
+        assert_eq!(one, same);
+        assert_ne!(one, other);
+        assert!(!one.contains("one"));
+    }
+
+    #[test]
+    fn scope_and_room_decide() {
+        let authorizer = jwt();
+        let cases = [
+            ("publish", json!("a"), Action::Publish("a"), true),
+            ("publish", json!(["b", "a"]), Action::Publish("a"), true),
+            ("publish", json!("*"), Action::Publish("a"), true),
+            ("publish", json!("b"), Action::Publish("a"), false),
+            ("publish", json!(null), Action::Publish("a"), false),
+            ("subscribe", json!("a"), Action::Publish("a"), false),
+            ("publish", json!("a"), Action::Subscribe("a"), false),
+            ("subscribe", json!("a"), Action::Subscribe("a"), true),
+            ("publish subscribe", json!("a"), Action::Subscribe("a"), true),
+            ("admin", json!(null), Action::Subscribe("a"), true),
+            ("admin", json!(null), Action::Publish("a"), true),
+            ("admin", json!(null), Action::Admin, true),
+            ("admin", json!("a"), Action::Publish("b"), false),
+            ("admin", json!("a"), Action::Admin, false),
+            ("publish", json!("*"), Action::Admin, false),
+            ("publish", json!("a"), Action::ReadStreams(Some("a")), true),
+            ("subscribe", json!("a"), Action::ReadStreams(Some("a")), true),
+            ("subscribe", json!("a"), Action::ReadStreams(Some("b")), false),
+            ("subscribe", json!("a"), Action::ReadStreams(None), false),
+            ("subscribe", json!("*"), Action::ReadStreams(None), true),
+            ("publish", json!("a"), Action::ReadRecordings(Some("a")), false),
+            ("subscribe", json!("a"), Action::ReadRecordings(Some("a")), true),
+            ("subscribe", json!("a"), Action::ManageStream("a"), false),
+            ("", json!("*"), Action::ReadStreams(None), false),
+            ("Publish", json!("*"), Action::Publish("a"), false),
+        ];
+        for (scope, room, action, expected) in cases {
+            let got = authorizer.decide(&with(&token(scope, room.clone())), action);
+            assert_eq!(got.is_ok(), expected, "{scope:?} {room} {action:?}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn no_token_is_missing_and_another_scheme_is_invalid() {
+        assert_eq!(jwt().decide(&HeaderMap::new(), Action::Admin), Err(AuthError::Missing));
+        assert_eq!(jwt().decide(&with(""), Action::Admin), Err(AuthError::Missing));
+        let mut basic = HeaderMap::new();
+        basic.insert(AUTHORIZATION, HeaderValue::from_static("Basic dXNlcjpwYXNz"));
+        assert_eq!(jwt().decide(&basic, Action::Admin), Err(AuthError::Invalid(TokenError::Scheme)));
+    }
+
+    #[test]
+    fn query_token_counts_only_where_a_route_asks_for_it() {
+        let query = format!("room=a&access_token={}", token("subscribe", json!("a")));
+        let action = Action::ReadStreams(Some("a"));
+        assert!(jwt().decide_read(&HeaderMap::new(), Some(&query), action).is_ok());
+        assert_eq!(jwt().decide(&HeaderMap::new(), action), Err(AuthError::Missing));
+        assert!(jwt().decide_read(&with("garbage"), Some(&query), action).is_err(), "the header goes first");
+    }
+
+    #[test]
+    fn secrets_do_not_show_in_debug_output() {
+        let mode = AuthMode::Jwt { secret: Secret::new("hunter2"), issuer: None, audience: None };
+        assert!(!format!("{mode:?}").contains("hunter2"));
+    }
+}
