@@ -7,6 +7,11 @@
 //! What it refuses to do: to transcode, to mix, to gather candidates (it is ICE-lite, RFC 8445 §2.5), or to send one
 //! byte to an address that has not passed a STUN integrity check.
 
+pub mod feedback;
+pub mod keyframe;
 pub mod parameters;
+pub mod ring;
 pub mod sdp;
+pub mod sequence;
+pub mod track;
 pub mod transport;
