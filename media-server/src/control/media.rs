@@ -1,0 +1,106 @@
+//! What the control plane needs of the media plane, and what the media plane tells it.
+//!
+//! All calls return at once: the media plane queues them to the thread that owns the room. For one session the order
+//! of calls is the order in which they take effect.
+
+use sfu::parameters::{
+    IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId, SubscriberTracks, TransportParameters,
+};
+
+/// The media plane, as the control plane sees it.
+pub trait Media: Send + Sync + 'static {
+    /// Makes a room, somewhere.
+    fn open_room(&self) -> RoomId;
+    /// Drops a room and all that is in it. Its sessions still give [`MediaEvent::Ended`].
+    fn close_room(&self, room: RoomId);
+    /// What to answer a new session of `room` with: fresh random credentials, our fingerprint and addresses.
+    fn describe(&self, room: RoomId) -> LocalDescription;
+    /// A publisher's session, answered with what `describe` gave. In a room that has a publisher it takes over when
+    /// its first keyframe (or audio, when it has no video) arrives; the older one is then closed by the control plane.
+    fn publish(&self, publish: Publish);
+    /// A subscriber's session, answered with what `describe` gave.
+    fn subscribe(&self, subscribe: Subscribe);
+    /// New credentials of both sides; the old ones stay good until the new ones are used.
+    fn restart_ice(&self, room: RoomId, session: SessionId, local: IceCredentials, remote: IceCredentials);
+    /// Ends a session.
+    fn close(&self, room: RoomId, session: SessionId);
+    /// The cap on each publisher, bits per second; those there now included.
+    fn set_max_bitrate(&self, bits_per_second: Option<u64>);
+}
+
+/// A publisher's session that was answered.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Where.
+    pub room: RoomId,
+    /// Which.
+    pub session: SessionId,
+    /// Both ends of its transport.
+    pub transport: TransportParameters,
+    /// What was negotiated.
+    pub tracks: PublisherTracks,
+    /// Bits per second it may send.
+    pub max_bitrate: Option<u64>,
+}
+
+/// A subscriber's session that was answered.
+#[derive(Clone, Debug)]
+pub struct Subscribe {
+    /// Where.
+    pub room: RoomId,
+    /// Which.
+    pub session: SessionId,
+    /// Both ends of its transport.
+    pub transport: TransportParameters,
+    /// What was negotiated.
+    pub tracks: SubscriberTracks,
+}
+
+/// What happened to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaEvent {
+    /// ICE and DTLS are done.
+    Connected {
+        /// Whose.
+        session: SessionId,
+    },
+    /// The first packet of this publisher is forwarded.
+    MediaStarted {
+        /// Where.
+        room: RoomId,
+        /// Whose.
+        session: SessionId,
+    },
+    /// It is over. Exactly once for each session.
+    Ended {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// By [`Media::close`] or [`Media::close_room`].
+    Closed,
+    /// It never connected (10 s), or nothing valid came from it for 15 s (RFC 7675).
+    Timeout,
+    /// The handshake failed; the text is for logs.
+    Failed(String),
+    /// The peer said goodbye (DTLS `close_notify`).
+    PeerClosed,
+}
+
+impl EndReason {
+    /// As it is stored and told: `closed`, `timeout`, `failed` or `peer-closed`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            EndReason::Closed => "closed",
+            EndReason::Timeout => "timeout",
+            EndReason::Failed(_) => "failed",
+            EndReason::PeerClosed => "peer-closed",
+        }
+    }
+}
