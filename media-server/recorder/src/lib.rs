@@ -1,1 +1,59 @@
-//! stub
+//! Records one room: RTP in; fragmented MP4, playlists and a manifest out. No files, no sockets, no clock, no async.
+//!
+//! # While a stream runs: [`Recording`]
+//! The shell feeds what the room's tap gives and carries out what the recording asks for, in that order:
+//!
+//! ```text
+//! handle_rtp · handle_sender_report · handle_dropped · handle_source_end · handle_write_failed
+//! handle_timeout(now)                 when poll_timeout() says so
+//! poll_output() until None            after each call, or after each batch of calls
+//! finish(now)                         once; then poll_output() until Output::Finished
+//! ```
+//!
+//! [`Output`] is carried out in order: a part is on disk when its [`Output::Sync`] has returned. What arrived more than
+//! [`Config::part_duration`] plus [`Config::reorder_window`] ago has been given out (with the defaults: 0.9 s), so a
+//! crash costs at most that.
+//!
+//! # When it is over: [`finalize`]
+//! One path for the normal end and for the start after a crash: it reads the recording's folder, cuts torn tails,
+//! and writes the final playlist, `recording.mp4` (index in front) and, last of all, `manifest.json`. A folder with a
+//! `manifest.json` is complete; a folder without one is finalised again. Doing it twice, or dying half way, is harmless.
+//!
+//! # What a folder holds
+//! | file | written | what |
+//! |---|---|---|
+//! | `init-N.mp4` | once, atomically | `ftyp`, `moov`, and the recording's [`Description`] in a `uuid` box |
+//! | `segment-NNNNNN.m4s` | appended by parts | `styp`, then parts: `uuid` (part information), `moof`, `mdat` |
+//! | `index.m3u8` | replaced at each segment | HLS: EVENT while live, VOD at the end |
+//! | `recording.mp4`, `recording-2.mp4` … | at the end | progressive MP4; a further one for each change of codec or size |
+//! | `manifest.json` | last | [`Manifest`] |
+//!
+//! The part information says what a segment's samples do not: wall clock, gaps, which init segment, whether the timeline
+//! is continuous, and a checksum, so that the segments alone are enough to finalise.
+//!
+//! # Rules
+//! - Media times are seconds (or ticks of the track) since the first sample of the recording; audio and video share
+//!   that timeline by the sender reports of both (RFC 3550 §6.4.1), and by arrival until those have come.
+//! - Every frame that was received whole is kept. A lost video packet costs the frames up to the next keyframe: later
+//!   frames could not be decoded. Such a gap stands in the manifest with its reason.
+//! - WebRTC forbids B-frames. If a publisher sends them all the same, their presentation times are kept (negative
+//!   composition offsets), nothing is dropped.
+//! - Packets are a stranger's: nothing in them panics, and nothing makes memory grow without bound.
+
+mod clock;
+mod depacketize;
+mod export;
+pub mod finalize;
+mod frames;
+mod manifest;
+mod mp4;
+mod playlist;
+mod recording;
+mod reorder;
+mod segment;
+mod types;
+
+pub use finalize::{FinalizeError, Folder, finalize};
+pub use manifest::{Export, Gap, GapReason, Init, Manifest, Segment};
+pub use recording::Recording;
+pub use types::{Codec, Config, Description, File, Output, Packet, Stats, Track, Tracks};
