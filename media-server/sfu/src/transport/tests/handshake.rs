@@ -1,0 +1,164 @@
+//! The handshake over networks that lose, double and reorder, and how it ends otherwise.
+
+use super::*;
+
+const HOP: Duration = Duration::from_millis(5);
+
+/// A small generator, so that each seed gives the same network (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+#[test]
+fn handshake_before_nomination_connects_in_two_round_trips() {
+    let mut world = World::new();
+    let took = world.handshake(Duration::from_secs(5), &mut |_| vec![HOP]);
+    assert!(world.connected(), "{:?}", world.told);
+    assert!(took <= 4 * HOP, "took {took:?}");
+    assert_eq!(world.server.peer(), Some(address(HOME)));
+    assert!(!world.told.iter().any(|output| matches!(output, TransportOutput::Nominated(_))));
+}
+
+#[test]
+fn handshake_survives_the_loss_of_any_one_datagram() {
+    for to_server in [true, false] {
+        for lost in 0..6 {
+            let mut world = World::new();
+            let took = world.handshake(Duration::from_secs(5), &mut |sent| {
+                if sent.to_server == to_server && sent.datagram == lost { vec![] } else { vec![HOP] }
+            });
+            assert!(world.connected(), "lost {lost} to_server {to_server}: {:?}", world.told);
+            assert!(took < Duration::from_millis(1500), "lost {lost} to_server {to_server}: took {took:?}");
+        }
+    }
+}
+
+#[test]
+fn handshake_survives_the_loss_of_each_flight() {
+    for to_server in [true, false] {
+        for lost in 0..3 {
+            let mut world = World::new();
+            let took = world.handshake(Duration::from_secs(5), &mut |sent| {
+                if sent.to_server == to_server && sent.burst == lost { vec![] } else { vec![HOP] }
+            });
+            assert!(world.connected(), "lost {lost} to_server {to_server}: {:?}", world.told);
+            assert!(took < Duration::from_millis(1500), "lost {lost} to_server {to_server}: took {took:?}");
+        }
+    }
+}
+
+#[test]
+fn handshake_survives_the_loss_of_every_flight_once() {
+    let mut lost = std::collections::HashSet::new();
+    let mut world = World::new();
+    let took = world.handshake(Duration::from_secs(10), &mut |sent| {
+        // The first two bursts of each side are its flights; what follows repeats them.
+        if sent.burst < 2 && lost.insert((sent.to_server, sent.burst, sent.datagram)) { vec![] } else { vec![HOP] }
+    });
+    assert!(world.connected(), "{:?}", world.told);
+    assert!(took < Duration::from_secs(4), "took {took:?}");
+}
+
+#[test]
+fn handshake_survives_duplicates_and_reordering() {
+    for seed in 1..=60 {
+        let mut dice = Dice(seed * 0x9e37_79b9);
+        let mut world = World::new();
+        world.handshake(Duration::from_secs(10), &mut |_| {
+            (0..1 + dice.below(3)).map(|_| Duration::from_millis(1 + dice.below(60))).collect()
+        });
+        assert!(world.connected(), "seed {seed}: {:?}", world.told);
+    }
+}
+
+#[test]
+fn handshake_survives_random_loss() {
+    for seed in 1..=60 {
+        let mut dice = Dice(seed * 0x51_7cc1b7);
+        let mut world = World::new();
+        let took = world.handshake(Duration::from_secs(10), &mut |_| match dice.below(5) {
+            0 => vec![],
+            1 => vec![HOP, Duration::from_millis(dice.below(80))],
+            _ => vec![Duration::from_millis(dice.below(30))],
+        });
+        assert!(world.connected(), "seed {seed} after {took:?}: {:?}", world.told);
+    }
+}
+
+#[test]
+fn wrong_fingerprint_closes_without_keys() {
+    let now = Instant::now();
+    let client = Client::new(now);
+    let mut fingerprint = client.fingerprint();
+    fingerprint.0[31] ^= 1;
+    let mut world = World::with(now, client, fingerprint);
+    world.handshake(Duration::from_secs(5), &mut |_| vec![HOP]);
+    assert!(matches!(world.closed(), Some(TransportError::FingerprintMismatch)), "{:?}", world.told);
+    assert!(!world.connected());
+    assert!(world.server.sealer().is_none());
+    assert!(world.server.open_rtp(world.now, &[0x80; 64]).is_err());
+}
+
+#[test]
+fn dtls_from_an_address_that_never_passed_is_ignored() {
+    let mut world = World::new();
+    let hello = world.client.poll();
+    for from in [HOME, ELSEWHERE] {
+        world.server.handle_dtls(world.now, address(from), &hello[0]);
+    }
+    assert!(world.outputs().is_empty());
+    assert!(world.check(HOME, true));
+    world.outputs();
+    world.server.handle_dtls(world.now, address(ELSEWHERE), &hello[0]);
+    assert!(world.outputs().is_empty());
+    assert!(world.told.iter().all(|output| matches!(output, TransportOutput::Nominated(_))));
+}
+
+#[test]
+fn close_notify_from_the_peer_ends_the_transport() {
+    let mut world = connected();
+    world.client.dtls.close().unwrap();
+    for bytes in world.client.poll() {
+        world.server.handle_dtls(world.now, address(HOME), &bytes);
+    }
+    world.outputs();
+    assert!(matches!(world.closed(), Some(TransportError::PeerClosed)), "{:?}", world.told);
+    assert_eq!(world.server.poll_timeout(), None);
+}
+
+#[test]
+fn closing_tells_the_peer() {
+    let mut world = connected();
+    world.server.close(world.now);
+    for (_, bytes) in world.outputs() {
+        world.client.receive(world.now, &bytes);
+    }
+    world.client.poll();
+    assert!(world.client.closed);
+    assert!(world.closed().is_none());
+    assert!(world.server.sealer().is_none());
+}
+
+#[test]
+fn closing_before_the_handshake_sends_nothing() {
+    let mut world = World::new();
+    assert!(world.check(HOME, true));
+    world.outputs();
+    world.server.close(world.now);
+    assert!(world.outputs().is_empty());
+    assert_eq!(world.server.poll_timeout(), None);
+}
+
+#[test]
+fn transports_may_move_between_threads() {
+    fn send<T: Send>() {}
+    send::<Transport>();
+    send::<StunRequest>();
+}
