@@ -116,3 +116,52 @@ fn xor(target: &mut [u8], with: &[u8]) {
         *byte ^= with;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    }
+
+    /// RFC 7714 §16 gives session keys, not master keys.
+    fn sealer(profile: SrtpProfile, algorithm: &'static ring::aead::Algorithm) -> Sealer {
+        let key: Vec<u8> = (0..profile.key_len() as u8).collect();
+        let key = Box::new(LessSafeKey::new(UnboundKey::new(algorithm, &key).unwrap()));
+        let salt = hex("517569642070726f2071756f").try_into().unwrap();
+        Sealer { profile, cipher: Cipher::Gcm { key, salt } }
+    }
+
+    #[test]
+    fn packets_are_sealed_as_in_rfc_7714_16() {
+        let header = "8040f17b8041f8d35501a0b2";
+        let plain = "47616c6c696120657374206f6d6e69732064697669736120696e207061727465732074726573";
+        let aes_128 = "f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b36de3adf8833\
+                       899d7f27beb16a9152cf765ee4390cce";
+        let aes_256 = "32b1de78a822fe12ef9f78fa332e33aab18012389a58e2f3b50b2a0276ffae0f1ba63799b87b\
+                       7aa3db36dfffd6b0f9bb7878d7a76c13";
+        for (profile, algorithm, expected) in
+            [(SrtpProfile::Aes128Gcm, &AES_128_GCM, aes_128), (SrtpProfile::Aes256Gcm, &AES_256_GCM, aes_256)]
+        {
+            let mut packet = hex(&format!("{header}{plain}"));
+            let len = packet.len();
+            packet.resize(len + 16, 0);
+            assert_eq!(sealer(profile, algorithm).seal(&mut packet, len, 12, 0x5501_a0b2, 0xf17b), len + 16);
+            assert_eq!(packet, hex(&format!("{header}{expected}")), "{profile:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_alone() {
+        let sealer = Sealer::new(SrtpProfile::Aes128CmSha1, &[1; 16], &[2; 14]).unwrap();
+        let mut packet = [9; 100];
+        assert_eq!(sealer.seal(&mut packet, 91, 12, 1, 1), 0);
+        assert_eq!(sealer.seal(&mut packet, 20, 21, 1, 1), 0);
+        assert_eq!(sealer.seal(&mut packet, 90, 12, 1, 1 << 48), 0);
+        assert_eq!(packet, [9; 100]);
+        assert_eq!(sealer.seal(&mut packet, 90, 12, 1, (1 << 48) - 1), 100);
+        assert!(Sealer::new(SrtpProfile::Aes256Gcm, &[1; 16], &[2; 12]).is_err());
+        assert!(Sealer::new(SrtpProfile::Aes256Gcm, &[1; 32], &[2; 14]).is_err());
+    }
+}
