@@ -8,10 +8,15 @@
 //! byte to an address that has not passed a STUN integrity check.
 
 pub mod feedback;
+pub mod forward;
 pub mod keyframe;
+pub mod packet;
 pub mod parameters;
 pub mod ring;
 pub mod sdp;
 pub mod sequence;
+pub mod shard;
+pub mod tap;
 pub mod track;
 pub mod transport;
+pub use shard::{Command, EndReason, Event, Shard};

@@ -23,6 +23,8 @@ pub struct PacketMeta {
     pub marker: bool,
     /// Bytes of payload.
     pub len: u16,
+    /// Bytes of RTP padding that every copy is sent with.
+    pub padding: u8,
 }
 
 #[derive(Clone, Copy)]
@@ -53,7 +55,7 @@ impl PacketRing {
     pub fn new(capacity: usize) -> Self {
         debug_assert!(capacity.is_power_of_two(), "a ring's capacity is a power of two");
         let empty = Slot {
-            meta: PacketMeta { index: 0, timestamp: 0, payload_type: 0, marker: false, len: 0 },
+            meta: PacketMeta { index: 0, timestamp: 0, payload_type: 0, marker: false, len: 0, padding: 0 },
             present: false,
         };
         Self {
@@ -102,6 +104,14 @@ impl PacketRing {
         (slot.present && slot.meta.index == index && index >= self.tail()).then_some(&slot.meta)
     }
 
+    /// Settles the padding of the packet at `index`.
+    pub fn set_padding(&mut self, index: u64, padding: u8) {
+        if let Some(len) = self.meta(index).map(|meta| meta.len) {
+            debug_assert!(usize::from(len) + usize::from(padding) <= PAYLOAD_MAX, "padding fits");
+            self.slots[(index & self.mask) as usize].meta.padding = padding;
+        }
+    }
+
     /// The payload of a packet that [`PacketRing::meta`] gave.
     pub fn payload(&self, meta: &PacketMeta) -> &[u8] {
         let position = (meta.index & self.mask) as usize;
@@ -125,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn meta(index: u64) -> PacketMeta {
-        PacketMeta { index, timestamp: index as u32, payload_type: 96, marker: false, len: 0 }
+        PacketMeta { index, timestamp: index as u32, payload_type: 96, marker: false, len: 0, padding: 0 }
     }
 
     #[test]

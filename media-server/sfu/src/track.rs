@@ -5,7 +5,7 @@
 //! go on where the last one stopped, and video of a new source is held back until its first keyframe.
 
 use crate::keyframe::starts_keyframe;
-use crate::parameters::{Codec, MediaKind};
+use crate::parameters::{Codec, MediaKind, SessionId};
 use crate::ring::{PacketMeta, PacketRing};
 use crate::sequence::Extender;
 use std::time::Instant;
@@ -28,7 +28,7 @@ pub struct SourcePacket<'a> {
 }
 
 /// Identifies a source: a publisher's session and its SSRC.
-pub type SourceKey = (crate::parameters::SessionId, u32);
+pub type SourceKey = (SessionId, u32);
 
 struct Source {
     key: SourceKey,
@@ -88,6 +88,11 @@ impl Track {
         &self.ring
     }
 
+    /// The packets, to settle their padding.
+    pub fn ring_mut(&mut self) -> &mut PacketRing {
+        &mut self.ring
+    }
+
     /// What feeds this track now.
     pub fn source(&self) -> Option<SourceKey> {
         self.source.as_ref().map(|source| source.key)
@@ -128,6 +133,7 @@ impl Track {
             payload_type: packet.payload_type,
             marker: packet.marker,
             len: 0,
+            padding: 0,
         };
         let head = self.ring.head();
         if !self.ring.put(meta, packet.payload) {
@@ -144,10 +150,17 @@ impl Track {
     }
 
     /// The source is gone: a packet of the same key would be a new source.
-    pub fn end_source(&mut self, session: crate::parameters::SessionId) {
+    pub fn end_source(&mut self, session: SessionId) {
         if self.source.as_ref().is_some_and(|source| source.key.0 == session) {
             self.source = None;
             self.keyframe = None;
+        }
+    }
+
+    /// `old` no longer feeds this track, unless `new` does already.
+    pub fn end_source_unless(&mut self, old: SessionId, new: SessionId) {
+        if self.source().is_some_and(|key| key.0 != new) {
+            self.end_source(old);
         }
     }
 
@@ -183,7 +196,6 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parameters::SessionId;
     use std::time::Duration;
 
     const KEY: &[u8] = &[0x10, 0x00];

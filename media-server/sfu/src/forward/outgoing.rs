@@ -1,0 +1,374 @@
+//! One track as one subscriber gets it: where it stands in the ring, its headers, its retransmissions.
+//!
+//! A subscriber's sequence numbers are the room's indices moved by one offset, so a NACK leads straight to the ring. A
+//! viewer who joins starts at the newest keyframe, not at the camera's next one: what was sent since then is sent to it
+//! at once, with timestamps drawn together ([`CATCH_UP_SHIFT`]), so that the decoder runs through it and the picture is live
+//! a moment later. Every copy of a packet is the same to the byte: timestamps and padding depend on nothing that changes.
+
+use crate::forward::plan::Plan;
+use crate::forward::slab::Transmit;
+use crate::parameters::{IncomingTrack, MediaKind, OutgoingTrack};
+use crate::ring::{PacketMeta, PacketRing};
+use crate::track::KeyframeStart;
+use crate::transport::Sealer;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Time between packets that were sent before a viewer joined is divided by 2 to this power.
+const CATCH_UP_SHIFT: u32 = 5;
+/// Bytes a joining viewer gets at once; the rest is paced.
+const FIRST_BURST: u64 = 96_000;
+/// Bits per second a joining viewer is brought up with.
+const CATCH_UP_RATE: u64 = 24_000_000;
+/// Retransmissions that may be owed to one track of one subscriber at once.
+const MOST_REPAIRS: usize = 512;
+/// A packet is not repeated to the same subscriber more often than this.
+const REPAIR_SPACING: Duration = Duration::from_millis(15);
+/// Bytes of an RTP header without extensions.
+const HEADER: usize = 12;
+/// Not in any map: the subscriber cannot take it.
+const NONE: u8 = 0xff;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing to start with yet.
+    Waiting,
+    /// On the way from the keyframe to what is new; the next index to send.
+    CatchingUp(u64),
+    /// Takes part in the fan-out.
+    Live,
+}
+
+/// Sent so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// RTP packets, retransmissions included.
+    pub packets: u64,
+    /// Bytes of RTP payload.
+    pub bytes: u64,
+    /// Retransmissions.
+    pub repairs: u64,
+}
+
+/// See the module.
+pub struct Outgoing {
+    track: OutgoingTrack,
+    /// Publisher's payload type to ours, and ours to that of its retransmissions.
+    payload_types: Box<[u8; 128]>,
+    state: State,
+    /// Index of the first packet sent, and its packet index (sequence number, no rollover) on the wire.
+    first: u64,
+    start: u64,
+    /// Timestamp up to which time is drawn together.
+    joined: u32,
+    /// Next packet index of the retransmission stream.
+    repair_index: u64,
+    repairs: VecDeque<u64>,
+    repaired: VecDeque<(u64, Instant)>,
+    tokens: u64,
+    refilled: Option<Instant>,
+    sent: Sent,
+    scratch: Plan,
+    run: usize,
+}
+
+impl Outgoing {
+    /// A track that waits for its first packet. `start` gives the first sequence number; its top bit is not used, so that
+    /// a loss at the very start cannot be mistaken for a rollover (RFC 3711 §3.3.1).
+    pub fn new(track: OutgoingTrack, start: u16, repair_start: u16) -> Self {
+        Self {
+            track,
+            payload_types: Box::new([NONE; 128]),
+            state: State::Waiting,
+            first: 0,
+            start: u64::from(start & 0x7fff),
+            joined: 0,
+            repair_index: u64::from(repair_start & 0x7fff),
+            repairs: VecDeque::new(),
+            repaired: VecDeque::new(),
+            tokens: 0,
+            refilled: None,
+            sent: Sent::default(),
+            scratch: Plan::default(),
+            run: 0,
+        }
+    }
+
+    /// As negotiated.
+    pub fn track(&self) -> &OutgoingTrack {
+        &self.track
+    }
+
+    /// So far.
+    pub fn sent(&self) -> Sent {
+        self.sent
+    }
+
+    /// Still without its first packet.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
+    }
+
+    /// Behind the others, or owing retransmissions: wants to be polled soon.
+    pub fn is_behind(&self) -> bool {
+        matches!(self.state, State::CatchingUp(_)) || !self.repairs.is_empty()
+    }
+
+    /// Maps the payload types of what feeds the room now onto ours.
+    pub fn follow(&mut self, source: &IncomingTrack) {
+        self.payload_types.fill(NONE);
+        for theirs in &source.payload_types {
+            let ours = self.track.payload_types.iter();
+            // The same format first (for H264 the fmtp tells profiles apart), else the same codec.
+            let same = |p: &&crate::parameters::PayloadType| p.codec == theirs.codec && p.fmtp == theirs.fmtp;
+            let found = ours.clone().find(same).or_else(|| ours.clone().find(|p| p.codec == theirs.codec));
+            if let Some(found) = found {
+                self.payload_types[usize::from(theirs.number & 0x7f)] = found.number;
+            }
+        }
+    }
+
+    /// Starts at a keyframe of the ring; `newest` is the timestamp of the newest packet there.
+    pub fn start_at_keyframe(&mut self, now: Instant, keyframe: KeyframeStart, newest: u32) {
+        self.first = keyframe.index;
+        self.joined = newest;
+        self.state = State::CatchingUp(keyframe.index);
+        self.tokens = FIRST_BURST;
+        self.refilled = Some(now);
+    }
+
+    /// Starts with the packet at `index`, which is about to be sent to all.
+    pub fn start_live(&mut self, index: u64, newest: u32) {
+        self.first = index;
+        self.joined = newest;
+        self.state = State::Live;
+    }
+
+    /// A NACK: these sequence numbers of ours are wanted again.
+    pub fn nacked(&mut self, now: Instant, sequences: &[u16], planned: u64) {
+        if self.state == State::Waiting {
+            return;
+        }
+        while self.repaired.front().is_some_and(|(_, at)| now.saturating_duration_since(*at) >= REPAIR_SPACING) {
+            self.repaired.pop_front();
+        }
+        let newest = self.cursor(planned).saturating_sub(1).max(self.first);
+        let newest_sent = self.wire_index(newest);
+        for sequence in sequences {
+            let back = (newest_sent as u16).wrapping_sub(*sequence);
+            let Some(wire) = newest_sent.checked_sub(u64::from(back)).filter(|wire| *wire >= self.start) else { continue };
+            let index = wire - self.start + self.first;
+            let recent = self.repaired.iter().any(|(done, _)| *done == index);
+            if !recent && self.repairs.len() < MOST_REPAIRS && !self.repairs.contains(&index) {
+                self.repairs.push_back(index);
+            }
+        }
+    }
+
+    fn cursor(&self, planned: u64) -> u64 {
+        match self.state {
+            State::CatchingUp(cursor) => cursor,
+            _ => planned,
+        }
+    }
+
+    fn wire_index(&self, index: u64) -> u64 {
+        index - self.first + self.start
+    }
+
+    /// The timestamp this subscriber sees: drawn together before it joined.
+    fn timestamp(&self, meta: &PacketMeta) -> u32 {
+        let behind = self.joined.wrapping_sub(meta.timestamp);
+        if self.track.kind == MediaKind::Video && (behind as i32) > 0 {
+            self.joined.wrapping_sub(behind >> CATCH_UP_SHIFT)
+        } else {
+            meta.timestamp
+        }
+    }
+
+    /// The next datagram or run for this subscriber; `None` when it has all that is due. `planned` is the index behind
+    /// the last packet of any plan so far, `plan` the one of this burst, `run` the next of its runs for this subscriber.
+    #[expect(clippy::too_many_arguments, reason = "the fan-out step, with everything it reads")]
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        ring: &PacketRing,
+        planned: u64,
+        plan: &Plan,
+        run: &mut usize,
+        to: SocketAddr,
+        sealer: &Sealer,
+        slab: &mut [u8],
+    ) -> Option<Transmit> {
+        if let Some(transmit) = self.poll_repair(now, ring, to, sealer, slab) {
+            return Some(transmit);
+        }
+        while *run < plan.runs().len() && self.state != State::Waiting {
+            let packets = &plan.packets()[plan.runs()[*run].clone()];
+            *run += 1;
+            // Live, it takes all; catching up, only what fills holes behind it: the rest it comes to by itself.
+            let (from, until) = match self.state {
+                State::CatchingUp(cursor) => (self.first, cursor),
+                _ => (self.first, u64::MAX),
+            };
+            if let Some(transmit) = self.write_run(ring, packets, from..until, to, sealer, slab) {
+                return Some(transmit);
+            }
+        }
+        self.poll_catch_up(now, ring, planned, to, sealer, slab)
+    }
+
+    fn poll_repair(
+        &mut self,
+        now: Instant,
+        ring: &PacketRing,
+        to: SocketAddr,
+        sealer: &Sealer,
+        slab: &mut [u8],
+    ) -> Option<Transmit> {
+        while let Some(index) = self.repairs.pop_front() {
+            let Some(meta) = ring.meta(index).copied() else { continue };
+            let number = self.payload_types[usize::from(meta.payload_type & 0x7f)];
+            if number == NONE {
+                continue;
+            }
+            self.repaired.push_back((index, now));
+            let rtx = self.track.payload_types.iter().find(|p| p.number == number).and_then(|p| p.rtx);
+            let len = match (self.track.rtx_ssrc, rtx) {
+                (Some(ssrc), Some(rtx)) => self.write_repair(ring, &meta, ssrc, rtx, sealer, slab),
+                _ => self.write_packet(ring, &meta, number, sealer, slab),
+            };
+            self.sent.repairs += 1;
+            return Some(Transmit { destination: to, len, segment_size: None });
+        }
+        None
+    }
+
+    fn poll_catch_up(
+        &mut self,
+        now: Instant,
+        ring: &PacketRing,
+        planned: u64,
+        to: SocketAddr,
+        sealer: &Sealer,
+        slab: &mut [u8],
+    ) -> Option<Transmit> {
+        let State::CatchingUp(cursor) = self.state else { return None };
+        self.refill_tokens(now);
+        if self.run >= self.scratch.runs().len() {
+            if cursor >= planned {
+                self.state = State::Live;
+                self.scratch = Plan::default();
+                self.run = 0;
+                return None;
+            }
+            if self.tokens == 0 {
+                return None;
+            }
+            let mut scratch = std::mem::take(&mut self.scratch);
+            scratch.refill(ring, cursor..planned, self.tokens.min(FIRST_BURST) as usize);
+            self.scratch = scratch;
+            self.run = 0;
+            if self.scratch.is_empty() {
+                // Nothing but holes up to the newest.
+                self.state = State::CatchingUp(planned);
+                return self.poll_catch_up(now, ring, planned, to, sealer, slab);
+            }
+        }
+        let scratch = std::mem::take(&mut self.scratch);
+        let mut transmit = None;
+        while transmit.is_none() && self.run < scratch.runs().len() {
+            let packets = &scratch.packets()[scratch.runs()[self.run].clone()];
+            self.run += 1;
+            let next = packets.last().map_or(cursor, |last| last.index + 1);
+            transmit = self.write_run(ring, packets, 0..u64::MAX, to, sealer, slab);
+            self.state = State::CatchingUp(next);
+        }
+        self.scratch = scratch;
+        self.tokens = self.tokens.saturating_sub(transmit.map_or(0, |t| t.len as u64));
+        transmit.or_else(|| self.poll_catch_up(now, ring, planned, to, sealer, slab))
+    }
+
+    fn refill_tokens(&mut self, now: Instant) {
+        let elapsed = self.refilled.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let earned = (elapsed.as_micros() as u64).min(1_000_000) * CATCH_UP_RATE / 8 / 1_000_000;
+        if earned > 0 {
+            self.tokens = (self.tokens + earned).min(FIRST_BURST);
+            self.refilled = Some(now);
+        }
+    }
+
+    fn write_run(
+        &mut self,
+        ring: &PacketRing,
+        packets: &[PacketMeta],
+        only: std::ops::Range<u64>,
+        to: SocketAddr,
+        sealer: &Sealer,
+        slab: &mut [u8],
+    ) -> Option<Transmit> {
+        let mut len = 0;
+        let mut written = 0;
+        let mut segment = 0;
+        for meta in packets {
+            let number = self.payload_types[usize::from(meta.payload_type & 0x7f)];
+            if number == NONE || !only.contains(&meta.index) {
+                continue;
+            }
+            let size = self.write_packet(ring, meta, number, sealer, &mut slab[len..]);
+            segment = if written == 0 { size } else { segment };
+            len += size;
+            written += 1;
+        }
+        let segment_size = (written > 1).then_some(segment as u16);
+        (written > 0).then_some(Transmit { destination: to, len, segment_size })
+    }
+
+    /// Writes and seals the packet; gives its length on the wire.
+    fn write_packet(&mut self, ring: &PacketRing, meta: &PacketMeta, number: u8, sealer: &Sealer, out: &mut [u8]) -> usize {
+        let payload = ring.payload(meta);
+        let wire = self.wire_index(meta.index);
+        let padding = usize::from(meta.padding);
+        out[0] = 0x80 | u8::from(padding > 0) << 5;
+        out[1] = u8::from(meta.marker) << 7 | number;
+        out[2..4].copy_from_slice(&(wire as u16).to_be_bytes());
+        out[4..8].copy_from_slice(&self.timestamp(meta).to_be_bytes());
+        out[8..12].copy_from_slice(&self.track.ssrc.to_be_bytes());
+        let end = HEADER + payload.len();
+        out[HEADER..end].copy_from_slice(payload);
+        if padding > 0 {
+            out[end..end + padding].fill(0);
+            out[end + padding - 1] = meta.padding;
+        }
+        self.sent.packets += 1;
+        self.sent.bytes += payload.len() as u64;
+        sealer.seal(out, end + padding, HEADER, self.track.ssrc, wire)
+    }
+
+    /// Writes and seals a retransmission in the format of RFC 4588 §4.
+    fn write_repair(
+        &mut self,
+        ring: &PacketRing,
+        meta: &PacketMeta,
+        ssrc: u32,
+        number: u8,
+        sealer: &Sealer,
+        out: &mut [u8],
+    ) -> usize {
+        let payload = ring.payload(meta);
+        let index = self.repair_index;
+        self.repair_index += 1;
+        out[0] = 0x80;
+        out[1] = u8::from(meta.marker) << 7 | number;
+        out[2..4].copy_from_slice(&(index as u16).to_be_bytes());
+        out[4..8].copy_from_slice(&self.timestamp(meta).to_be_bytes());
+        out[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        out[12..14].copy_from_slice(&(self.wire_index(meta.index) as u16).to_be_bytes());
+        let end = HEADER + 2 + payload.len();
+        out[HEADER + 2..end].copy_from_slice(payload);
+        self.sent.packets += 1;
+        self.sent.bytes += payload.len() as u64;
+        sealer.seal(out, end, HEADER, ssrc, index)
+    }
+}

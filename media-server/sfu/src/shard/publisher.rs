@@ -1,0 +1,336 @@
+//! A publisher's session: its SSRCs, what it sent, and the feedback it is owed.
+//!
+//! Only SSRCs that were signalled, or that can be told by MID or payload type, are admitted, and few of them: state for an
+//! SSRC is made before a packet is authenticated.
+
+use crate::feedback::arrivals::Arrivals;
+use crate::feedback::reception::Reception;
+use crate::feedback::write;
+use crate::packet::Header;
+use crate::parameters::{Codec, IncomingTrack, MediaKind, PayloadType, PublisherTracks, SessionId};
+use crate::transport::Transport;
+use std::time::{Duration, Instant};
+
+/// SSRCs of one publisher: two media, two retransmissions, and as many again after a restart of the encoder.
+const MOST_STREAMS: usize = 8;
+/// A second media SSRC of the same kind replaces the first when that has been silent so long.
+const SILENCE: Duration = Duration::from_secs(2);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+const CONGESTION_EVERY: Duration = Duration::from_millis(50);
+const KEYFRAME_EVERY: Duration = Duration::from_millis(500);
+const KEYFRAME_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Either media or the retransmissions of it.
+struct Stream {
+    ssrc: u32,
+    kind: MediaKind,
+    repair: bool,
+    reception: Option<Reception>,
+    heard: Instant,
+}
+
+/// One media packet, as [`Publisher::receive`] understood it.
+pub(super) struct Received<'a> {
+    pub(super) kind: MediaKind,
+    pub(super) ssrc: u32,
+    pub(super) codec: Codec,
+    pub(super) payload_type: u8,
+    pub(super) sequence: u16,
+    pub(super) timestamp: u32,
+    pub(super) marker: bool,
+    pub(super) payload: &'a [u8],
+}
+
+/// See the module.
+pub(super) struct Publisher {
+    pub(super) id: SessionId,
+    pub(super) transport: Transport,
+    pub(super) tracks: PublisherTracks,
+    pub(super) connected: bool,
+    pub(super) round_trip: Duration,
+    /// Packets dropped because the publisher sent more than it may.
+    pub(super) policed: u64,
+    pub(super) keyframe_requests: u64,
+    pub(super) nacks: u64,
+    streams: Vec<Stream>,
+    arrivals: Arrivals,
+    ssrc: u32,
+    max_bitrate: Option<u64>,
+    /// Bytes it may still send at once.
+    allowance: u64,
+    allowed_at: Instant,
+    reported: Instant,
+    congestion_reported: Instant,
+    keyframe_wanted: Option<Instant>,
+    keyframe_asked: Option<Instant>,
+    full_intra: u8,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        now: Instant,
+        id: SessionId,
+        transport: Transport,
+        tracks: PublisherTracks,
+        ssrc: u32,
+        max_bitrate: Option<u64>,
+    ) -> Self {
+        let mut publisher = Self {
+            id,
+            transport,
+            tracks,
+            connected: false,
+            round_trip: Duration::from_millis(30),
+            policed: 0,
+            keyframe_requests: 0,
+            nacks: 0,
+            streams: Vec::with_capacity(4),
+            arrivals: Arrivals::new(now),
+            ssrc,
+            max_bitrate: None,
+            allowance: 0,
+            allowed_at: now,
+            reported: now,
+            congestion_reported: now,
+            keyframe_wanted: None,
+            keyframe_asked: None,
+            full_intra: 0,
+        };
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            if let Some((ssrc, rtx)) = publisher.track(kind).map(|track| (track.ssrc, track.rtx_ssrc)) {
+                ssrc.into_iter().for_each(|ssrc| publisher.admit(now, ssrc, kind, false));
+                rtx.into_iter().for_each(|ssrc| publisher.admit(now, ssrc, kind, true));
+            }
+        }
+        publisher.set_max_bitrate(now, max_bitrate);
+        publisher
+    }
+
+    pub(super) fn track(&self, kind: MediaKind) -> Option<&IncomingTrack> {
+        match kind {
+            MediaKind::Audio => self.tracks.audio.as_ref(),
+            MediaKind::Video => self.tracks.video.as_ref(),
+        }
+    }
+
+    pub(super) fn set_max_bitrate(&mut self, now: Instant, max_bitrate: Option<u64>) {
+        self.max_bitrate = max_bitrate;
+        self.allowance = max_bitrate.unwrap_or(0) / 8;
+        self.allowed_at = now;
+    }
+
+    fn admit(&mut self, now: Instant, ssrc: u32, kind: MediaKind, repair: bool) {
+        if self.streams.len() < MOST_STREAMS && !self.streams.iter().any(|stream| stream.ssrc == ssrc) {
+            self.streams.push(Stream { ssrc, kind, repair, reception: None, heard: now });
+        }
+    }
+
+    /// Whether a packet of this SSRC may cost us the work of decrypting it.
+    pub(super) fn admits(&mut self, now: Instant, datagram: &[u8], ssrc: u32) -> bool {
+        if self.streams.iter().any(|stream| stream.ssrc == ssrc) {
+            return true;
+        }
+        let Some((kind, repair)) = Header::parse(datagram).and_then(|header| self.classify(&header, datagram)) else {
+            return false;
+        };
+        // The header is authentic only after decryption; so an SSRC already heard is not pushed out by a forged one.
+        let rival = self.streams.iter().any(|stream| {
+            (stream.kind, stream.repair) == (kind, repair)
+                && stream.reception.is_some()
+                && now.saturating_duration_since(stream.heard) < SILENCE
+        });
+        if rival {
+            return false;
+        }
+        self.admit(now, ssrc, kind, repair);
+        self.streams.iter().any(|stream| stream.ssrc == ssrc)
+    }
+
+    fn classify(&self, header: &Header, packet: &[u8]) -> Option<(MediaKind, bool)> {
+        let candidates = [MediaKind::Video, MediaKind::Audio].into_iter().filter_map(|kind| Some((kind, self.track(kind)?)));
+        for (kind, track) in candidates {
+            if let Some(mid) = track.extensions.mid.and_then(|id| header.extension(packet, id)) {
+                if mid != track.mid.as_bytes() {
+                    continue;
+                }
+            }
+            for payload_type in &track.payload_types {
+                if payload_type.number == header.payload_type {
+                    return Some((kind, false));
+                }
+                if payload_type.rtx == Some(header.payload_type) {
+                    return Some((kind, true));
+                }
+            }
+        }
+        None
+    }
+
+    /// Accounts for a decrypted packet and gives the media in it; `None` for probes, unknown payload types and what goes
+    /// beyond the bitrate that was granted.
+    pub(super) fn receive<'a>(&mut self, now: Instant, packet: &'a [u8]) -> Option<Received<'a>> {
+        let header = Header::parse(packet)?;
+        let position = self.streams.iter().position(|stream| stream.ssrc == header.ssrc)?;
+        let (kind, repair) = (self.streams[position].kind, self.streams[position].repair);
+        self.streams[position].heard = now;
+        let track = self.track(kind)?;
+        if let Some(sequence) = track.extensions.transport_cc.and_then(|id| header.extension(packet, id)) {
+            if let Ok(sequence) = <[u8; 2]>::try_from(sequence) {
+                self.arrivals.received(now, u16::from_be_bytes(sequence));
+            }
+        }
+        let track = self.track(kind)?;
+        let payload = &packet[header.payload.clone()];
+        let number = header.payload_type;
+        let mut received = Received {
+            kind,
+            ssrc: header.ssrc,
+            codec: Codec::Opus,
+            payload_type: number,
+            sequence: header.sequence,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            payload,
+        };
+        let named: Option<&PayloadType>;
+        if repair {
+            // A retransmission (RFC 4588 §4) of what the same track lost; without payload it is a bandwidth probe.
+            named = track.payload_types.iter().find(|p| p.rtx == Some(number));
+            let (original, rest) = payload.split_first_chunk::<2>()?;
+            let media = self.streams.iter().find(|stream| stream.kind == kind && !stream.repair)?;
+            received.sequence = u16::from_be_bytes(*original);
+            received.payload = rest;
+            received.ssrc = media.ssrc;
+        } else {
+            named = track.payload_types.iter().find(|p| p.number == number);
+        }
+        let named = named?;
+        received.codec = named.codec;
+        received.payload_type = named.number;
+        let stream = self.streams.iter_mut().find(|stream| stream.ssrc == received.ssrc)?;
+        stream
+            .reception
+            .get_or_insert_with(|| Reception::new(now, received.ssrc, received.codec.clock_rate()))
+            .received(now, received.sequence, received.timestamp, packet.len(), repair);
+        self.within_bitrate(now, packet.len()).then_some(received)
+    }
+
+    fn within_bitrate(&mut self, now: Instant, len: usize) -> bool {
+        let Some(limit) = self.max_bitrate else { return true };
+        // A quarter more than was told, and a second's worth at once: keyframes and probes are bursts.
+        let rate = limit / 8 * 5 / 4;
+        let elapsed = now.saturating_duration_since(self.allowed_at).as_micros() as u64;
+        self.allowed_at = now;
+        self.allowance = (self.allowance + rate.saturating_mul(elapsed.min(1_000_000)) / 1_000_000).min(rate);
+        let within = self.allowance >= len as u64;
+        self.allowance = self.allowance.saturating_sub(if within { len as u64 } else { 0 });
+        self.policed += u64::from(!within);
+        within
+    }
+
+    pub(super) fn sender_report(&mut self, now: Instant, ssrc: u32, ntp: u64) -> Option<MediaKind> {
+        let stream = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc && !stream.repair)?;
+        stream.reception.as_mut()?.sender_report(now, ntp);
+        Some(stream.kind)
+    }
+
+    pub(super) fn want_keyframe(&mut self, now: Instant) {
+        self.keyframe_wanted.get_or_insert(now);
+    }
+
+    pub(super) fn keyframe_came(&mut self) {
+        self.keyframe_wanted = None;
+    }
+
+    pub(super) fn is_missing_any(&self) -> bool {
+        self.receptions().any(Reception::is_missing_any)
+    }
+
+    pub(super) fn wants_keyframe(&self) -> bool {
+        self.keyframe_wanted.is_some()
+    }
+
+    pub(super) fn receptions(&self) -> impl Iterator<Item = &Reception> {
+        self.streams.iter().filter_map(|stream| stream.reception.as_ref())
+    }
+
+    /// Appends what is due to `out`, one compound packet; empty when nothing is.
+    pub(super) fn feedback(&mut self, now: Instant, out: &mut Vec<u8>) {
+        out.clear();
+        let report_due = now.saturating_duration_since(self.reported) >= REPORT_EVERY;
+        if report_due {
+            self.reported = now;
+            let receptions = self.streams.iter_mut().filter_map(|stream| stream.reception.as_mut());
+            let blocks: Vec<_> = receptions.filter_map(|reception| reception.report(now)).collect();
+            write::receiver_report(out, self.ssrc, &blocks);
+            self.maximum_bitrate(out);
+        } else {
+            // A compound packet starts with a report (RFC 3550 §6.1), if only an empty one.
+            write::receiver_report(out, self.ssrc, &[]);
+        }
+        let reports = out.len();
+        self.missing(now, out);
+        self.keyframe(now, out);
+        if now.saturating_duration_since(self.congestion_reported) >= CONGESTION_EVERY && !self.arrivals.is_empty() {
+            self.congestion_reported = now;
+            let media = self.media_ssrc(MediaKind::Video).or_else(|| self.media_ssrc(MediaKind::Audio)).unwrap_or(0);
+            while out.len() < 900 && self.arrivals.write(self.ssrc, media, out) {}
+        }
+        if !report_due && out.len() == reports {
+            out.clear();
+        }
+    }
+
+    fn media_ssrc(&self, kind: MediaKind) -> Option<u32> {
+        self.streams.iter().find(|stream| stream.kind == kind && !stream.repair).map(|stream| stream.ssrc)
+    }
+
+    fn agreed(&self, kind: MediaKind, what: impl Fn(&PayloadType) -> bool) -> bool {
+        self.track(kind).is_some_and(|track| track.payload_types.iter().any(what))
+    }
+
+    fn maximum_bitrate(&self, out: &mut Vec<u8>) {
+        let (Some(limit), Some(ssrc)) = (self.max_bitrate, self.media_ssrc(MediaKind::Video)) else { return };
+        if self.agreed(MediaKind::Video, |p| p.remb) {
+            write::maximum_bitrate(out, self.ssrc, limit, &[ssrc]);
+        }
+    }
+
+    fn missing(&mut self, now: Instant, out: &mut Vec<u8>) {
+        let mut sequences = Vec::new();
+        for position in 0..self.streams.len() {
+            let kind = self.streams[position].kind;
+            if self.streams[position].repair || !self.agreed(kind, |p| p.nack) {
+                continue;
+            }
+            let round_trip = self.round_trip;
+            let stream = &mut self.streams[position];
+            if let Some(reception) = stream.reception.as_mut().filter(|reception| reception.is_missing_any()) {
+                reception.nacks(now, round_trip, &mut sequences);
+                if !sequences.is_empty() {
+                    write::nack(out, self.ssrc, stream.ssrc, &sequences);
+                    self.nacks += sequences.len() as u64;
+                }
+            }
+        }
+    }
+
+    fn keyframe(&mut self, now: Instant, out: &mut Vec<u8>) {
+        let (Some(since), Some(ssrc)) = (self.keyframe_wanted, self.media_ssrc(MediaKind::Video)) else { return };
+        if now.saturating_duration_since(since) > KEYFRAME_PATIENCE {
+            self.keyframe_wanted = None;
+            return;
+        }
+        if self.keyframe_asked.is_some_and(|asked| now.saturating_duration_since(asked) < KEYFRAME_EVERY) {
+            return;
+        }
+        self.keyframe_asked = Some(now);
+        self.keyframe_requests += 1;
+        if self.agreed(MediaKind::Video, |p| p.pli) {
+            write::picture_loss(out, self.ssrc, ssrc);
+        } else if self.agreed(MediaKind::Video, |p| p.fir) {
+            self.full_intra = self.full_intra.wrapping_add(1);
+            write::full_intra(out, self.ssrc, ssrc, self.full_intra);
+        }
+    }
+}
