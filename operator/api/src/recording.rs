@@ -1,0 +1,70 @@
+//! What is recorded, and for how long it is kept.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{DurationString, KeepFree, Quantity};
+
+/// What is recorded, and for how long it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Recording {
+    /// Whether streams are recorded. Default true. Live, from the next stream on.
+    pub enabled: bool,
+    /// Length of a segment file, 1s to 60s; it is cut at the first keyframe after that. Default 10s. Live, from the next recording on.
+    pub segment_duration: DurationString,
+    /// Time after a camera's last packet at which its recording is finalised, 1s to 1h. Default 30s. Live.
+    pub idle_timeout: DurationString,
+    /// What is deleted by itself, oldest first. Live.
+    pub retention: Retention,
+    /// What becomes of recordings when this session is deleted: Retain keeps the volume and the objects, Delete removes them, WaitForUploads holds the deletion until all is uploaded and then removes the volume. Default Retain. Live.
+    pub reclaim_policy: ReclaimPolicy,
+    /// When retention and orphans are looked at: five fields of cron, in UTC. Default "17 * * * *", hourly. Live.
+    #[schemars(length(max = 64))]
+    pub cleanup_schedule: String,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            segment_duration: DurationString::literal("10s"),
+            idle_timeout: DurationString::literal("30s"),
+            retention: Retention::default(),
+            reclaim_policy: ReclaimPolicy::Retain,
+            cleanup_schedule: "17 * * * *".to_owned(),
+        }
+    }
+}
+
+/// What is deleted by itself, oldest first. A recording goes as soon as one of these says so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Retention {
+    /// Age, counted from a recording's end, at which it is deleted; at least 1m. Default: never by age. Live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<DurationString>,
+    /// Bytes that all recordings may take together, at least 100Mi. Default: no such cap. Live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<Quantity>,
+    /// Space on the volume that stays free: a percentage from 0% to 90%, or bytes with a unit. Default 10%. Live.
+    pub keep_free: KeepFree,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { max_age: None, max_bytes: None, keep_free: KeepFree::Percent(10) }
+    }
+}
+
+/// What becomes of recordings when their session is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ReclaimPolicy {
+    /// Volume and objects stay.
+    #[default]
+    Retain,
+    /// Volume and objects go.
+    Delete,
+    /// The deletion waits until all is uploaded; then the volume goes and the objects stay.
+    WaitForUploads,
+}

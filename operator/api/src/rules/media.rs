@@ -1,0 +1,144 @@
+//! Rules about limits, exposure, turn and storage.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use super::{
+    SpecRule, cel_at_least, cel_duration, count_below_one, duration_outside, http_authority, present_unless,
+    quantity_below, quoted,
+};
+use crate::{StorageMode, TurnMode};
+
+pub(crate) const MAX_PUBLISHERS: SpecRule = SpecRule {
+    field: "limits.maxPublishers",
+    cel: "self.limits.maxPublishers >= 1",
+    remedy: "maxPublishers: write how many cameras may stream at once, at least 1",
+    offending: |spec| count_below_one(spec.limits.max_publishers),
+};
+
+pub(crate) const MAX_SUBSCRIBERS: SpecRule = SpecRule {
+    field: "limits.maxSubscribersPerRoom",
+    cel: "self.limits.maxSubscribersPerRoom >= 1",
+    remedy: "maxSubscribersPerRoom: write how many may watch a room at once, at least 1",
+    offending: |spec| count_below_one(spec.limits.max_subscribers_per_room),
+};
+
+pub(crate) const MAX_STREAMS: SpecRule = SpecRule {
+    field: "limits.maxStreamsPerAccount",
+    cel: "!has(self.limits.maxStreamsPerAccount) || self.limits.maxStreamsPerAccount >= 1",
+    remedy: "maxStreamsPerAccount: write how many cameras an account may stream at once, at least 1, or remove it for no such cap",
+    offending: |spec| spec.limits.max_streams_per_account.and_then(count_below_one),
+};
+
+pub(crate) const MAX_BITRATE: SpecRule = SpecRule {
+    field: "limits.maxBitrate",
+    cel: cel_at_least!("self.limits.maxBitrate", "100k"),
+    remedy: "maxBitrate: write bits per second, at least 100k, such as 8M",
+    offending: |spec| quantity_below(&spec.limits.max_bitrate, 100_000),
+};
+
+pub(crate) const MEDIA_PORT: SpecRule = SpecRule {
+    field: "exposure.mediaPort",
+    cel: "self.exposure.mediaPort >= 1",
+    remedy: "mediaPort: write a UDP port from 1 to 65535, such as 8189",
+    offending: |spec| (spec.exposure.media_port < 1).then(|| spec.exposure.media_port.to_string()),
+};
+
+pub(crate) const ANNOUNCE: SpecRule = SpecRule {
+    field: "exposure.announce",
+    cel: r"self.exposure.announce.all(a, isIP(a) || a.matches('^([0-9]{1,3}([.][0-9]{1,3}){3}|\\[[0-9a-fA-F:.]+\\]):[1-9][0-9]{0,4}$'))",
+    remedy: "announce: write IP addresses, each alone or with a port, such as 203.0.113.7 or 203.0.113.7:31189",
+    offending: |spec| spec.exposure.announce.iter().find(|text| !is_address(text)).map(|text| quoted(text)),
+};
+
+pub(crate) const INGRESS_HOST: SpecRule = SpecRule {
+    field: "exposure.ingress.host",
+    cel: "!has(self.exposure.ingress) || self.exposure.ingress.host.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+    remedy: "host: write a host name alone, in lower case and without https:// or a path, such as cams.example.com",
+    offending: |spec| {
+        let host = &spec.exposure.ingress.as_ref()?.host;
+        (!is_host_name(host)).then(|| quoted(host))
+    },
+};
+
+pub(crate) const TURN_EXTERNAL: SpecRule = SpecRule {
+    field: "turn.external",
+    cel: "has(self.turn.external) == (self.turn.mode == 'External')",
+    remedy: "turn.external goes with mode External: write `turn: {mode: External, external: {urls: [\"turn:turn.example.com:3478\"]}}`, or neither",
+    offending: |spec| present_unless(spec.turn.external.is_some(), spec.turn.mode, TurnMode::External),
+};
+
+pub(crate) const TURN_URLS: SpecRule = SpecRule {
+    field: "turn.external.urls",
+    cel: r"!has(self.turn.external) || (self.turn.external.urls.size() >= 1 && self.turn.external.urls.all(u, u.matches('^(stuns?|turns?):[^\\s/]+$')))",
+    remedy: "urls: write at least one URL that begins with turn:, turns:, stun: or stuns:, such as turns:turn.example.com:443?transport=tcp",
+    offending: |spec| {
+        let urls = &spec.turn.external.as_ref()?.urls;
+        if urls.is_empty() {
+            return Some("empty".to_owned());
+        }
+        urls.iter().find(|url| !is_turn_url(url)).map(|url| quoted(url))
+    },
+};
+
+pub(crate) const TURN_CREDENTIAL_TTL: SpecRule = SpecRule {
+    field: "turn.credentialTTL",
+    cel: cel_duration!("self.turn.credentialTTL", "1m", "168h", "self.turn.credentialTTL.matches('^[1-7]d$')"),
+    remedy: "credentialTTL: write a duration from 1m to 7d, such as 1h",
+    offending: |spec| {
+        duration_outside(&spec.turn.credential_ttl, Duration::from_secs(60), Duration::from_secs(7 * 24 * 3600))
+    },
+};
+
+pub(crate) const STORAGE_EXTERNAL: SpecRule = SpecRule {
+    field: "storage.external",
+    cel: "has(self.storage.external) == (self.storage.mode == 'External')",
+    remedy: "storage.external goes with mode External: write `storage: {mode: External, external: {endpoint: \"https://s3.example.com\", bucket: recordings}}`, or neither",
+    offending: |spec| present_unless(spec.storage.external.is_some(), spec.storage.mode, StorageMode::External),
+};
+
+pub(crate) const STORAGE_ENDPOINT: SpecRule = SpecRule {
+    field: "storage.external.endpoint",
+    cel: r"!has(self.storage.external) || self.storage.external.endpoint.matches('^https?://[^\\s/]+(/\\S*)?$')",
+    remedy: "endpoint: write the store's URL with https:// or http://, such as https://s3.example.com",
+    offending: |spec| {
+        let endpoint = &spec.storage.external.as_ref()?.endpoint;
+        http_authority(endpoint).is_none().then(|| quoted(endpoint))
+    },
+};
+
+pub(crate) const STORAGE_BUCKET: SpecRule = SpecRule {
+    field: "storage.external.bucket",
+    cel: "!has(self.storage.external) || self.storage.external.bucket.matches('^[a-z0-9][-a-z0-9.]{1,61}[a-z0-9]$')",
+    remedy: "bucket: write 3 to 63 lower-case letters, digits, dots and hyphens, such as recordings",
+    offending: |spec| {
+        let bucket = &spec.storage.external.as_ref()?.bucket;
+        (!(3..=63).contains(&bucket.len()) || !is_host_name(bucket)).then(|| quoted(bucket))
+    },
+};
+
+pub(crate) const STORAGE_SIZE: SpecRule = SpecRule {
+    field: "storage.size",
+    cel: cel_at_least!("self.storage.size", "1Gi"),
+    remedy: "size: write bytes with a unit, at least 1Gi, such as 20Gi",
+    offending: |spec| quantity_below(&spec.storage.size, 1 << 30),
+};
+
+fn is_address(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0)
+}
+
+fn is_host_name(text: &str) -> bool {
+    let edge = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    text.starts_with(edge) && text.ends_with(edge) && text.chars().all(|c| edge(c) || c == '-' || c == '.')
+}
+
+fn is_turn_url(url: &str) -> bool {
+    url.split_once(':').is_some_and(|(scheme, rest)| {
+        matches!(scheme, "stun" | "stuns" | "turn" | "turns")
+            && !rest.is_empty()
+            && !rest.contains(|c: char| c == '/' || c.is_whitespace())
+    })
+}
