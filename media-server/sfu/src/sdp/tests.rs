@@ -323,9 +323,10 @@ fn chrome_views_h264_by_its_own_numbers_and_keeps_the_other_codecs_for_later() {
 }
 
 #[test]
-fn firefox_publishes_in_a_bundle_whose_second_section_has_no_transport() {
-    let (answer, tracks) = publish(fixture("firefox-publish-max-bundle"));
-    assert!(answer.has("audio", "a=rtcp-mux") && !answer.has("video", "a=rtcp-mux"), "as offered");
+fn firefox_publishes_with_max_bundle_and_gets_no_port_0_back() {
+    let offer = fixture("firefox-publish-max-bundle");
+    assert!(offer.contains("m=video 0 ") && offer.contains("a=bundle-only"));
+    let (answer, tracks) = publish(offer);
     assert_eq!(answer.numbers("video")[..4], [120, 124, 121, 125]);
     assert_eq!(tracks.video.unwrap().extensions, HeaderExtensions { mid: Some(3), transport_cc: Some(7) });
 }
@@ -675,6 +676,15 @@ fn rtcp_must_be_multiplexed() {
     let error = error(&without(fixture("obs-publish"), "a=rtcp-mux"));
     assert_eq!(error, SdpError::NoRtcpMux { section: "m=audio".into() });
     assert!(error.is_unprocessable());
+}
+
+#[test]
+fn a_bundled_section_may_leave_the_transport_to_the_tagged_one() {
+    let offer = fixture("firefox-publish-max-bundle");
+    let (audio, video) = offer.split_at(offer.find("m=video").unwrap());
+    let video = ["a=rtcp-mux", "a=ice-", "a=setup"].iter().fold(video.to_owned(), |v, line| without(&v, line));
+    let (answer, _) = publish(&format!("{audio}{video}"));
+    assert!(answer.has("audio", "a=rtcp-mux") && !answer.has("video", "a=rtcp-mux"), "as offered");
 }
 
 #[test]
