@@ -1,0 +1,250 @@
+/** The console: what is live, what was, what is recorded, what happens. */
+import * as api from './api.js';
+import {Recordings} from './recordings.js';
+import {RequestError, announce, askToken, bits, clock, confirmed, copyButton, count, duration, h, list, pageUrl, setText, setTime, sparkline, time,
+  tokenButton, zonePicker} from './common.js';
+
+const REFRESH = 2000;
+const RECORDINGS_EVERY = 5;
+const EVENTS_KEPT = 100;
+const REASONS = {
+  ended: 'ended by hand',
+  idle: 'the camera stayed away',
+  drain: 'the server was shut down',
+  'never-started': 'no camera came',
+  'server-restart': 'the server was restarted',
+};
+const EVENTS = {
+  'stream:started': 'Stream started',
+  'stream:ended': 'Stream ended',
+  'publisher:joined': 'Camera joined',
+  'publisher:left': 'Camera left',
+  'viewers:changed': 'Viewers',
+};
+
+const $ = (id) => document.getElementById(id);
+const recordings = new Recordings(Object.fromEntries(['timeline', 'list', 'empty', 'more', 'goto', 'room', 'moment', 'player', 'video', 'title', 'state', 'at',
+  'gaps', 'links', 'close', 'note'].map((name) => [name, $(`recording-${name}`)])));
+let past = [];
+let rounds = 0;
+let busy = false;
+let again = false;
+let answering = true;
+let locked = false;
+
+zonePicker($('zone'));
+tokenButton($('token'));
+newRoom();
+
+// What is live: by events at once, and every two seconds for the numbers.
+
+async function refresh() {
+  if (busy) {
+    again = true;
+    return;
+  }
+  busy = true;
+  try {
+    const all = await api.streams({limit: 100});
+    show(all);
+    if (rounds % RECORDINGS_EVERY === 0) {
+      await recordings.refresh().catch((error) => {
+        if (!(error instanceof RequestError && (error.status === 404 || error.status === 501))) throw error;
+        setText($('recording-empty'), 'This server does not record.');
+      });
+    }
+    rounds += 1;
+    problem(null);
+  } catch (error) {
+    problem(error);
+  }
+  busy = false;
+  if (again) {
+    again = false;
+    rounds = 0;
+    refresh();
+  }
+}
+
+function show(all) {
+  const live = all.filter(({state}) => state !== 'ended');
+  if (past.length === 0) $('past-more').hidden = all.length < 100;
+  past = merge(all.filter(({state}) => state === 'ended'), past);
+  const viewers = live.reduce((sum, each) => sum + each.viewers, 0);
+  const rate = live.reduce((sum, each) => sum + (each.publisher.bitrate ?? 0), 0);
+  setText($('sum-live'), String(live.filter(({publishing}) => publishing).length));
+  setText($('sum-viewers'), String(viewers));
+  setText($('sum-rate'), bits(rate));
+  $('live-empty').hidden = live.length > 0;
+  $('past-empty').hidden = past.length > 0;
+  list($('live'), live, ({id}) => id, card);
+  list($('past'), past, ({id}) => id, row);
+}
+
+function merge(newest, known) {
+  const ids = new Set(newest.map(({id}) => id));
+  return [...newest, ...known.filter(({id}) => !ids.has(id))].sort((a, b) => (b.startedAt ?? 0) - (a.startedAt ?? 0));
+}
+
+function card(first) {
+  const badge = h('span', {class: 'badge'});
+  const name = h('p', {class: 'hint'});
+  const chart = sparkline();
+  const facts = {since: time(null), length: h('span', {class: 'number'}), viewers: h('span', {class: 'number'}), rate: h('span', {class: 'number'}),
+    publisher: h('span', {class: 'cut'}), recording: h('span', {})};
+  const watch = `/watch/${encodeURIComponent(first.room)}`;
+  const publish = `/publish/${encodeURIComponent(first.room)}`;
+  const stop = h('button', {type: 'button', class: 'danger small', 'aria-label': `End the stream in ${first.room}`, onclick: () => endStream(element.stream)}, 'End…');
+  const fact = (label, ...value) => h('div', {}, h('dt', {}, label), h('dd', {}, ...value));
+  const element = h('li', {class: 'card'},
+    h('div', {class: 'card-head'}, h('h3', {}, first.room), badge),
+    name,
+    h('div', {class: 'rate'}, facts.rate, chart),
+    h('dl', {class: 'facts'}, fact('Viewers', facts.viewers), fact('For', facts.length), fact('Since', facts.since), fact('Recording', facts.recording), fact('Camera', facts.publisher)),
+    h('div', {class: 'actions'},
+      h('a', {class: 'button small primary', href: watch, 'aria-label': `Watch ${first.room}`}, 'Watch'),
+      h('a', {class: 'button small', href: publish, 'aria-label': `Publish to ${first.room}`}, 'Publish'),
+      copyButton(() => pageUrl(watch), {label: 'Copy link', what: `to watch ${first.room}`}), stop));
+  element.update = (stream) => {
+    element.stream = stream;
+    const [words, kind] = stream.state === 'created' ? ['Not started', ''] : stream.publishing ? ['Live', 'live'] : ['Camera away', 'warn'];
+    setText(badge, words);
+    badge.className = `badge ${kind}`;
+    setText(name, stream.name ?? '');
+    name.hidden = !stream.name;
+    setTime(facts.since, stream.startedAt);
+    setText(facts.length, stream.startedAt ? duration((Date.now() - stream.startedAt) / 1000) : '–');
+    setText(facts.viewers, String(stream.viewers));
+    setText(facts.rate, stream.publishing ? bits(stream.publisher.bitrate) : 'no media');
+    const subject = stream.publisher.subject ?? '–';
+    setText(facts.publisher, subject);
+    facts.publisher.title = subject;
+    setText(facts.recording, stream.recording ? 'On' : 'Off');
+    chart.push(stream.publishing ? stream.publisher.bitrate : 0);
+  };
+  return element;
+}
+
+function row(first) {
+  const ended = time(null);
+  const started = time(null);
+  const length = h('span', {class: 'number'});
+  const why = h('span', {});
+  const play = h('button', {type: 'button', class: 'small', 'aria-label': `Recording of ${first.room}`,
+    onclick: () => recordings.open(first.id) || announce('This stream has no recording')}, 'Recording');
+  const element = h('li', {class: 'row'},
+    h('div', {class: 'row-main'}, h('strong', {}, first.name ? `${first.room}: ${first.name}` : first.room), h('span', {class: 'hint'}, why)),
+    h('div', {class: 'row-facts'}, h('span', {}, started, ' – ', ended), length),
+    h('div', {class: 'actions'}, play));
+  element.update = (stream) => {
+    setTime(started, stream.startedAt);
+    setTime(ended, stream.endedAt);
+    setText(length, stream.startedAt && stream.endedAt ? duration((stream.endedAt - stream.startedAt) / 1000) : '');
+    setText(why, REASONS[stream.endReason] ?? stream.endReason ?? '');
+  };
+  return element;
+}
+
+async function endStream(stream) {
+  const sure = await confirmed({
+    title: `End the stream in ${stream.room}?`,
+    text: `Its camera and ${count(stream.viewers, 'viewer')} are disconnected, and its recording is finished.`,
+    action: 'End the stream',
+  });
+  if (!sure) return;
+  try {
+    await api.endStream(stream.id);
+    announce(`The stream in ${stream.room} was ended`);
+  } catch (error) {
+    problem(error);
+  }
+  rounds = 0;
+  refresh();
+}
+
+$('past-more').addEventListener('click', async () => {
+  try {
+    const older = await api.streams({state: 'ended', before: past.at(-1)?.id, limit: 50});
+    past = merge(past, older);
+    list($('past'), past, ({id}) => id, row);
+    $('past-more').hidden = older.length < 50;
+    announce(`${count(older.length, 'more stream')} listed`);
+  } catch (error) {
+    problem(error);
+  }
+});
+
+// What happens.
+
+function heard({name, at, data}) {
+  const inner = data.data ?? data;
+  const room = data.room ?? inner.room ?? '';
+  const viewers = inner.count ?? inner.viewers;
+  const words = name === 'viewers:changed' && viewers !== undefined ? count(viewers, 'viewer') : EVENTS[name] ?? name;
+  const why = inner.reason ? ` (${REASONS[inner.reason] ?? inner.reason})` : '';
+  const target = $('events');
+  target.prepend(h('li', {class: name.replace(':', '-')}, time(at), h('strong', {}, room), h('span', {}, `${words}${why}`)));
+  while (target.children.length > EVENTS_KEPT) target.lastElementChild.remove();
+  $('events-empty').hidden = true;
+  if (name.startsWith('stream:') || name.startsWith('publisher:')) announce(`${room}: ${words}`);
+  if (name.startsWith('stream:')) rounds = 0;
+  refresh();
+}
+
+function connected(up) {
+  setText($('events-state'), up ? 'Updates as they happen' : `Events are interrupted: numbers come every ${REFRESH / 1000} s`);
+  $('events-state').className = up ? 'hint' : 'hint warn-text';
+}
+
+function problem(error) {
+  const banner = $('problem');
+  if (!error) {
+    banner.hidden = true;
+    if (!answering) announce('The server answers again');
+    answering = true;
+    return;
+  }
+  const denied = error instanceof RequestError && (error.status === 401 || error.status === 403);
+  if (denied) {
+    // Nothing is asked again until there is another token.
+    locked = true;
+    stopEvents?.();
+    stopEvents = null;
+  }
+  const text = denied ? 'The console needs an access token with the scope admin.' : error instanceof TypeError ? 'The server does not answer. Trying again…' : error.message;
+  setText($('problem-text'), text);
+  $('problem-token').hidden = !denied;
+  banner.hidden = false;
+  answering = false;
+}
+
+function newRoom() {
+  const field = $('new-room');
+  field.value = `room-${Math.random().toString(36).slice(2, 6)}`;
+  const path = () => `/publish/${encodeURIComponent(field.value.trim())}`;
+  const copy = copyButton(() => pageUrl(path()), {label: 'Copy publish link'});
+  copy.className = '';
+  $('new-actions').append(copy);
+  $('new-form').addEventListener('submit', (event) => {
+    event.preventDefault();
+    location.assign(path());
+  });
+  $('empty-publish').addEventListener('click', () => field.focus());
+}
+
+let stopEvents = api.events(heard, connected);
+addEventListener('token', () => {
+  stopEvents?.();
+  stopEvents = api.events(heard, connected);
+  rounds = 0;
+  locked = false;
+  refresh();
+});
+addEventListener('zone', () => setText($('now'), clock(new Date())));
+setInterval(() => {
+  setText($('now'), clock(new Date()));
+  if (!document.hidden && !locked) refresh();
+}, REFRESH);
+$('problem-token').addEventListener('click', () => askToken('An access token with the scope admin shows everything.'));
+setText($('now'), clock(new Date()));
+refresh();

@@ -1,0 +1,59 @@
+/** Chromium for the tests: Debian's, headless, without its background traffic, with a fake camera when one is asked for. */
+import {execFile} from 'node:child_process';
+import {mkdtemp, rm} from 'node:fs/promises';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import {promisify} from 'node:util';
+import {chromium} from 'playwright-core';
+
+const run = promisify(execFile);
+const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+  '--disable-sync', '--autoplay-policy=no-user-gesture-required', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream'];
+
+/** `camera` is an MJPEG file that the fake camera plays over and over. */
+export function launch({camera = null, flags = []} = {}) {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    headless: true,
+    args: [...FLAGS, ...(camera ? [`--use-file-for-fake-video-capture=${camera}`] : []), ...flags],
+  });
+}
+
+/** A temporary folder that goes away with `clean()`. */
+export async function folder() {
+  const path = await mkdtemp(join(tmpdir(), 'browser-tests-'));
+  return {path, clean: () => rm(path, {recursive: true, force: true})};
+}
+
+/** A moving picture for the fake camera: four seconds, 640 × 360, 30 frames/s. */
+export async function movingPicture(directory) {
+  const path = join(directory, 'camera.mjpeg');
+  await run('ffmpeg', ['-v', 'error', '-f', 'lavfi', '-i', 'mandelbrot=size=640x360:rate=30', '-t', '4', '-q:v', '4', '-f', 'mjpeg', path]);
+  return path;
+}
+
+/** Polls `probe` (may be async) until it gives something truthy; throws with `what` after `seconds`. */
+export async function eventually(what, probe, seconds = 10) {
+  const deadline = Date.now() + seconds * 1000;
+  let last;
+  for (;;) {
+    try {
+      last = await probe();
+      if (last) return last;
+    } catch (error) {
+      last = error;
+    }
+    if (Date.now() > deadline) throw new Error(`not within ${seconds} s: ${what}; last: ${last instanceof Error ? last.message : JSON.stringify(last)}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** Collects what a page complains of: errors, refused sources (CSP), failed modules. */
+export function complaints(page) {
+  const found = [];
+  page.on('pageerror', (error) => found.push(`error: ${error.message}`));
+  page.on('console', (message) => {
+    if (message.type() === 'error' && !/Failed to load resource/.test(message.text())) found.push(`console: ${message.text()}`);
+  });
+  return found;
+}

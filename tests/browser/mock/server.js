@@ -1,0 +1,105 @@
+/**
+ * Serves the pages with made-up streams, recordings and events, under the server's own Content-Security-Policy: for
+ * accessibility, keyboard and layout, which need states that are hard to bring about live. No media.
+ */
+import {createServer} from 'node:http';
+import {createReadStream} from 'node:fs';
+import {readFile} from 'node:fs/promises';
+import {extname, join, normalize} from 'node:path';
+import {fileURLToPath} from 'node:url';
+
+const WEB = fileURLToPath(new URL('../../../media-server/web/', import.meta.url));
+const TYPES = {'.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml'};
+export const CSP = "default-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; object-src 'none'";
+
+const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
+
+/** What the mock tells; a test may replace members. `whep` is the status and headers of each POST. */
+export function world() {
+  return {
+    streams: [
+      {id: 's1', room: 'front-door', name: 'Front door, upper camera', state: 'live', publishing: true, createdAt: ago(5000), startedAt: ago(5000), viewers: 12,
+        publisher: {subject: 'anonymous:7f3a9c', bitrateBps: 2_431_000}, recording: {state: 'recording'}},
+      {id: 's2', room: 'workshop', name: null, state: 'live', publishing: false, createdAt: ago(320), startedAt: ago(310), viewers: 1,
+        publisher: {subject: 'camera-with-a-rather-long-identity@example.com', bitrateBps: null}, recording: {state: 'recording'}},
+      {id: 's3', room: 'a-room-name-that-is-as-long-as-names-are-allowed-to-be-0123456789', name: null, state: 'created', publishing: false, createdAt: ago(60), viewers: 0,
+        publisher: null, recording: null},
+      {id: 'r2', room: 'front-door', name: null, state: 'ended', createdAt: ago(20_000), startedAt: ago(20_000), endedAt: ago(12_000), endReason: 'idle', viewers: 0},
+      {id: 'r3', room: 'workshop', name: null, state: 'ended', createdAt: ago(90_000), startedAt: ago(90_000), endedAt: ago(88_000), endReason: 'server-restart', viewers: 0},
+    ],
+    recordings: [
+      {id: 's1', room: 'front-door', state: 'recording', startedAt: ago(5000), bytes: 0, durationMs: 0, gaps: 0},
+      {id: 'r2', room: 'front-door', state: 'complete', startedAt: ago(20_000), endedAt: ago(12_000), bytes: 2_431_880_112, durationMs: 8_000_000, gaps: 2},
+      {id: 'r3', room: 'workshop', state: 'repaired', startedAt: ago(40_000), endedAt: ago(38_000), bytes: 623_880_112, durationMs: 2_000_000, gaps: 1},
+      {id: 'r4', room: 'workshop', state: 'failed', startedAt: ago(60_000), endedAt: ago(59_990), bytes: 0, durationMs: 0, gaps: 0},
+    ],
+    manifest: {exports: [{file: 'recording.mp4', bytes: 2_431_880_112, start: 0, duration: 8000}],
+      gaps: [{track: 'video', from: 1200.5, to: 1204.1, reason: 'loss'}, {track: 'video', from: 4000, to: 4900, reason: 'source'}]},
+    events: [
+      {id: 1, name: 'publisher:joined', at: ago(310), data: {room: 'workshop', stream: 's2'}},
+      {id: 2, name: 'stream:started', at: ago(310), data: {room: 'workshop', stream: 's2'}},
+      {id: 3, name: 'viewers:changed', at: ago(200), data: {room: 'front-door', stream: 's1', count: 12}},
+      {id: 4, name: 'publisher:left', at: ago(20), data: {room: 'workshop', stream: 's2'}},
+    ],
+    signalling: {status: 409, headers: {'Retry-After': '3'}, problem: {title: 'Nobody publishes', detail: 'Nobody publishes in this room', status: 409}},
+    ended: [],
+    mp4: null,
+  };
+}
+
+/** Gives `{url, world, close}`. */
+export async function startMock() {
+  const state = world();
+  const server = createServer((request, response) => answer(request, response, state).catch((error) => {
+    response.writeHead(500).end(String(error));
+  }));
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    world: state,
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+async function answer(request, response, state) {
+  const {pathname} = new URL(request.url, 'http://mock');
+  const json = (body, status = 200) => response.writeHead(status, {'Content-Type': 'application/json'}).end(JSON.stringify(body));
+  const page = /^\/(publish|watch)\/[^/]+$/.exec(pathname);
+  if (page) return file(response, `${page[1]}.html`);
+  if (pathname === '/') return file(response, 'index.html');
+  if (pathname.startsWith('/assets/')) return file(response, normalize(pathname).slice(1));
+  if (pathname === '/streams') return json({streams: state.streams});
+  if (pathname.endsWith('/end') && request.method === 'POST') {
+    const id = pathname.split('/')[2];
+    state.ended.push(id);
+    const stream = state.streams.find((each) => each.id === id);
+    Object.assign(stream, {state: 'ended', publishing: false, endedAt: new Date().toISOString(), endReason: 'ended'});
+    return json(stream);
+  }
+  if (pathname === '/recordings') return json({recordings: state.recordings});
+  if (pathname.endsWith('/manifest.json')) return json(state.manifest);
+  if (pathname.endsWith('.mp4') && state.mp4) {
+    response.writeHead(200, {'Content-Type': 'video/mp4'});
+    return createReadStream(state.mp4).pipe(response);
+  }
+  if (pathname === '/events') {
+    response.writeHead(200, {'Content-Type': 'text/event-stream'});
+    for (const event of state.events) response.write(`id: ${event.id}\nevent: ${event.name}\ndata: ${JSON.stringify(event)}\n\n`);
+    return undefined;
+  }
+  if (/^\/(whip|whep)\//.test(pathname)) {
+    request.resume();
+    const {status, headers, problem} = state.signalling;
+    return response.writeHead(status, {'Content-Type': 'application/problem+json', ...headers}).end(JSON.stringify(problem));
+  }
+  return json({title: 'Not found', status: 404}, 404);
+}
+
+async function file(response, path) {
+  const body = await readFile(join(WEB, path)).catch(() => null);
+  if (!body) return response.writeHead(404).end();
+  return response.writeHead(200, {'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream', 'Content-Security-Policy': CSP, 'Cache-Control': 'no-store'}).end(body);
+}
