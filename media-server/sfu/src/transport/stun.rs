@@ -79,15 +79,15 @@ impl StunRequest {
                 return None;
             }
             match kind {
-                attribute::FINGERPRINT => {
-                    // It protects all before it, so it must be the last (RFC 8489 §14.7).
+                // It protects all before it, so it must be the last (RFC 8489 §14.7).
+                attribute::FINGERPRINT
                     if size != FINGERPRINT
                         || end != datagram.len()
-                        || datagram[value] != fingerprint_value(&datagram[..at]).to_be_bytes()
-                    {
-                        return None;
-                    }
+                        || datagram[value.clone()] != fingerprint_value(&datagram[..at]).to_be_bytes() =>
+                {
+                    return None;
                 }
+                attribute::FINGERPRINT => {}
                 // Nothing protects what follows MESSAGE-INTEGRITY (RFC 8489 §14.5).
                 _ if integrity.is_some() => {}
                 attribute::MESSAGE_INTEGRITY if size == INTEGRITY => integrity = Some(at),

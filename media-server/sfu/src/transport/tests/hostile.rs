@@ -156,6 +156,22 @@ fn a_certificate_of_many_datagrams_does_not_panic() {
     assert!(!world.connected());
 }
 
+#[test]
+fn a_certificate_without_its_key_does_not_connect() {
+    let now = Instant::now();
+    let mut client = Client::new(now);
+    // The right certificate is public; the key is somebody else's.
+    client.certificate.private_key = dimpl::certificate::generate_self_signed_certificate().unwrap().private_key;
+    client.dtls = Dtls::new_12(Arc::new(Config::default()), client.certificate.clone(), now);
+    client.dtls.set_active(true);
+    client.dtls.handle_timeout(now).unwrap();
+    let fingerprint = client.fingerprint();
+    let mut world = World::with(now, client, fingerprint);
+    world.handshake(Duration::from_secs(3), &mut |_| vec![Duration::from_millis(1)]);
+    assert!(matches!(world.closed(), Some(TransportError::Handshake(_))), "{:?}", world.told);
+    assert!(!world.connected() && world.server.sealer().is_none());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
