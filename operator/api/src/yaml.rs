@@ -41,7 +41,7 @@ pub struct YamlError {
     /// Where, when it is at one place.
     pub location: Option<Location>,
     /// What.
-    pub problem: YamlProblem,
+    pub problem: Box<YamlProblem>,
 }
 
 impl fmt::Display for YamlError {
@@ -105,7 +105,7 @@ fn suggestion(nearest: Option<&str>, known: &[String]) -> String {
 /// Reads one StreamSession. `file` is for the error's text alone: nothing is opened. What is well-formed but cannot
 /// be is the matter of [`StreamSession::validate`].
 pub fn from_yaml(text: &str, file: &str) -> Result<StreamSession, YamlError> {
-    read(text).map_err(|(location, problem)| YamlError { file: file.to_owned(), location, problem })
+    read(text).map_err(|(location, problem)| YamlError { file: file.to_owned(), location, problem: Box::new(problem) })
 }
 
 /// Where the field at `path` (`spec.limits.maxPublishers`, `spec.exposure.announce[0]`) stands in a text, or else the

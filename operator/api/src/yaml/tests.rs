@@ -162,7 +162,7 @@ fn what_expands_beyond_measure_is_refused() {
     let aliases = vec!["*a"; 30_000].join(",");
     let bomb = format!("{HEAD}spec: {{exposure: {{announce: &a [{list}]}}, pod: {{tolerations: [{aliases}]}}}}");
     let error = from_yaml(&bomb, "s.yaml").unwrap_err();
-    assert!(matches!(error.problem, YamlProblem::TooLarge(_)), "{error}");
+    assert!(matches!(*error.problem, YamlProblem::TooLarge(_)), "{error}");
 
     let deep = format!("{HEAD}spec: {}", "[".repeat(10_000));
     assert!(from_yaml(&deep, "s.yaml").is_err());
