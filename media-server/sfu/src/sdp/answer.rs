@@ -76,7 +76,7 @@ impl Offer {
     ///
     /// The first payload type of a source track is taken for what the publisher sends now: put it first. Behind those
     /// that match the source stand the others that the subscriber knows, for a publisher that comes back with another
-    /// codec. A kind that the source lacks is answered `a=inactive`. `ssrcs` are four different random numbers: video,
+    /// codec: not all of them need have RTX. A kind that the source lacks is answered `a=inactive`. `ssrcs` are four different random numbers: video,
     /// video RTX, audio, spare.
     pub fn answer_subscriber(
         &self,
@@ -101,7 +101,7 @@ impl Offer {
             }
             let (ssrc, rtx) = match section.kind {
                 MediaKind::Audio => (ssrcs[2], None),
-                MediaKind::Video => (ssrcs[0], payload_types[0].rtx.map(|_| ssrcs[1])),
+                MediaKind::Video => (ssrcs[0], payload_types.iter().find_map(|p| p.rtx).map(|_| ssrcs[1])),
             };
             answers.push(SectionAnswer {
                 section,
@@ -122,10 +122,14 @@ impl Offer {
             }
         }
         if tracks == SubscriberTracks::default() {
-            let present = [source.audio.is_some().then_some("audio"), source.video.is_some().then_some("video")];
+            let present = match (&source.audio, &source.video) {
+                (Some(_), _) => "audio",
+                (None, Some(_)) => "video",
+                (None, None) => "nothing yet",
+            };
             return Err(SdpError::NoCommonKind {
                 offered: self.sections.iter().map(|s| kind_name(&s.kind)).collect::<Vec<_>>().join(" and "),
-                present: present.into_iter().flatten().collect::<Vec<_>>().join(" and "),
+                present: present.to_owned(),
             });
         }
         Ok((write(self, local, &answers), tracks))

@@ -141,7 +141,7 @@ pub enum SdpError {
         wanted: String,
     },
     /// Audio alone is asked for and only video is there, or the other way round.
-    #[error("the offer asks for {offered}, and the stream has only {present}; offer m={present}")]
+    #[error("the offer asks for {offered} alone, and the stream has {present}; ask for what the stream has")]
     NoCommonKind {
         /// What the offer has.
         offered: String,

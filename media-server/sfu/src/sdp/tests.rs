@@ -562,6 +562,9 @@ fn the_source_s_order_decides_the_order_for_the_viewer() {
     let (_, tracks) = view(fixture("gstreamer-view"), &source(&sent));
     let numbers: Vec<u8> = tracks.video.unwrap().payload_types.iter().map(|p| p.number).collect();
     assert_eq!(numbers, [99, 98, 97]);
+    // Only VP8 (97) has RTX there, and it stands last: its SSRC is told all the same.
+    let (answer, tracks) = view(fixture("gstreamer-view"), &source(&sent));
+    assert_eq!((answer.numbers("video"), tracks.video.unwrap().rtx_ssrc), (vec![99, 98, 97, 100], Some(1002)));
 }
 
 #[test]
@@ -583,7 +586,10 @@ fn no_kind_in_common_is_an_error() {
     let mut source = source(&[payload(96, Codec::Vp8, "")]);
     source.video = None;
     let error = view_error(&offer, &source);
-    assert_eq!(error.to_string(), "the offer asks for video, and the stream has only audio; offer m=audio");
+    assert_eq!(
+        error.to_string(),
+        "the offer asks for video alone, and the stream has audio; ask for what the stream has"
+    );
 }
 
 // Offers that are refused.
