@@ -32,6 +32,14 @@ export async function movingPicture(directory) {
   return path;
 }
 
+/** A short MP4 with picture and sound, its index in front. */
+export async function clip(directory) {
+  const path = join(directory, 'clip.mp4');
+  await run('ffmpeg', ['-v', 'error', '-f', 'lavfi', '-i', 'testsrc2=size=640x360:rate=30', '-f', 'lavfi', '-i', 'sine=440', '-t', '6', '-c:v', 'libx264',
+    '-preset', 'ultrafast', '-pix_fmt', 'yuv420p', '-c:a', 'libopus', '-movflags', '+faststart', path]);
+  return path;
+}
+
 /** Polls `probe` (may be async) until it gives something truthy; throws with `what` after `seconds`. */
 export async function eventually(what, probe, seconds = 10) {
   const deadline = Date.now() + seconds * 1000;

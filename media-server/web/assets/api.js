@@ -44,9 +44,8 @@ function stream(raw) {
     endedAt: instant(raw.endedAt),
     endReason: raw.endReason ?? null,
     viewers: raw.viewers ?? 0,
-    publisher: {...publisher, bitrate: publisher.bitrateBps ?? null},
-    outBitrate: raw.viewersBitrateBps ?? null,
-    recording: raw.recording ?? null,
+    publisher: {...publisher, bitrate: raw.live?.publisher?.bitrateBps ?? publisher.bitrateBps ?? null},
+    outBitrate: raw.live?.viewersBitrateBps ?? null,
   };
 }
 

@@ -21,6 +21,24 @@ export function setToken(value) {
   dispatchEvent(new Event('token'));
 }
 
+/** The address with the token in it, for what cannot send a header: a `<video>`, a link. */
+export function withToken(url) {
+  return token() ? `${url}?access_token=${encodeURIComponent(token())}` : url;
+}
+
+/**
+ * Who this tab is to a server without tokens: there any bearer word names its bearer, and the same name may take its own
+ * place in a room again.
+ */
+export function tabIdentity() {
+  let name = sessionStorage.getItem('identity');
+  if (!name) {
+    name = `tab-${[...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+    sessionStorage.setItem('identity', name);
+  }
+  return name;
+}
+
 export function authorization() {
   return token() ? {Authorization: `Bearer ${token()}`} : {};
 }
@@ -301,7 +319,12 @@ export function askToken(reason) {
   });
 }
 
+/** How the server is set up: `{version, auth, media, recording}`; null when it does not say. */
+export const config = fetch('/config.json', {headers: authorization()}).then((response) => (response.ok ? response.json() : null)).catch(() => null);
+
+/** An open server has no use for a token, so the button appears only where one counts. */
 export function tokenButton(button) {
+  config.then((found) => (button.hidden = found?.auth === 'open' && !token()));
   button.addEventListener('click', () => askToken('The server tells apart who may publish, watch and administer by a bearer token.'));
   const render = () => setText(button, token() ? 'Token set' : 'Token');
   addEventListener('token', render);
@@ -317,6 +340,7 @@ export function sparkline(points = 60) {
   chart.push = (value) => {
     values.push(value ?? 0);
     if (values.length > points) values.shift();
+    if (values.length < 2) return;
     const top = Math.max(...values, 1);
     const at = (each, index) => `${(100 - (values.length - 1 - index) * 100 / (points - 1)).toFixed(2)},${(23 - each / top * 22).toFixed(2)}`;
     const path = values.map(at).join(' ');

@@ -1,7 +1,7 @@
 /** The console: what is live, what was, what is recorded, what happens. */
 import * as api from './api.js';
 import {Recordings} from './recordings.js';
-import {RequestError, announce, askToken, bits, clock, confirmed, copyButton, count, duration, h, list, pageUrl, setText, setTime, sparkline, time,
+import {RequestError, announce, askToken, bits, clock, config, confirmed, copyButton, count, duration, h, list, pageUrl, setText, setTime, sparkline, time,
   tokenButton, zonePicker} from './common.js';
 
 const REFRESH = 2000;
@@ -35,6 +35,11 @@ let locked = false;
 zonePicker($('zone'));
 tokenButton($('token'));
 newRoom();
+config.then((found) => {
+  if (found) setText($('version'), `Version ${found.version}. ${found.auth === 'open' ? 'Open: whoever reaches this address may publish, watch and end streams.' : 'Access by token.'}`);
+  if (found?.recording === false) setText($('recording-empty'), 'This server does not record: its StreamSession has no recording.');
+  if (found?.media === false) problem(new Error('This process carries no media: it only keeps the registry (MEDIA_MODE).'));
+});
 
 // What is live: by events at once, and every two seconds for the numbers.
 
@@ -46,7 +51,6 @@ async function refresh() {
   busy = true;
   try {
     const all = await api.streams({limit: 100});
-    show(all);
     if (rounds % RECORDINGS_EVERY === 0) {
       await recordings.refresh().catch((error) => {
         if (!(error instanceof RequestError && (error.status === 404 || error.status === 501))) throw error;
@@ -54,6 +58,7 @@ async function refresh() {
       });
     }
     rounds += 1;
+    show(all);
     problem(null);
   } catch (error) {
     problem(error);
@@ -119,7 +124,7 @@ function card(first) {
     const subject = stream.publisher.subject ?? '–';
     setText(facts.publisher, subject);
     facts.publisher.title = subject;
-    setText(facts.recording, stream.recording ? 'On' : 'Off');
+    setText(facts.recording, recordings.has(stream.id) ? 'On' : 'Off');
     chart.push(stream.publishing ? stream.publisher.bitrate : 0);
   };
   return element;
@@ -131,12 +136,13 @@ function row(first) {
   const length = h('span', {class: 'number'});
   const why = h('span', {});
   const play = h('button', {type: 'button', class: 'small', 'aria-label': `Recording of ${first.room}`,
-    onclick: () => recordings.open(first.id) || announce('This stream has no recording')}, 'Recording');
+    onclick: () => recordings.open(first.id)}, 'Recording');
   const element = h('li', {class: 'row'},
     h('div', {class: 'row-main'}, h('strong', {}, first.name ? `${first.room}: ${first.name}` : first.room), h('span', {class: 'hint'}, why)),
     h('div', {class: 'row-facts'}, h('span', {}, started, ' – ', ended), length),
     h('div', {class: 'actions'}, play));
   element.update = (stream) => {
+    play.hidden = !recordings.has(stream.id);
     setTime(started, stream.startedAt);
     setTime(ended, stream.endedAt);
     setText(length, stream.startedAt && stream.endedAt ? duration((stream.endedAt - stream.startedAt) / 1000) : '');
@@ -177,6 +183,7 @@ $('past-more').addEventListener('click', async () => {
 // What happens.
 
 function heard({name, at, data}) {
+  if (name === 'events:missed') return refresh();
   const inner = data.data ?? data;
   const room = data.room ?? inner.room ?? '';
   const viewers = inner.count ?? inner.viewers;
@@ -187,7 +194,7 @@ function heard({name, at, data}) {
   while (target.children.length > EVENTS_KEPT) target.lastElementChild.remove();
   $('events-empty').hidden = true;
   if (name.startsWith('stream:') || name.startsWith('publisher:')) announce(`${room}: ${words}`);
-  if (name.startsWith('stream:')) rounds = 0;
+  if (name !== 'viewers:changed') rounds = 0;
   refresh();
 }
 

@@ -1,6 +1,5 @@
 /**
- * Plays a recording from its playlist by Media Source Extensions: one that still grows, or one whose files need the access
- * token, which a plain `<video src>` cannot send. Everything else plays by `<video src>`.
+ * Plays a recording that still grows, from its playlist, by Media Source Extensions. Finished ones play by `<video src>`.
  *
  * Rules: RFC 8216 (playlist), ISO/IEC 14496-12 (boxes), the codec strings of RFC 6381 and of the VP9 and AV1 MP4 bindings.
  */

@@ -1,9 +1,9 @@
 /** The publish page: one button; the rest is there for who looks for it. */
 import {CODECS, Publisher, sendableCodecs} from './publisher.js';
-import {announce, askToken, h, link, pageUrl, roomOfPage, setText, token, tokenButton} from './common.js';
+import {announce, askToken, h, link, pageUrl, roomOfPage, setText, tabIdentity, token, tokenButton} from './common.js';
 import {statistics} from './stats.js';
 
-const NAMES = {automatic: 'Automatic (H.264, else VP8)', h264: 'H.264', vp8: 'VP8', vp9: 'VP9', av1: 'AV1'};
+const NAMES = {automatic: 'Automatic', h264: 'H.264', vp8: 'VP8', vp9: 'VP9', av1: 'AV1'};
 const LIVE = new Set(['connected']);
 const OVER = new Set(['idle', 'stopped', 'denied', 'failed']);
 
@@ -36,7 +36,7 @@ $('start').addEventListener('click', () => (publisher ? stop('Stopped') : start(
 $('settings').addEventListener('submit', (event) => event.preventDefault());
 $('settings').addEventListener('change', ({target}) => changed(target));
 document.addEventListener('visibilitychange', stayAwake);
-addEventListener('token', () => publisher && (publisher.token = token()));
+addEventListener('token', () => publisher && (publisher.token = token() ?? tabIdentity()));
 setInterval(async () => numbers.show(publisher ? await publisher.stats() : null), 1000);
 
 async function start() {
@@ -55,7 +55,7 @@ async function start() {
   }
   show();
   devices();
-  publisher = new Publisher(`/whip/${name}`, {token: token(), stream, codec: $('codec').value, bitrate: Number($('bitrate').value), prefer: $('prefer').value});
+  publisher = new Publisher(`/whip/${name}`, {token: token() ?? tabIdentity(), stream, codec: $('codec').value, bitrate: Number($('bitrate').value), prefer: $('prefer').value});
   publisher.addEventListener('state', render);
   publisher.start();
   render();
@@ -166,7 +166,7 @@ async function changed(target) {
     // Other kinds of media need another session; it takes over from the old one.
     publisher.removeEventListener('state', render);
     publisher.stop();
-    publisher = new Publisher(publisher.url, {token: token(), stream, codec: $('codec').value, bitrate: Number($('bitrate').value), prefer: $('prefer').value});
+    publisher = new Publisher(publisher.url, {token: token() ?? tabIdentity(), stream, codec: $('codec').value, bitrate: Number($('bitrate').value), prefer: $('prefer').value});
     publisher.addEventListener('state', render);
     publisher.start();
   }
@@ -214,7 +214,7 @@ function links() {
   const needsToken = () => Boolean(token());
   const ffmpeg = link('ffmpeg 8 or newer', '', {note: 'Replace input.mp4 by any file or device.'});
   const gstreamer = link('GStreamer', '', {note: 'whipclientsink is in gst-plugins-rs.'});
-  const obs = link('OBS: Settings, Stream, service WHIP, server', whip, {note: 'Bearer token: your token, if the server asks for one. Keyframe interval: 2 s; B-frames: 0.'});
+  const obs = link('OBS', whip, {note: 'Settings, Stream: service WHIP, this server. Bearer token: your token, if the server asks for one. Keyframe interval: 2 s; B-frames: 0.'});
   const render = () => {
     ffmpeg.set('ffmpeg -re -stream_loop -1 -i input.mp4 -c:v libx264 -preset veryfast -tune zerolatency -bf 0 -g 60 -pix_fmt yuv420p '
       + `-c:a libopus -ar 48000 -ac 2 -b:a 64k ${needsToken() ? '-authorization "$TOKEN" ' : ''}-f whip "${whip}"`);

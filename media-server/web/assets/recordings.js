@@ -5,8 +5,8 @@
 import * as api from './api.js';
 import {PlaylistPlayer} from './mse.js';
 import {Timeline, end, reason} from './timeline.js';
-import {announce, authorization, bytes, clock, copyButton, count, duration, fromField, h, instant, list, pageUrl, request, setText, setTime,
-  time, toField, token} from './common.js';
+import {announce, bytes, clock, copyButton, count, duration, fromField, h, instant, list, pageUrl, request, setText, setTime,
+  time, toField, withToken} from './common.js';
 
 const STATES = {
   recording: ['Recording', 'live'],
@@ -60,6 +60,11 @@ export class Recordings {
       this.#linked = true;
       this.#fromAddress();
     }
+  }
+
+  /** Whether the stream is recorded, as far as the list goes back. */
+  has(id) {
+    return this.#recordings.some((each) => each.id === id);
   }
 
   /** Opens the recording of a stream, if there is one. */
@@ -154,8 +159,7 @@ export class Recordings {
     if (this.#chosen !== recording) return;
     this.#exports = found?.exports ?? [{file: 'recording.mp4', start: 0, duration: recording.seconds}];
     this.#describe();
-    const piecewise = recording.running || token();
-    if (!piecewise) return this.#seek(seconds);
+    if (!recording.running) return this.#seek(seconds);
     this.#exports = [];
     const playlist = new PlaylistPlayer(video, recording.urls.playlist, (url, headers) => request(url, {headers}));
     this.#playlist = playlist;
@@ -167,21 +171,7 @@ export class Recordings {
       if (this.#playlist !== playlist) return;
       playlist.close();
       this.#playlist = null;
-      if (recording.running) return this.#say(`${error.message}. It can be played when the stream has ended.`);
-      await this.#whole(recording);
-    }
-  }
-
-  /** The file as a whole, with the token: for what this browser does not play piece by piece. */
-  async #whole(recording) {
-    try {
-      this.#say('Loading the whole file…');
-      const blob = await (await request(recording.urls.mp4)).blob();
-      if (this.#chosen !== recording) return;
-      this.#parts.video.src = URL.createObjectURL(blob);
-      this.#say('');
-    } catch (error) {
-      this.#say(error.message);
+      this.#say(`${error.message}. It can be played when the stream has ended.`);
     }
   }
 
@@ -208,7 +198,7 @@ export class Recordings {
   /** One MP4 file for each codec and size; nearly always there is one. */
   #load(index, seconds) {
     const {video} = this.#parts;
-    const source = `${this.#chosen.urls.base}/${this.#exports[index].file}`;
+    const source = withToken(`${this.#chosen.urls.base}/${this.#exports[index].file}`);
     this.#part = index;
     if (video.getAttribute('src') !== source) {
       video.src = source;
@@ -251,21 +241,8 @@ export class Recordings {
     files.push({url: recording.urls.manifest, name: 'manifest.json'});
     return files.map(({url, name, size}) => {
       const text = name === 'manifest.json' ? 'Manifest' : `Download ${name}${size ? ` (${bytes(size)})` : ''}`;
-      const anchor = h('a', {class: 'button small', href: url, download: name === 'manifest.json' ? null : `${recording.room}-${name}`}, text);
-      anchor.addEventListener('click', (event) => this.#download(event, url, `${recording.room}-${name}`));
-      return anchor;
+      return h('a', {class: 'button small', href: withToken(url), download: name === 'manifest.json' ? null : `${recording.room}-${name}`}, text);
     });
-  }
-
-  /** A link cannot send a token, so with one the file goes through memory. */
-  async #download(event, url, name) {
-    if (!token()) return;
-    event.preventDefault();
-    const response = await fetch(url, {headers: authorization()});
-    if (!response.ok) return this.#say(`The server answered ${response.status}`);
-    const address = URL.createObjectURL(await response.blob());
-    h('a', {href: address, download: name}).click();
-    setTimeout(() => URL.revokeObjectURL(address), 60_000);
   }
 
   #gapItems(recording) {

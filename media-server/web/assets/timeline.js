@@ -40,7 +40,7 @@ export class Timeline {
       h('div', {class: 'timeline-bar'}, range,
         h('div', {class: 'actions', role: 'group', 'aria-label': 'Move the timeline'},
           button('◀', 'Earlier', () => this.#move(-0.5)), button('▶', 'Later', () => this.#move(0.5)), zoomOut, zoomIn,
-          button('Now', 'To the present', () => this.#now()))),
+          button('Now', 'Now: to the present', () => this.#now()))),
       lanes, scale);
     this.#parts = {range, scale, lanes, zoomIn, zoomOut};
   }
@@ -142,7 +142,8 @@ export class Timeline {
   }
 
   #ticks(scale, start, length) {
-    const step = (TICKS.findLast((tick) => length / 1000 / tick <= 8) ?? TICKS[0]) * 1000;
+    const most = scale.clientWidth < 480 ? 4 : 8;
+    const step = (TICKS.findLast((tick) => length / 1000 / tick <= most) ?? TICKS[0]) * 1000;
     const marks = [];
     const zone = -zoneOffset(new Date(start));
     for (let at = Math.ceil((start - zone) / step) * step + zone; at <= start + length; at += step) {

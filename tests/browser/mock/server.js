@@ -10,7 +10,9 @@ import {fileURLToPath} from 'node:url';
 
 const WEB = fileURLToPath(new URL('../../../media-server/web/', import.meta.url));
 const TYPES = {'.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml'};
-export const CSP = "default-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; object-src 'none'";
+/** As media-server/src/http/pages.rs sends it. */
+const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; connect-src 'self'; "
+  + "font-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
 
@@ -19,11 +21,11 @@ export function world() {
   return {
     streams: [
       {id: 's1', room: 'front-door', name: 'Front door, upper camera', state: 'live', publishing: true, createdAt: ago(5000), startedAt: ago(5000), viewers: 12,
-        publisher: {subject: 'anonymous:7f3a9c', bitrateBps: 2_431_000}, recording: {state: 'recording'}},
+        publisher: 'anonymous:7f3a9c', live: {viewersBitrateBps: 29_000_000, publisher: {bitrateBps: 2_431_000}}},
       {id: 's2', room: 'workshop', name: null, state: 'live', publishing: false, createdAt: ago(320), startedAt: ago(310), viewers: 1,
-        publisher: {subject: 'camera-with-a-rather-long-identity@example.com', bitrateBps: null}, recording: {state: 'recording'}},
+        publisher: 'camera-with-a-rather-long-identity@example.com', live: {viewersBitrateBps: 0}},
       {id: 's3', room: 'a-room-name-that-is-as-long-as-names-are-allowed-to-be-0123456789', name: null, state: 'created', publishing: false, createdAt: ago(60), viewers: 0,
-        publisher: null, recording: null},
+        publisher: null},
       {id: 'r2', room: 'front-door', name: null, state: 'ended', createdAt: ago(20_000), startedAt: ago(20_000), endedAt: ago(12_000), endReason: 'idle', viewers: 0},
       {id: 'r3', room: 'workshop', name: null, state: 'ended', createdAt: ago(90_000), startedAt: ago(90_000), endedAt: ago(88_000), endReason: 'server-restart', viewers: 0},
     ],
@@ -42,7 +44,9 @@ export function world() {
       {id: 4, name: 'publisher:left', at: ago(20), data: {room: 'workshop', stream: 's2'}},
     ],
     signalling: {status: 409, headers: {'Retry-After': '3'}, problem: {title: 'Nobody publishes', detail: 'Nobody publishes in this room', status: 409}},
+    publishing: {status: 503, headers: {'Retry-After': '3'}, problem: {title: 'Full', detail: 'Every place for a camera is taken', status: 503}},
     ended: [],
+    config: {version: '0.1.0', auth: 'jwt', media: true, mediaPort: 8189, recording: true, iceServers: []},
     mp4: null,
   };
 }
@@ -79,6 +83,7 @@ async function answer(request, response, state) {
     Object.assign(stream, {state: 'ended', publishing: false, endedAt: new Date().toISOString(), endReason: 'ended'});
     return json(stream);
   }
+  if (pathname === '/config.json') return json(state.config);
   if (pathname === '/recordings') return json({recordings: state.recordings});
   if (pathname.endsWith('/manifest.json')) return json(state.manifest);
   if (pathname.endsWith('.mp4') && state.mp4) {
@@ -92,7 +97,7 @@ async function answer(request, response, state) {
   }
   if (/^\/(whip|whep)\//.test(pathname)) {
     request.resume();
-    const {status, headers, problem} = state.signalling;
+    const {status, headers, problem} = pathname.startsWith('/whip/') ? state.publishing : state.signalling;
     return response.writeHead(status, {'Content-Type': 'application/problem+json', ...headers}).end(JSON.stringify(problem));
   }
   return json({title: 'Not found', status: 404}, 404);
