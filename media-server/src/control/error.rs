@@ -4,6 +4,13 @@ use crate::store::StoreError;
 use sfu::sdp::SdpError;
 use std::time::Duration;
 
+/// When a slot may have come free: about what a session that vanished needs to time out.
+pub(super) const FULL_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// When a publisher may have come.
+pub(super) const NO_PUBLISHER_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// When a server that stops may have been replaced.
+pub(super) const DRAINING_RETRY_AFTER: Duration = Duration::from_secs(10);
+
 /// A cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cap {

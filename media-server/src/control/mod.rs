@@ -7,10 +7,20 @@
 //! A *room* is a name. A *stream* is one presence of a room: it starts with the first publisher's media (or is created
 //! ahead), outlives its publisher by the idle timeout, and ends once. A *session* is one peer's connection.
 
+mod admission;
 mod error;
+mod etag;
 mod events;
+mod join;
+mod journal;
 mod media;
 mod recorder;
+mod refusals;
+mod registry;
+mod session;
+mod streams;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use error::{Cap, ControlError};
@@ -23,9 +33,16 @@ pub use types::{
 };
 
 use crate::store::Store;
-use std::sync::Arc;
+use admission::Gate;
+use events::Events;
+use journal::Journal;
+use refusals::Refusals;
+use registry::{Effect, Now, Registry};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 /// What the control plane is made of.
 pub struct ControlParts {
@@ -50,82 +67,51 @@ pub struct Control {
 }
 
 struct Inner {
-    events: events::Events,
+    registry: Mutex<Registry>,
+    gate: Gate,
+    media: Option<Arc<dyn Media>>,
+    recorder: Option<Arc<dyn Recorder>>,
+    store: Store,
+    journal: Journal,
+    events: Arc<Events>,
+    refusals: Refusals,
+    /// Recordings that are being finalised.
+    finishing: TaskTracker,
+    /// The time at which the next stream ends may have changed.
+    idle: Notify,
 }
 
 impl Control {
     /// Sets the books straight after a restart and starts.
     pub async fn start(parts: ControlParts) -> Result<Control, ControlError> {
-        let _ = parts;
-        Ok(Control { inner: Arc::new(Inner { events: events::Events::new() }) })
-    }
-
-    /// Lets a publisher in (WHIP POST).
-    pub async fn publish(&self, room: &RoomName, who: &Principal, offer: &str) -> Result<Established, ControlError> {
-        let _ = (room, who, offer);
-        Err(ControlError::NoMedia)
-    }
-
-    /// Lets a subscriber in (WHEP POST).
-    pub async fn subscribe(&self, room: &RoomName, who: &Principal, offer: &str) -> Result<Established, ControlError> {
-        let _ = (room, who, offer);
-        Err(ControlError::NoMedia)
-    }
-
-    /// Trickle or ICE restart (PATCH). `if_match` is the header's value as it came.
-    pub async fn patch(
-        &self,
-        room: &RoomName,
-        role: Role,
-        key: &SessionKey,
-        who: &Principal,
-        if_match: Option<&str>,
-        body: &str,
-    ) -> Result<Patched, ControlError> {
-        let _ = (room, role, key, who, if_match, body);
-        Err(ControlError::NoSuchSession)
-    }
-
-    /// Ends a session (DELETE); its slot is free when this returns.
-    pub async fn delete(
-        &self,
-        room: &RoomName,
-        role: Role,
-        key: &SessionKey,
-        who: &Principal,
-    ) -> Result<(), ControlError> {
-        let _ = (room, role, key, who);
-        Err(ControlError::NoSuchSession)
-    }
-
-    /// Makes a stream before its publisher comes. It is in the database when this returns.
-    pub async fn create_stream(
-        &self,
-        room: &RoomName,
-        who: &Principal,
-        name: Option<String>,
-    ) -> Result<StreamInfo, ControlError> {
-        let _ = (room, who, name);
-        Err(ControlError::NoMedia)
-    }
-
-    /// Ends a stream: publisher and viewers are dropped, and its recording is finalised when this returns.
-    /// Ending one that is over gives what became of it.
-    pub async fn end_stream(&self, id: &StreamId, who: &Principal) -> Result<StreamInfo, ControlError> {
-        let _ = (id, who);
-        Err(ControlError::NoSuchStream)
-    }
-
-    /// Lists streams, newest first.
-    pub async fn streams(&self, query: StreamQuery) -> Result<Vec<StreamInfo>, ControlError> {
-        let _ = query;
-        Ok(Vec::new())
-    }
-
-    /// One stream, live or past.
-    pub async fn stream(&self, id: &StreamId) -> Result<Option<StreamInfo>, ControlError> {
-        let _ = id;
-        Ok(None)
+        let leftovers = parts.store.end_leftovers().await?;
+        if leftovers.streams > 0 || leftovers.sessions > 0 {
+            let (streams, sessions) = (leftovers.streams, leftovers.sessions);
+            tracing::info!(streams, sessions, "ended what the process before left open");
+        }
+        let gate = Gate::new(parts.limits.clone());
+        let mut registry = Registry::new(parts.idle_timeout);
+        for stream in leftovers.waiting {
+            registry.restore(stream, &gate);
+        }
+        if let Some(media) = &parts.media {
+            media.set_max_bitrate(parts.limits.max_bitrate);
+        }
+        let events = Arc::new(Events::new());
+        let inner = Arc::new(Inner {
+            registry: Mutex::new(registry),
+            gate,
+            media: parts.media,
+            recorder: parts.recorder,
+            journal: Journal::start(parts.store.clone(), events.clone()),
+            store: parts.store,
+            events,
+            refusals: Refusals::default(),
+            finishing: TaskTracker::new(),
+            idle: Notify::new(),
+        });
+        tokio::spawn(watch(inner.clone(), parts.events));
+        Ok(Control { inner })
     }
 
     /// Everything that happens from now on.
@@ -139,21 +125,116 @@ impl Control {
         self.inner.events.since(id)
     }
 
-    /// Sets the caps. Lower ones drop nobody: they hold for newcomers.
+    /// Sets the caps. Lower ones drop nobody: they hold for newcomers. The bitrate holds for all.
     pub fn set_limits(&self, limits: Limits) {
-        let _ = limits;
+        if let Some(media) = &self.inner.media {
+            media.set_max_bitrate(limits.max_bitrate);
+        }
+        self.inner.gate.set_limits(limits);
     }
 
     /// The caps that are enforced.
     pub fn limits(&self) -> Limits {
-        Limits { max_publishers: 0, max_subscribers_per_room: 0, max_streams_per_account: None, max_bitrate: None }
+        self.inner.gate.limits()
     }
 
     /// What there is now.
     pub fn counts(&self) -> Counts {
-        Counts::default()
+        let (publishers, subscribers, rooms, reserved) = self.inner.registry().counts();
+        Counts { publishers, subscribers, rooms, reserved, refused: self.inner.refusals.totals() }
     }
 
-    /// Refuses newcomers, ends all streams, waits until their recordings are finalised and the books are written.
-    pub async fn drain(&self) {}
+    /// Whether newcomers are refused because the server is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.inner.registry().draining
+    }
+}
+
+impl Inner {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // A panic in a transition is a defect, but the others' streams shall not end with it.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what transitions asked for, in order; called under the registry's lock, so nothing here waits.
+    /// Gives the recordings that are being finalised.
+    fn perform(&self, effects: Vec<Effect>) -> Vec<JoinHandle<()>> {
+        let mut finishing = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Write(change) => self.journal.write(change),
+                Effect::Tell(news) => self.journal.tell(news),
+                Effect::Close { room, session } => self.with_media(|media| media.close(room, session)),
+                Effect::CloseRoom(room) => self.with_media(|media| media.close_room(room)),
+                Effect::StartRecording { room, stream, name, publisher, at } => {
+                    self.with_recorder(|recorder| recorder.start(room, stream, name, publisher, at));
+                }
+                Effect::SourceChanged { room, publisher } => {
+                    self.with_recorder(|recorder| recorder.source_changed(room, publisher));
+                }
+                Effect::FinishRecording(room) => self.with_recorder(|recorder| {
+                    finishing.push(self.finishing.spawn(recorder.finish(room)));
+                }),
+            }
+        }
+        // Cheap, and mostly nobody's timer changed; but whoever changed one need not think of it.
+        self.idle.notify_one();
+        finishing
+    }
+
+    fn with_media(&self, call: impl FnOnce(&dyn Media)) {
+        if let Some(media) = &self.media {
+            call(media.as_ref());
+        }
+    }
+
+    fn with_recorder(&self, call: impl FnOnce(&dyn Recorder)) {
+        if let Some(recorder) = &self.recorder {
+            call(recorder.as_ref());
+        }
+    }
+
+    fn on_media(&self, event: MediaEvent) {
+        let mut effects = Vec::new();
+        let mut registry = self.registry();
+        match event {
+            MediaEvent::Connected { session } => registry.connected(session, Now::new(), &mut effects),
+            MediaEvent::MediaStarted { session, .. } => registry.media_started(session, Now::new(), &mut effects),
+            MediaEvent::Ended { session, reason } => {
+                if let EndReason::Failed(why) = &reason {
+                    tracing::info!(session = session.0, why, "a session failed");
+                }
+                registry.ended(session, reason.as_str(), Now::new(), &mut effects);
+            }
+        }
+        self.perform(effects);
+    }
+
+    fn on_idle(&self) {
+        let mut effects = Vec::new();
+        let mut registry = self.registry();
+        registry.end_idle(Now::new(), &mut effects);
+        self.perform(effects);
+    }
+}
+
+/// Follows the media plane, and ends streams whose publisher stays away. Ends with the media plane.
+async fn watch(inner: Arc<Inner>, mut events: mpsc::UnboundedReceiver<MediaEvent>) {
+    loop {
+        let next = inner.registry().next_idle();
+        let idle = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => inner.on_media(event),
+                None => return,
+            },
+            () = idle => inner.on_idle(),
+            () = inner.idle.notified() => {}
+        }
+    }
 }

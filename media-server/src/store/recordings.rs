@@ -1,9 +1,11 @@
 //! Recordings: one a stream, with the stream's id. The recording plane writes these rows, HTTP reads them.
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, optional_time, rows, text, time, word};
 use crate::control::{RoomName, StreamId};
 use jiff::Timestamp;
 use serde::Serialize;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use std::time::Duration;
 
 /// Where a recording stands.
@@ -20,6 +22,25 @@ pub enum RecordingState {
     Repaired,
     /// Nothing playable could be made of it.
     Failed,
+}
+
+impl RecordingState {
+    /// `recording`, `finalising`, `complete`, `repaired` or `failed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RecordingState::Recording => "recording",
+            RecordingState::Finalising => "finalising",
+            RecordingState::Complete => "complete",
+            RecordingState::Repaired => "repaired",
+            RecordingState::Failed => "failed",
+        }
+    }
+
+    /// The reverse of [`RecordingState::as_str`].
+    pub fn parse(text: &str) -> Option<RecordingState> {
+        use RecordingState::{Complete, Failed, Finalising, Recording, Repaired};
+        [Recording, Finalising, Complete, Repaired, Failed].into_iter().find(|state| state.as_str() == text)
+    }
 }
 
 /// A recording that begins.
@@ -99,31 +120,167 @@ impl Store {
     /// Notes that a recording began. Its stream need not be in the database yet. Again for the same stream (a server
     /// that found it after a crash): what is there is kept.
     pub async fn recording_started(&self, new: &NewRecording) -> Result<(), StoreError> {
-        let _ = new;
-        Err(StoreError)
+        let write = async {
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            // The control plane's own write of the stream is still on its way, or was lost with a crash.
+            sqlx::query(
+                "INSERT INTO streams (id, room, owner, state, ahead, created_at, started_at, seen_at)
+                 VALUES (?1, ?2, '', 'live', 0, ?3, ?3, ?3) ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(new.stream.as_str())
+            .bind(new.room.as_str())
+            .bind(text(new.started_at))
+            .execute(&mut *transaction)
+            .await?;
+            sqlx::query(
+                "INSERT INTO recordings (stream, path, state, started_at) VALUES (?, ?, 'recording', ?)
+                 ON CONFLICT (stream) DO NOTHING",
+            )
+            .bind(new.stream.as_str())
+            .bind(&new.path)
+            .bind(text(new.started_at))
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await
+        };
+        write.await.map_err(|e| self.error(e))
     }
 
     /// Notes that no more comes and the files are being made.
     pub async fn recording_finalising(&self, stream: &StreamId) -> Result<(), StoreError> {
-        let _ = stream;
-        Err(StoreError)
+        let update = sqlx::query("UPDATE recordings SET state = 'finalising' WHERE stream = ? AND state = 'recording'");
+        update.bind(stream.as_str()).execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
     }
 
     /// Notes what became of it. `false` when there is no such recording.
     pub async fn recording_finished(&self, stream: &StreamId, outcome: &RecordingOutcome) -> Result<bool, StoreError> {
-        let _ = (stream, outcome);
-        Err(StoreError)
+        let update = sqlx::query(
+            "UPDATE recordings SET state = ?, bytes = ?, duration_ms = ?, gaps = ?, ended_at = ? WHERE stream = ?",
+        );
+        update
+            .bind(outcome.state.as_str())
+            .bind(signed(outcome.bytes))
+            .bind(i64::try_from(outcome.duration.as_millis()).unwrap_or(i64::MAX))
+            .bind(signed(outcome.gaps))
+            .bind(text(outcome.ended_at))
+            .bind(stream.as_str())
+            .execute(&self.pool)
+            .await
+            .map(|done| done.rows_affected() > 0)
+            .map_err(|e| self.error(e))
     }
 
     /// Lists recordings, newest first.
     pub async fn recordings(&self, query: &RecordingQuery) -> Result<Vec<Recording>, StoreError> {
-        let _ = query;
-        Err(StoreError)
+        let found = sqlx::query(
+            "SELECT recordings.*, streams.room, streams.account, streams.publisher
+             FROM recordings JOIN streams ON streams.id = recordings.stream
+             WHERE (?1 IS NULL OR recordings.state = ?1) AND (?2 IS NULL OR room = ?2)
+                 AND (?3 IS NULL OR stream < ?3)
+             ORDER BY stream DESC LIMIT ?4",
+        )
+        .bind(query.state.map(RecordingState::as_str))
+        .bind(query.room.as_ref().map(RoomName::as_str))
+        .bind(query.before.as_ref().map(StreamId::as_str))
+        .bind(rows(query.limit))
+        .fetch_all(&self.pool)
+        .await;
+        found.and_then(|rows| rows.iter().map(recording).collect()).map_err(|e| self.error(e))
     }
 
     /// One recording.
     pub async fn recording(&self, stream: &StreamId) -> Result<Option<Recording>, StoreError> {
-        let _ = stream;
-        Err(StoreError)
+        let found = sqlx::query(
+            "SELECT recordings.*, streams.room, streams.account, streams.publisher
+             FROM recordings JOIN streams ON streams.id = recordings.stream WHERE stream = ?",
+        )
+        .bind(stream.as_str())
+        .fetch_optional(&self.pool)
+        .await;
+        found.and_then(|row| row.as_ref().map(recording).transpose()).map_err(|e| self.error(e))
+    }
+}
+
+fn recording(row: &SqliteRow) -> Result<Recording, sqlx::Error> {
+    Ok(Recording {
+        stream: word(row, "stream", StreamId::parse)?,
+        room: word(row, "room", |name| RoomName::parse(name).ok())?,
+        account: row.try_get("account")?,
+        publisher: row.try_get("publisher")?,
+        path: row.try_get("path")?,
+        state: word(row, "state", RecordingState::parse)?,
+        bytes: unsigned(row.try_get("bytes")?),
+        duration_ms: unsigned(row.try_get("duration_ms")?),
+        gaps: unsigned(row.try_get("gaps")?),
+        started_at: time(row, "started_at")?,
+        ended_at: optional_time(row, "ended_at")?,
+    })
+}
+
+/// SQLite's integers have a sign.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::streams::tests::{at, row};
+    use super::*;
+    use crate::control::StreamState;
+    use crate::store::Change;
+
+    fn new(stream: StreamId) -> NewRecording {
+        NewRecording { room: RoomName::parse("r").unwrap(), path: stream.to_string(), stream, started_at: at(1) }
+    }
+
+    #[tokio::test]
+    async fn a_recording_is_kept_from_start_to_end() {
+        let store = Store::in_memory().await.unwrap();
+        let stream = row("r", StreamState::Live);
+        store.apply(&[Change::Stream(Box::new(stream.clone()))]).await.unwrap();
+        store.recording_started(&new(stream.id.clone())).await.unwrap();
+        let unfinished = RecordingQuery { state: Some(RecordingState::Recording), ..RecordingQuery::default() };
+        assert_eq!(store.recordings(&unfinished).await.unwrap().len(), 1);
+        store.recording_finalising(&stream.id).await.unwrap();
+        let outcome = RecordingOutcome {
+            state: RecordingState::Complete,
+            bytes: 5_000_000_000,
+            duration: Duration::from_millis(1500),
+            gaps: 2,
+            ended_at: at(3),
+        };
+        assert!(store.recording_finished(&stream.id, &outcome).await.unwrap());
+        assert!(store.recordings(&unfinished).await.unwrap().is_empty());
+        let kept = store.recording(&stream.id).await.unwrap().unwrap();
+        assert_eq!((kept.state, kept.bytes, kept.duration_ms, kept.gaps), (outcome.state, 5_000_000_000, 1500, 2));
+        assert_eq!((kept.publisher.as_deref(), kept.ended_at), (Some("camera"), Some(at(3))));
+    }
+
+    #[tokio::test]
+    async fn a_recording_may_be_written_before_its_stream() {
+        let store = Store::in_memory().await.unwrap();
+        let stream = row("r", StreamState::Live);
+        store.recording_started(&new(stream.id.clone())).await.unwrap();
+        store.recording_started(&new(stream.id.clone())).await.unwrap();
+        store.apply(&[Change::Stream(Box::new(stream.clone()))]).await.unwrap();
+        assert_eq!(store.stream(&stream.id).await.unwrap().unwrap(), stream);
+        assert_eq!(store.recordings(&RecordingQuery::default()).await.unwrap()[0].account.as_deref(), Some("acme"));
+    }
+
+    #[tokio::test]
+    async fn finishing_what_never_began_is_told() {
+        let store = Store::in_memory().await.unwrap();
+        let outcome = RecordingOutcome {
+            state: RecordingState::Failed,
+            bytes: 0,
+            duration: Duration::ZERO,
+            gaps: 0,
+            ended_at: at(3),
+        };
+        assert!(!store.recording_finished(&StreamId::random(), &outcome).await.unwrap());
     }
 }

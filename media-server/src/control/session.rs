@@ -1,0 +1,61 @@
+//! A session after it was let in: trickled candidates, ICE restarts, and its end (RFC 9725 §4.3, whose rules WHEP
+//! shares).
+
+use super::error::ControlError;
+use super::etag;
+use super::registry::Now;
+use super::types::{Patched, Principal, Role, RoomName, SessionKey};
+use super::{Control, Inner};
+use sfu::sdp::IceFragment;
+
+impl Control {
+    /// Trickle or ICE restart (PATCH). `if_match` is the header's value as it came: without it
+    /// [`ControlError::PreconditionRequired`], with a stale tag [`ControlError::PreconditionFailed`]. Other credentials
+    /// than the session's restart ICE; candidates are dropped silently, as this server is ICE-lite and needs none.
+    pub async fn patch(
+        &self,
+        room: &RoomName,
+        role: Role,
+        key: &SessionKey,
+        who: &Principal,
+        if_match: Option<&str>,
+        body: &str,
+    ) -> Result<Patched, ControlError> {
+        let media = self.inner.media.as_deref().ok_or(ControlError::NoMedia)?;
+        let fragment = IceFragment::parse(body);
+        let mut registry = self.inner.registry();
+        let (id, session) = registry.session(room, role, key, who)?;
+        etag::check(if_match, &session.etag)?;
+        let fragment = fragment?;
+        let remote = match &fragment.ice {
+            Some(ice) if *ice != session.remote => ice.clone(),
+            _ => return Ok(Patched::NoContent),
+        };
+        let local = media.describe(session.media);
+        let fragment = fragment.answer(&local);
+        session.etag = etag::random();
+        session.remote = remote.clone();
+        media.restart_ice(session.media, id, local.ice, remote);
+        Ok(Patched::Restarted { fragment, etag: session.etag.clone() })
+    }
+
+    /// Ends a session (DELETE); its slot is free when this returns. Entity tags do not matter here.
+    pub async fn delete(
+        &self,
+        room: &RoomName,
+        role: Role,
+        key: &SessionKey,
+        who: &Principal,
+    ) -> Result<(), ControlError> {
+        delete(&self.inner, room, role, key, who)
+    }
+}
+
+fn delete(inner: &Inner, room: &RoomName, role: Role, key: &SessionKey, who: &Principal) -> Result<(), ControlError> {
+    let mut effects = Vec::new();
+    let mut registry = inner.registry();
+    let (id, _) = registry.session(room, role, key, who)?;
+    registry.dismiss(id, "deleted", Now::new(), &mut effects);
+    inner.perform(effects);
+    Ok(())
+}
