@@ -144,6 +144,7 @@ fn is_session_name(name: &str) -> bool {
 
 /// CEL: the duration at `$path` lies from `$least` to `$most`, and one in whole days satisfies `$days`. A text that is
 /// no duration passes, since its own rule refuses it.
+// Bounds must be durations that Go can hold: 292 years at most.
 macro_rules! cel_duration {
     ($path:literal, $least:literal, $most:literal, $days:literal) => {
         concat!(
@@ -152,7 +153,9 @@ macro_rules! cel_duration {
             $days,
             " : (!",
             $path,
-            ".matches('^([0-9]{1,6}(h|ms|m|s)){1,4}$') || (duration(",
+            ".matches('^",
+            crate::scalars::units_format!(),
+            "$') || (duration(",
             $path,
             ") >= duration('",
             $least,

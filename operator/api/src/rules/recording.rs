@@ -27,7 +27,7 @@ pub(crate) const MAX_AGE: SpecRule = SpecRule {
     field: "recording.retention.maxAge",
     cel: concat!(
         "!has(self.recording.retention.maxAge) || (",
-        cel_duration!("self.recording.retention.maxAge", "1m", "4000000h", "true"),
+        cel_duration!("self.recording.retention.maxAge", "1m", "2000000h", "true"),
         ")"
     ),
     remedy: "maxAge: write a duration of at least 1m, such as 30d, or remove it to delete nothing by age",

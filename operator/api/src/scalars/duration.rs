@@ -8,7 +8,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::{ParseScalarError, leading_digits};
 
 const REMEDY: &str = "write a duration such as 500ms, 10s, 5m, 1h30m or 30d (days stand alone)";
-const FORMAT: &str = "^([1-9][0-9]{0,4}d|([0-9]{1,6}(h|ms|m|s)){1,4})$";
+/// One to four numbers with their units, as an expression. At most 99999h each, since CEL's `duration()` fails, instead of
+/// being out of bounds, beyond 292 years.
+macro_rules! units_format {
+    () => {
+        "([0-9]{1,5}h|[0-9]{1,6}(ms|m|s)){1,4}"
+    };
+}
+pub(crate) use units_format;
+
+const FORMAT: &str = concat!("^([1-9][0-9]{0,4}d|", units_format!(), ")$");
 const MAX_LENGTH: usize = 32;
 const DAY: u64 = 24 * 3600;
 
@@ -56,7 +65,7 @@ fn parse(text: &str) -> Option<Duration> {
         let (number, tail) = leading_digits(rest, 6)?;
         let (part, tail) = if let Some(tail) = tail.strip_prefix("ms") {
             (Duration::from_millis(number), tail)
-        } else if let Some(tail) = tail.strip_prefix('h') {
+        } else if let Some(tail) = tail.strip_prefix('h').filter(|tail| rest.len() - tail.len() <= 6) {
             (Duration::from_secs(number * 3600), tail)
         } else if let Some(tail) = tail.strip_prefix('m') {
             (Duration::from_secs(number * 60), tail)
@@ -142,7 +151,9 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused_with_what_to_write() {
-        for text in ["", "10", "s", "10 s", "10sec", "-1s", "1.5h", "0d", "1d12h", "1h2h3h4h5h", "9999999s", "１s"] {
+        for text in
+            ["", "10", "s", "10 s", "10sec", "-1s", "1.5h", "0d", "1d12h", "1h2h3h4h5h", "9999999s", "100000h", "１s"]
+        {
             let error = text.parse::<DurationString>().unwrap_err();
             assert!(error.to_string().contains("10s, 5m"), "{error}");
         }

@@ -9,6 +9,7 @@ mod keep_free;
 mod quantity;
 
 pub use duration::DurationString;
+pub(crate) use duration::units_format;
 pub use keep_free::KeepFree;
 pub use quantity::Quantity;
 
