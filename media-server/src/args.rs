@@ -147,7 +147,9 @@ pub struct Announce {
 
 /// Text that is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an IP address with an optional port: write 203.0.113.7, 203.0.113.7:31189, 2001:db8::7 or [2001:db8::7]:31189")]
+#[error(
+    "{0:?} is not an IP address with an optional port: write 203.0.113.7, 203.0.113.7:31189, 2001:db8::7 or [2001:db8::7]:31189"
+)]
 pub struct AnnounceError(String);
 
 impl FromStr for Announce {

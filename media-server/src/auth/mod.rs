@@ -153,12 +153,36 @@ impl Authorizer {
 
     /// Decides by the `Authorization` header or, where a browser cannot set one (an `EventSource`, a `<video>`, a
     /// link), by the `access_token` query parameter of RFC 6750 §2.3. Only for GET requests that change nothing.
-    pub fn decide_read(&self, headers: &HeaderMap, query: Option<&str>, action: Action<'_>) -> Result<Identity, AuthError> {
+    pub fn decide_read(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        action: Action<'_>,
+    ) -> Result<Identity, AuthError> {
         let token = match bearer(headers)? {
             Some(token) => Some(token),
             None => query.and_then(access_token),
         };
         self.decide_token(token, action)
+    }
+
+    /// Only that the token is a good one, for routes that learn their room later; [`Authorizer::decide`] must follow.
+    pub fn check_known(&self, headers: &HeaderMap) -> Result<(), AuthError> {
+        match &self.verifier {
+            None => Ok(()),
+            Some(verifier) => {
+                let token = bearer(headers)?.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?;
+                verifier.verify(token).map(|_| ()).map_err(AuthError::from)
+            }
+        }
+    }
+
+    /// True when the header or the `access_token` query parameter holds a good token, whatever it allows; in open mode
+    /// always.
+    pub fn knows(&self, headers: &HeaderMap, query: Option<&str>) -> bool {
+        let Some(verifier) = &self.verifier else { return true };
+        let token = bearer(headers).ok().flatten().or_else(|| query.and_then(access_token));
+        token.is_some_and(|token| verifier.verify(token).is_ok())
     }
 
     fn decide_token(&self, token: Option<&str>, action: Action<'_>) -> Result<Identity, AuthError> {
@@ -229,7 +253,9 @@ mod tests {
     }
 
     fn token(scope: &str, room: Value) -> String {
-        sign(json!({"sub": "door", "iss": "https://issuer", "aud": "cams", "exp": 4_000_000_000u64, "scope": scope, "room": room}))
+        sign(
+            json!({"sub": "door", "iss": "https://issuer", "aud": "cams", "exp": 4_000_000_000u64, "scope": scope, "room": room}),
+        )
     }
 
     #[test]

@@ -309,7 +309,8 @@ mod tests {
 
     #[test]
     fn a_key_in_the_header_is_not_used() {
-        let header = format!(r#"{{"alg":"HS256","typ":"JWT","jwk":{{"kty":"oct","k":"{SECRET}"}},"kid":"../../dev/null"}}"#);
+        let header =
+            format!(r#"{{"alg":"HS256","typ":"JWT","jwk":{{"kty":"oct","k":"{SECRET}"}},"kid":"../../dev/null"}}"#);
         assert!(verifier().verify(&forge(&header, &good(), "AAAA")).is_err());
     }
 

@@ -1,0 +1,100 @@
+//! The environment variables that the server knows, as they were given.
+
+use super::{ConfigError, TurnConfig};
+use crate::auth::Secret;
+
+/// Variables, not yet judged. An empty variable counts as absent, as it does in most charts.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `MEDIA_MODE`
+    pub mode: Option<String>,
+    /// `TURN_URLS`, separated by commas or spaces.
+    pub turn_urls: Option<String>,
+    /// `TURN_USERNAME`
+    pub turn_username: Option<String>,
+    /// `TURN_CREDENTIAL`
+    pub turn_credential: Option<Secret>,
+    /// `MEDIA_RECORDINGS_DIR`
+    pub recordings_dir: Option<String>,
+    /// `MEDIA_MAX_PUBLISHERS`
+    pub max_publishers: Option<String>,
+    /// `MEDIA_MAX_SUBSCRIBERS_PER_ROOM`
+    pub max_subscribers_per_room: Option<String>,
+    /// `MEDIA_JWT_SECRET`
+    pub jwt_secret: Option<Secret>,
+    /// `KUBERNETES_SERVICE_HOST` is there: the kubelet sets it in every pod.
+    pub in_cluster: bool,
+}
+
+impl Environment {
+    /// Asks `get` for each variable.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Environment {
+        let get = |name: &str| get(name).filter(|value| !value.trim().is_empty());
+        Environment {
+            mode: get("MEDIA_MODE"),
+            turn_urls: get("TURN_URLS"),
+            turn_username: get("TURN_USERNAME"),
+            turn_credential: get("TURN_CREDENTIAL").map(Secret::new),
+            recordings_dir: get("MEDIA_RECORDINGS_DIR"),
+            max_publishers: get("MEDIA_MAX_PUBLISHERS"),
+            max_subscribers_per_room: get("MEDIA_MAX_SUBSCRIBERS_PER_ROOM"),
+            jwt_secret: get("MEDIA_JWT_SECRET").map(Secret::new),
+            in_cluster: get("KUBERNETES_SERVICE_HOST").is_some(),
+        }
+    }
+
+    /// The variables of this process.
+    pub fn of_process() -> Environment {
+        Environment::read(|name| std::env::var(name).ok())
+    }
+
+    /// The servers that the three TURN variables name.
+    pub(super) fn turn(&self) -> Result<Option<TurnConfig>, ConfigError> {
+        let credentials = match (&self.turn_username, &self.turn_credential) {
+            (Some(username), Some(credential)) => Some((username.clone(), credential.clone())),
+            (None, None) => None,
+            (Some(username), None) => {
+                return Err(ConfigError::value("TURN_USERNAME", username, "it needs TURN_CREDENTIAL beside it"));
+            }
+            (None, Some(_)) => {
+                return Err(ConfigError::value("TURN_CREDENTIAL", "(hidden)", "it needs TURN_USERNAME beside it"));
+            }
+        };
+        let Some(text) = &self.turn_urls else {
+            return match credentials {
+                Some((username, _)) => {
+                    Err(ConfigError::value("TURN_USERNAME", username, "it needs TURN_URLS beside it"))
+                }
+                None => Ok(None),
+            };
+        };
+        let urls: Vec<String> =
+            text.split([',', ' ', '\n']).map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+        check_ice_urls("TURN_URLS", &urls)?;
+        if credentials.is_none() && urls.iter().any(|url| url.starts_with("turn")) {
+            let remedy = "browsers refuse a turn: URL without TURN_USERNAME and TURN_CREDENTIAL; give both";
+            return Err(ConfigError::value("TURN_URLS", text, remedy));
+        }
+        Ok(Some(TurnConfig { urls, credentials }))
+    }
+}
+
+/// Checks the scheme and the characters of each URL, which will stand in a `Link` header.
+pub(super) fn check_ice_urls(field: &str, urls: &[String]) -> Result<(), ConfigError> {
+    let remedy = "write turn:HOST:PORT?transport=udp, turns:HOST:PORT, stun:HOST:PORT or stuns:HOST:PORT";
+    if urls.is_empty() {
+        return Err(ConfigError::value(field, "", remedy));
+    }
+    for url in urls {
+        let rest = url.split_once(':').filter(|(scheme, _)| ["turn", "turns", "stun", "stuns"].contains(scheme));
+        let good = rest.is_some_and(|(_, rest)| {
+            !rest.is_empty()
+                && !rest.starts_with("//")
+                && rest.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"".contains(&b))
+        });
+        if !good {
+            return Err(ConfigError::value(field, url, remedy));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! What the server runs with: command line, environment and StreamSession document merged and checked, once, at start.
+//!
+//! The environment overrides the document, the command line names what the document does not (addresses, folders).
+//! [`resolve`] is pure: it reads no file, no variable and no clock. Each error names the field, its value and what
+//! would be right. What only a cluster can do is refused by name instead of being passed over in silence.
+
+mod document;
+mod environment;
+mod error;
+mod resolve;
+
+pub use document::SessionDocument;
+pub use environment::Environment;
+pub use error::ConfigError;
+pub use resolve::resolve;
+
+use crate::args::{Announce, LogFormat, ServeArgs};
+use crate::auth::{AuthMode, Secret};
+use crate::control::Limits;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+use streamsession_api::Retention;
+
+/// Everything the server was told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Where media listens.
+    pub udp: UdpConfig,
+    /// `None`: `MEDIA_MODE` names another mode, so the control API runs without media.
+    pub media: MediaMode,
+    /// Threads that carry media; `None` means one for each core.
+    pub shards: Option<NonZeroUsize>,
+    /// Holds the registry; and the recordings, unless they have a folder of their own. Made when it is not there.
+    pub data_dir: PathBuf,
+    /// Holds the recordings. Made when it is not there.
+    pub recordings_dir: PathBuf,
+    /// Caps to begin with.
+    pub limits: Limits,
+    /// `None`: nothing is recorded.
+    pub recording: Option<RecordingConfig>,
+    /// How long a stream outlives its camera.
+    pub idle_timeout: Duration,
+    /// TURN and STUN servers that clients are told of; `None` when there are none.
+    pub turn: Option<TurnConfig>,
+    /// How requests are authenticated.
+    pub auth: AuthMode,
+    /// How long draining may take.
+    pub drain_deadline: Duration,
+    /// Changing requests a second from one address; 0 is no limit.
+    pub rate_limit: u32,
+    /// Play the test picture into the room `demo`.
+    pub demo: bool,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Things that were said and have no effect here, for the log at start.
+    pub notes: Vec<String>,
+}
+
+/// Where media listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpConfig {
+    /// `None`: all addresses, of IPv6 and IPv4 where the machine has both.
+    pub address: Option<IpAddr>,
+    /// The one port of all media.
+    pub port: u16,
+    /// Announced besides, or in place of, this machine's own addresses.
+    pub announce: Vec<Announce>,
+}
+
+/// What `MEDIA_MODE` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaMode {
+    /// `single_server_sfu`, the default: this process carries the media.
+    SingleServerSfu,
+    /// Any other mode: the control API runs, and WHIP and WHEP answer 503.
+    ControlOnly(String),
+}
+
+/// What is recorded and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordingConfig {
+    /// A segment is cut at the first keyframe after this time.
+    pub segment_duration: Duration,
+    /// After this time without media a recording is finalised.
+    pub idle_timeout: Duration,
+    /// What is deleted by itself.
+    pub retention: Retention,
+}
+
+/// TURN and STUN servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnConfig {
+    /// `turn:`, `turns:`, `stun:` or `stuns:` URLs (RFC 7065, RFC 7064); never empty.
+    pub urls: Vec<String>,
+    /// User name and credential for the TURN ones.
+    pub credentials: Option<(String, Secret)>,
+}
+
+impl Config {
+    /// True when this process carries media.
+    pub fn carries_media(&self) -> bool {
+        self.media == MediaMode::SingleServerSfu
+    }
+}
+
+/// Reads the files that the arguments name, and resolves.
+pub fn load(args: &ServeArgs, environment: &Environment) -> Result<Config, ConfigError> {
+    let session = args.files.session.as_deref().map(SessionDocument::read).transpose()?;
+    let secret = args.access.jwt_secret_file.as_deref().map(document::read_secret).transpose()?;
+    resolve(args, environment, secret, session.as_ref())
+}

@@ -1,0 +1,59 @@
+//! The HTTP surface: WHIP, WHEP, streams, events, operations and pages on one router.
+//!
+//! It translates and nothing else: a request becomes a call of the control plane after the authorizer agreed, and a
+//! refusal becomes a problem document (RFC 9457). Nothing here touches a packet or waits for the media plane.
+
+mod admin;
+mod app;
+mod body;
+mod cors;
+mod error;
+mod events;
+mod ice;
+mod layers;
+mod live;
+mod openapi;
+mod operations;
+mod pages;
+mod problems;
+mod rate;
+mod sessions;
+mod streams;
+
+pub use app::{App, AppParts, ReadyCheck, SnapshotSource};
+pub use body::{JSON_LIMIT, read_json, read_text};
+pub use layers::RequestId;
+pub use openapi::document as openapi_document;
+pub use streams::identity_to_principal;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+
+/// Every route, with the layers around them. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: the
+/// limit per address needs the peer.
+pub fn router(app: App) -> Router {
+    router_with(app, Router::new())
+}
+
+/// As [`router`], with routes of other planes (recordings) under the same layers.
+pub fn router_with(app: App, more: Router<App>) -> Router {
+    Router::new()
+        .merge(sessions::routes())
+        .merge(streams::routes())
+        .merge(events::routes())
+        .merge(admin::routes())
+        .merge(operations::routes())
+        .merge(problems::routes())
+        .merge(pages::routes())
+        .merge(more)
+        .fallback(layers::not_found)
+        // The last layer is the outermost: every answer of the inner ones is finished by `finish`.
+        .layer(from_fn_with_state(app.clone(), layers::same_origin))
+        .layer(from_fn_with_state(app.clone(), rate::limit))
+        .layer(from_fn(cors::allow))
+        .layer(from_fn_with_state(app.clone(), layers::finish))
+        .with_state(app)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep): endpoints at `/whip/{room}` and `/whep/{room}`, sessions below.
+//!
+//! GET is 2xx without content, POST of an offer gives 201 with answer, `Location` and a strong `ETag`; PATCH trickles
+//! or restarts ICE; DELETE ends. The server never declines with a counter-offer (WHEP 4.3.2): what the publisher
+//! sends is known, so an offer can be answered or cannot.
+
+use super::app::App;
+use super::body::{SDP_LIMIT, read_text};
+use super::cors::preflight;
+use super::ice;
+use super::streams::identity_to_principal;
+use crate::auth::Action;
+use crate::control::{Established, Patched, Principal, Role, RoomName, SessionKey};
+use crate::problem::{Kind, Problem, ProblemDocument};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch};
+
+const SDP: &str = "application/sdp";
+const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/whip/{room}", get(whip_endpoint).post(whip_post).options(endpoint_options))
+        .route("/whip/{room}/{key}", patch(whip_patch).delete(whip_delete).options(session_options))
+        .route("/whep/{room}", get(whep_endpoint).post(whep_post).options(endpoint_options))
+        .route("/whep/{room}/{key}", patch(whep_patch).delete(whep_delete).options(session_options))
+}
+
+/// Says that a WHIP endpoint is here.
+#[utoipa::path(get, path = "/whip/{room}", tag = "WHIP", params(("room" = String, Path, description = "The room")),
+    responses((status = 204, description = "There is an endpoint here; POST an offer to publish")), security(()))]
+async fn whip_endpoint(Path(room): Path<String>) -> Result<StatusCode, Problem> {
+    RoomName::parse(&room)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Says that a WHEP endpoint is here; HEAD also says what it takes.
+#[utoipa::path(get, path = "/whep/{room}", tag = "WHEP", params(("room" = String, Path, description = "The room")),
+    responses((status = 200, description = "There is an endpoint here; POST an offer to watch")), security(()))]
+async fn whep_endpoint(Path(room): Path<String>) -> Result<Response, Problem> {
+    RoomName::parse(&room)?;
+    Ok((StatusCode::OK, [(CONTENT_TYPE, SDP)]).into_response())
+}
+
+/// Publishes into a room.
+#[utoipa::path(post, path = "/whip/{room}", tag = "WHIP", params(("room" = String, Path, description = "The room")),
+    request_body(content = String, content_type = "application/sdp", description = "An SDP offer, at most 64 KiB"),
+    responses(
+        (status = 201, description = "The SDP answer (recvonly)", body = String, content_type = "application/sdp",
+         headers(("Location" = String, description = "The session's URL"),
+                 ("ETag" = String, description = "The ICE generation, for PATCH"),
+                 ("Link" = String, description = "ICE servers, rel=ice-server"))),
+        (status = 400, description = "Not an SDP offer", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "The room has a publisher", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/sdp", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "An offer that cannot be accepted", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "Full, draining or without media; see Retry-After", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn whip_post(state: State<App>, room: Path<String>, request: Request) -> Result<Response, Problem> {
+    establish(state, room, Role::Publisher, request).await
+}
+
+/// Watches a room.
+#[utoipa::path(post, path = "/whep/{room}", tag = "WHEP", params(("room" = String, Path, description = "The room")),
+    request_body(content = String, content_type = "application/sdp", description = "An SDP offer, at most 64 KiB"),
+    responses(
+        (status = 201, description = "The SDP answer (sendonly)", body = String, content_type = "application/sdp",
+         headers(("Location" = String, description = "The session's URL"),
+                 ("ETag" = String, description = "The ICE generation, for PATCH"),
+                 ("Link" = String, description = "ICE servers, rel=ice-server"))),
+        (status = 400, description = "Not an SDP offer", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "Nobody publishes here now; see Retry-After", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/sdp", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "An offer that cannot be accepted", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "Full, draining or without media; see Retry-After", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn whep_post(state: State<App>, room: Path<String>, request: Request) -> Result<Response, Problem> {
+    establish(state, room, Role::Subscriber, request).await
+}
+
+async fn establish(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    role: Role,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let room = RoomName::parse(&room)?;
+    let who = authorize(&app, request.headers(), &room, role)?;
+    let offer = read_text(request, SDP, SDP_LIMIT).await?;
+    let session = match role {
+        Role::Publisher => app.control.publish(&room, &who, &offer).await?,
+        Role::Subscriber => app.control.subscribe(&room, &who, &offer).await?,
+    };
+    Ok(created(&app, &room, session))
+}
+
+fn created(app: &App, room: &RoomName, session: Established) -> Response {
+    let location = format!("/{}/{room}/{}", endpoint(session.role), session.key.as_str());
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(SDP));
+    headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT));
+    for (name, text) in [(LOCATION, &location), (ETAG, &session.etag)] {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
+        }
+    }
+    for link in app.config.turn.iter().flat_map(ice::links) {
+        headers.append(LINK, link);
+    }
+    (StatusCode::CREATED, headers, session.answer).into_response()
+}
+
+/// Trickles candidates of a publisher or restarts its ICE.
+#[utoipa::path(patch, path = "/whip/{room}/{key}", tag = "WHIP",
+    params(("room" = String, Path, description = "The room"), ("key" = String, Path, description = "From Location"),
+           ("If-Match" = String, Header, description = "The ETag, or * to restart ICE")),
+    request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
+    responses(
+        (status = 200, description = "ICE restarts: our new credentials and candidates", body = String, content_type = "application/trickle-ice-sdpfrag",
+         headers(("ETag" = String, description = "The new ICE generation"))),
+        (status = 204, description = "Candidates taken note of"),
+        (status = 400, description = "Not a fragment", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 412, description = "If-Match is stale", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 428, description = "If-Match is missing", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn whip_patch(state: State<App>, path: Path<(String, String)>, request: Request) -> Result<Response, Problem> {
+    change(state, path, Role::Publisher, request).await
+}
+
+/// Trickles candidates of a viewer or restarts its ICE.
+#[utoipa::path(patch, path = "/whep/{room}/{key}", tag = "WHEP",
+    params(("room" = String, Path, description = "The room"), ("key" = String, Path, description = "From Location"),
+           ("If-Match" = String, Header, description = "The ETag, or * to restart ICE")),
+    request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
+    responses(
+        (status = 200, description = "ICE restarts: our new credentials and candidates", body = String, content_type = "application/trickle-ice-sdpfrag",
+         headers(("ETag" = String, description = "The new ICE generation"))),
+        (status = 204, description = "Candidates taken note of"),
+        (status = 400, description = "Not a fragment", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 412, description = "If-Match is stale", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 428, description = "If-Match is missing", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn whep_patch(state: State<App>, path: Path<(String, String)>, request: Request) -> Result<Response, Problem> {
+    change(state, path, Role::Subscriber, request).await
+}
+
+async fn change(
+    State(app): State<App>,
+    Path((room, key)): Path<(String, String)>,
+    role: Role,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let room = RoomName::parse(&room)?;
+    let who = authorize(&app, request.headers(), &room, role)?;
+    let key = session_key(&key)?;
+    let if_match = match request.headers().get(IF_MATCH).map(HeaderValue::to_str) {
+        None => None,
+        Some(Ok(text)) => Some(text.to_owned()),
+        Some(Err(_)) => return Err(Problem::new(Kind::BadRequest, "If-Match is not an entity tag")),
+    };
+    let body = read_text(request, FRAGMENT, SDP_LIMIT).await?;
+    match app.control.patch(&room, role, &key, &who, if_match.as_deref(), &body).await? {
+        Patched::NoContent => Ok(StatusCode::NO_CONTENT.into_response()),
+        Patched::Restarted { fragment, etag } => {
+            Ok((StatusCode::OK, [(CONTENT_TYPE, FRAGMENT), (ETAG, etag.as_str())], fragment).into_response())
+        }
+    }
+}
+
+/// Ends a publisher's session.
+#[utoipa::path(delete, path = "/whip/{room}/{key}", tag = "WHIP",
+    params(("room" = String, Path, description = "The room"), ("key" = String, Path, description = "From Location")),
+    responses((status = 200, description = "It has ended, and its slot is free"),
+        (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn whip_delete(
+    state: State<App>,
+    path: Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    end(state, path, Role::Publisher, headers).await
+}
+
+/// Ends a viewer's session.
+#[utoipa::path(delete, path = "/whep/{room}/{key}", tag = "WHEP",
+    params(("room" = String, Path, description = "The room"), ("key" = String, Path, description = "From Location")),
+    responses((status = 200, description = "It has ended, and its slot is free"),
+        (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn whep_delete(
+    state: State<App>,
+    path: Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    end(state, path, Role::Subscriber, headers).await
+}
+
+/// Entity tags do not matter here (RFC 9725 §4.2).
+async fn end(
+    State(app): State<App>,
+    Path((room, key)): Path<(String, String)>,
+    role: Role,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let room = RoomName::parse(&room)?;
+    let who = authorize(&app, &headers, &room, role)?;
+    app.control.delete(&room, role, &session_key(&key)?, &who).await?;
+    Ok(StatusCode::OK)
+}
+
+async fn endpoint_options() -> Response {
+    preflight("GET, HEAD, POST, OPTIONS", (ACCEPT_POST, SDP))
+}
+
+async fn session_options() -> Response {
+    preflight("PATCH, DELETE, OPTIONS", (ACCEPT_PATCH, FRAGMENT))
+}
+
+fn authorize(app: &App, headers: &HeaderMap, room: &RoomName, role: Role) -> Result<Principal, Problem> {
+    let action = match role {
+        Role::Publisher => Action::Publish(room.as_str()),
+        Role::Subscriber => Action::Subscribe(room.as_str()),
+    };
+    Ok(identity_to_principal(app.authorizer.decide(headers, action)?))
+}
+
+fn session_key(text: &str) -> Result<SessionKey, Problem> {
+    SessionKey::parse(text).ok_or_else(|| Problem::new(Kind::SessionNotFound, "no session has such a key"))
+}
+
+fn endpoint(role: Role) -> &'static str {
+    match role {
+        Role::Publisher => "whip",
+        Role::Subscriber => "whep",
+    }
+}
