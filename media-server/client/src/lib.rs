@@ -1,1 +1,24 @@
-//! stub
+//! A headless camera and a headless viewer for WHIP and WHEP servers, on `webrtc`.
+//!
+//! [`camera`] plays encoded files into a room in real time, [`viewer`] counts what comes out of one, and [`probe`] does
+//! both and gives a verdict. Nothing is encoded or decoded. The test clip of [`demo`] is part of the program.
+
+pub mod camera;
+pub mod cli;
+mod codec;
+pub mod demo;
+mod error;
+mod outgoing;
+mod peer;
+pub mod probe;
+mod rtp;
+mod signal;
+pub mod source;
+#[cfg(test)]
+mod standin;
+pub mod viewer;
+
+pub use codec::{Codec, MediaKind};
+pub use error::Error;
+pub use peer::{NotConnected, PeerError};
+pub use signal::SignalError;

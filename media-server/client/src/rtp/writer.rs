@@ -1,0 +1,163 @@
+//! Cuts encoded frames into RTP packets, with timestamps that come from the time of each frame alone.
+//!
+//! All tracks of a camera count from the same start ([`MediaClock`]), so that sender reports tie them to one wall clock
+//! (RFC 3550 §6.4.1) exactly, and not by when the machine got round to sending.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rtc::rtp;
+use rtc::rtp::packetizer::Payloader;
+use rtc::shared::error::Error as RtcError;
+
+use crate::codec::Codec;
+
+/// The largest RTP packet, header and extensions included, before SRTP adds its tag.
+const MTU: usize = 1200;
+/// The fixed header, and room for the extensions that are offered: transport-wide sequence number and MID.
+const HEADERS: usize = 12 + 12;
+
+/// Seconds from 1900, where NTP begins, to 1970.
+const NTP_EPOCH: u64 = 2_208_988_800;
+
+/// One track being sent.
+#[derive(Debug)]
+pub(crate) struct TrackWriter {
+    payloader: Box<dyn Payloader>,
+    codec: Codec,
+    ssrc: u32,
+    payload_type: u8,
+    sequence_number: u16,
+    base: u32,
+}
+
+impl TrackWriter {
+    pub(crate) fn new(codec: Codec, ssrc: u32, payload_type: u8) -> TrackWriter {
+        let payloader: Box<dyn Payloader> = match codec {
+            Codec::H264 => Box::<rtp::codec::h264::H264Payloader>::default(),
+            Codec::Vp8 => {
+                let mut payloader = rtp::codec::vp8::Vp8Payloader::default();
+                payloader.enable_picture_id = true;
+                Box::new(payloader)
+            }
+            Codec::Vp9 => Box::<rtp::codec::vp9::Vp9Payloader>::default(),
+            Codec::Av1 => Box::<rtp::codec::av1::Av1Payloader>::default(),
+            Codec::Opus => Box::<rtp::codec::opus::OpusPayloader>::default(),
+        };
+        TrackWriter { payloader, codec, ssrc, payload_type, sequence_number: rand::random(), base: rand::random() }
+    }
+
+    /// The packets of a frame, in order; the last of a picture has the marker.
+    pub(crate) fn packets(&mut self, at: Duration, frame: &Bytes) -> Result<Vec<rtp::Packet>, RtcError> {
+        let timestamp = self.base.wrapping_add(ticks(at, self.codec.clock_rate()));
+        let payloads = self.payloader.payload(MTU - HEADERS, frame)?;
+        let last = payloads.len().saturating_sub(1);
+        let packets = payloads.into_iter().enumerate().map(|(index, payload)| {
+            let header = rtp::Header {
+                version: 2,
+                marker: index == last && self.codec != Codec::Opus,
+                payload_type: self.payload_type,
+                sequence_number: self.sequence_number.wrapping_add(index as u16),
+                timestamp,
+                ssrc: self.ssrc,
+                ..rtp::Header::default()
+            };
+            rtp::Packet { header, payload }
+        });
+        let packets: Vec<_> = packets.collect();
+        self.sequence_number = self.sequence_number.wrapping_add(packets.len() as u16);
+        Ok(packets)
+    }
+}
+
+/// Ties the RTP timestamps of a camera's tracks to one wall clock.
+#[derive(Debug)]
+pub(crate) struct MediaClock {
+    start: Instant,
+    /// Wall clock at `start`, since 1970.
+    wall: Duration,
+    /// RTP timestamp at `start` and clock rate in hertz, by SSRC.
+    tracks: HashMap<u32, (u32, u32)>,
+}
+
+impl MediaClock {
+    pub(crate) fn new<'a>(
+        start: Instant,
+        wall: SystemTime,
+        tracks: impl Iterator<Item = &'a TrackWriter>,
+    ) -> MediaClock {
+        let tracks = tracks.map(|track| (track.ssrc, (track.base, track.codec.clock_rate()))).collect();
+        MediaClock { start, wall: wall.duration_since(UNIX_EPOCH).unwrap_or_default(), tracks }
+    }
+
+    /// NTP time (seconds in the upper half) and RTP timestamp of the track at `now`.
+    pub(crate) fn at(&self, now: Instant, ssrc: u32) -> Option<(u64, u32)> {
+        let (base, clock_rate) = *self.tracks.get(&ssrc)?;
+        let elapsed = now.saturating_duration_since(self.start);
+        let wall = self.wall + elapsed;
+        let fraction = (u64::from(wall.subsec_nanos()) << 32) / 1_000_000_000;
+        let ntp = (wall.as_secs() + NTP_EPOCH) << 32 | fraction;
+        Some((ntp, base.wrapping_add(ticks(elapsed, clock_rate))))
+    }
+}
+
+/// To the nearest tick; wraps as RTP timestamps do.
+fn ticks(time: Duration, clock_rate: u32) -> u32 {
+    let ticks = (time.as_nanos() * u128::from(clock_rate) + 500_000_000) / 1_000_000_000;
+    ticks as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::MediaKind;
+    use rtc::rtp::packetizer::Depacketizer;
+
+    #[test]
+    fn timestamps_follow_the_frames_and_sequence_numbers_the_packets() {
+        let source = crate::demo::source();
+        let mut writer = TrackWriter::new(Codec::H264, 1, 102);
+        let (base, mut sequence) = (writer.base, writer.sequence_number);
+        let frames = source.schedule().filter(|item| item.kind == MediaKind::Video).take(300);
+        for (index, item) in frames.enumerate() {
+            let packets = writer.packets(item.due, &item.frame.data).unwrap();
+            for packet in &packets {
+                assert_eq!(packet.header.timestamp, base.wrapping_add(3000 * index as u32));
+                assert_eq!(packet.header.sequence_number, sequence);
+                assert!(packet.payload.len() + HEADERS <= MTU);
+                sequence = sequence.wrapping_add(1);
+            }
+            let markers: Vec<_> = packets.iter().map(|packet| packet.header.marker).collect();
+            assert_eq!(markers.iter().position(|marker| *marker), Some(markers.len() - 1));
+        }
+    }
+
+    #[test]
+    fn a_frame_comes_out_of_its_packets_again() {
+        let clip = crate::demo::source().video.unwrap();
+        let mut writer = TrackWriter::new(Codec::H264, 1, 102);
+        let mut depacketizer = rtp::codec::h264::H264Packet::default();
+        for frame in &clip.frames[..70] {
+            let mut bytes = Vec::new();
+            for packet in writer.packets(frame.at, &frame.data).unwrap() {
+                bytes.extend(depacketizer.depacketize(&packet.payload).unwrap());
+            }
+            // Start codes may become longer on the way.
+            let units = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("\0\0\0\u{1}", "\0\0\u{1}");
+            assert!(units(&frame.data) == units(&bytes), "the frame at {:?} has changed", frame.at);
+        }
+    }
+
+    #[test]
+    fn reports_tie_both_tracks_to_one_clock() {
+        let (video, audio) = (TrackWriter::new(Codec::H264, 1, 102), TrackWriter::new(Codec::Opus, 2, 111));
+        let start = Instant::now();
+        let clock = MediaClock::new(start, UNIX_EPOCH + Duration::from_millis(1500), [&video, &audio].into_iter());
+        let now = start + Duration::from_secs(2);
+        let ntp = (NTP_EPOCH + 3) << 32 | 1 << 31;
+        assert_eq!(clock.at(now, 1), Some((ntp, video.base.wrapping_add(180_000))));
+        assert_eq!(clock.at(now, 2), Some((ntp, audio.base.wrapping_add(96_000))));
+        assert_eq!(clock.at(now, 3), None);
+    }
+}
