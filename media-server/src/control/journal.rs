@@ -108,10 +108,10 @@ impl Writer {
                 }
                 () = sleep_until(self.beat) => self.on_beat().await,
             }
+            // One that came due while the disk was slow stays due: it is next.
             self.beat = match self.beat {
                 _ if self.live.is_empty() && self.unsaved.is_empty() => None,
-                Some(beat) if beat > Instant::now() => Some(beat),
-                _ => Some(Instant::now() + BEAT),
+                due => due.or_else(|| Some(Instant::now() + BEAT)),
             };
         }
     }
@@ -164,6 +164,7 @@ impl Writer {
     }
 
     async fn on_beat(&mut self) {
+        self.beat = None;
         self.save_unsaved().await;
         if self.live.is_empty() {
             return;

@@ -176,7 +176,7 @@ impl Registry {
 /// May `who` end it?
 pub(in crate::control) fn owns(who: &Principal, stream: &StreamRow) -> bool {
     who.admin
-        || stream.owner == who.subject
+        || (!stream.owner.is_empty() && stream.owner == who.subject)
         || stream.publisher.as_ref() == Some(&who.subject)
         || (stream.account.is_some() && stream.account == who.account)
 }
