@@ -28,7 +28,7 @@ export async function folder() {
 /** A moving picture for the fake camera: four seconds, 640 × 360, 30 frames/s. */
 export async function movingPicture(directory) {
   const path = join(directory, 'camera.mjpeg');
-  await run('ffmpeg', ['-v', 'error', '-f', 'lavfi', '-i', 'mandelbrot=size=640x360:rate=30', '-t', '4', '-q:v', '4', '-f', 'mjpeg', path]);
+  await run('ffmpeg', ['-v', 'error', '-f', 'lavfi', '-i', 'testsrc2=size=640x360:rate=30,rotate=t/2:fillcolor=gray', '-t', '4', '-q:v', '4', '-f', 'mjpeg', path]);
   return path;
 }
 
@@ -38,6 +38,21 @@ export async function clip(directory) {
   await run('ffmpeg', ['-v', 'error', '-f', 'lavfi', '-i', 'testsrc2=size=640x360:rate=30', '-f', 'lavfi', '-i', 'sine=440', '-t', '6', '-c:v', 'libx264',
     '-preset', 'ultrafast', '-pix_fmt', 'yuv420p', '-c:a', 'libopus', '-movflags', '+faststart', path]);
   return path;
+}
+
+/** Files for the headless camera: `{video, audio}`, 640 × 360, 30 frames/s, a keyframe every 2 s; h264, vp8 or vp9. */
+export async function encoded(directory, {codec, seconds}) {
+  const encoders = {
+    h264: ['-c:v', 'libx264', '-preset', 'veryfast', '-tune', 'zerolatency', '-profile:v', 'baseline', '-sc_threshold', '0', '-bf', '0', '-f', 'h264'],
+    vp8: ['-c:v', 'libvpx', '-deadline', 'realtime', '-cpu-used', '8', '-f', 'ivf'],
+    vp9: ['-c:v', 'libvpx-vp9', '-deadline', 'realtime', '-cpu-used', '8', '-row-mt', '1', '-f', 'ivf'],
+  };
+  const video = join(directory, `${codec}-${seconds}.${codec === 'h264' ? 'h264' : 'ivf'}`);
+  const audio = join(directory, `${seconds}.ogg`);
+  await run('ffmpeg', ['-v', 'error', '-y', '-f', 'lavfi', '-i', 'testsrc2=size=640x360:rate=30', '-t', String(seconds), '-pix_fmt', 'yuv420p', '-g', '60',
+    '-keyint_min', '60', '-b:v', '1000k', ...encoders[codec], video]);
+  await run('ffmpeg', ['-v', 'error', '-y', '-f', 'lavfi', '-i', 'sine=440:sample_rate=48000', '-t', String(seconds), '-c:a', 'libopus', '-b:a', '48k', '-ac', '2', audio]);
+  return {video, audio};
 }
 
 /** Polls `probe` (may be async) until it gives something truthy; throws with `what` after `seconds`. */

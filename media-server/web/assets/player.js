@@ -560,6 +560,7 @@ input { width: 96px; height: 24px; accent-color: #fff; }
   box-shadow: 0 2px 12px #0008; }
 .sound:hover { background: #dfe7ee; }
 .away { background: #05070a99; }
+.away p { padding: 4px 12px; border-radius: 8px; background: #05070acc; }
 @keyframes turn { to { transform: rotate(1turn); } }
 @media (prefers-reduced-motion: reduce) { .spin { animation: none; } .bar { transition: none; } }
 @media (max-width: 30em) { .sound { inset-block-end: 60px; } input { display: none; } .note { font-size: 15px; } }

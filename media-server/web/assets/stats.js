@@ -53,7 +53,7 @@ export function statistics(root) {
       set('Transport', `${transport.protocol}${transport.relay ? ' by relay' : ''}`);
       set('Why', transport.why);
       set('ICE pair', [`${transport.local ?? 'hidden'} (${transport.localType})`, `${transport.remote ?? 'hidden'} (${transport.remoteType})`].join(' → '));
-      set('Encryption', [transport.dtls, transport.srtp].filter(Boolean).join(', '));
+      set('Encryption', [transport.dtls, transport.srtp].filter(Boolean).join(', ').replaceAll('_', ' '));
     },
   };
 }
