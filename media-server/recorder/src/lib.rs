@@ -45,12 +45,13 @@ mod depacketize;
 mod export;
 pub mod finalize;
 mod frames;
+mod lane;
 mod manifest;
 mod mp4;
 mod playlist;
 mod recording;
 mod reorder;
-mod segment;
+mod segments;
 mod types;
 
 pub use finalize::{FinalizeError, Folder, finalize};

@@ -1,76 +1,450 @@
-//! The recording itself: packets in, outputs out. Not yet built: this is its contract.
+//! The recording while it runs: brings the tracks onto one timeline, and cuts it into parts and segments.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
+    clock::{self, Clock, Report, nanos},
+    frames::Timed,
+    lane::Lane,
     manifest::GapReason,
+    mp4::init,
+    segments::Segments,
     types::{Config, Description, Output, Packet, Stats, Track, Tracks},
 };
 
-/// One room's recording while it runs.
+/// The first frames wait so long for sender reports, so that sound and picture begin aligned …
+const REPORT_WAIT: Duration = Duration::from_millis(600);
+/// … and so long for a track that was negotiated.
+const TRACK_WAIT: Duration = Duration::from_secs(1);
+/// What is ready for a part may be this much older than a part is long before the part is closed by time.
+const LATENESS: Duration = Duration::from_millis(50);
+/// Between two requests for a keyframe.
+const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
+
+const VIDEO: usize = 0;
+const AUDIO: usize = 1;
+
+fn slot(track: Track) -> usize {
+    match track {
+        Track::Video => VIDEO,
+        Track::Audio => AUDIO,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// Frames are held until their clocks can be set; since the first of them.
+    Starting(Option<Instant>),
+    Running,
+    Done,
+}
+
+/// One room's recording while it runs. See the crate's documentation for the order of calls.
 #[derive(Debug)]
-pub struct Recording {}
+pub struct Recording {
+    config: Config,
+    created: Instant,
+    expected: Tracks,
+    phase: Phase,
+    lanes: [Lane; 2],
+    /// Nanoseconds after `created` where the timeline begins.
+    epoch: Option<i64>,
+    entries: init::Tracks,
+    /// Nanoseconds of the timeline where the open segment begins.
+    segment_start: Option<i64>,
+    segments: Segments,
+    requested: Option<Instant>,
+}
 
 impl Recording {
     /// `expected`: the tracks that were negotiated; the first part waits for them, for at most a second.
     pub fn new(now: Instant, config: Config, description: Description, expected: Tracks) -> Self {
-        let _ = (now, config, description, expected);
-        Recording {}
+        let segments = Segments::new(description, config.segment_duration);
+        let lanes = [Lane::new(Track::Video, &config), Lane::new(Track::Audio, &config)];
+        Recording {
+            config,
+            created: now,
+            expected,
+            phase: Phase::Starting(None),
+            lanes,
+            epoch: None,
+            entries: init::Tracks::default(),
+            segment_start: None,
+            segments,
+            requested: None,
+        }
     }
 
     /// A packet arrived, at `now` (when it was received, not when it was taken from a queue).
     pub fn handle_rtp(&mut self, now: Instant, packet: Packet<'_>) {
-        let _ = (now, packet);
+        let track = packet.codec.track();
+        if self.phase == Phase::Done {
+            return;
+        }
+        let lane = &self.lanes[slot(track)];
+        if lane.source != Some(packet.source) {
+            self.change_source(now, track, packet.source);
+        } else if lane.ended {
+            return;
+        }
+        self.lanes[slot(track)].insert(now, packet);
+        self.drain(now, track);
     }
 
     /// A sender report of a track's source arrived: `ntp` in 32.32 fixed point, `rtp` the timestamp that it names.
+    /// Reports of sources that have not sent a packet yet are ignored.
     pub fn handle_sender_report(&mut self, now: Instant, track: Track, source: u64, ntp: u64, rtp: u32) {
-        let _ = (now, track, source, ntp, rtp);
+        let lane = &mut self.lanes[slot(track)];
+        if lane.source != Some(source) {
+            return;
+        }
+        lane.report = Some(Report { ntp, rtp });
+        match self.phase {
+            Phase::Starting(_) => self.start_if_ready(now),
+            Phase::Running => self.align(),
+            Phase::Done => {}
+        }
     }
 
     /// Packets of this track were thrown away on this side (the tap overflowed): do not wait for them.
     pub fn handle_dropped(&mut self, now: Instant, track: Track, reason: GapReason) {
-        let _ = (now, track, reason);
+        for frame in self.lanes[slot(track)].last_frames(now) {
+            self.handle_frame(now, track, frame);
+        }
+        self.lanes[slot(track)].lose(reason);
+        self.request_keyframe(now);
     }
 
-    /// The publisher left. The recording waits for another one, or for `finish`.
+    /// The publisher left: what is held is given out and the segment closed. The recording waits for another publisher,
+    /// or for `finish`.
     pub fn handle_source_end(&mut self, now: Instant) {
-        let _ = now;
+        if self.phase == Phase::Done {
+            return;
+        }
+        for track in [Track::Video, Track::Audio] {
+            for frame in self.lanes[slot(track)].last_frames(now) {
+                self.handle_frame(now, track, frame);
+            }
+            let lane = &mut self.lanes[slot(track)];
+            lane.ended = lane.source.is_some();
+        }
+        if matches!(self.phase, Phase::Starting(_)) {
+            self.start(now);
+        }
+        self.flush_all();
+        self.segments.close();
+        self.segment_start = None;
     }
 
-    /// An output could not be carried out (disk full, failing). Outputs not yet carried out of this recording must be
-    /// dropped by the caller up to the end of `poll_output`; a new segment is begun with the next keyframe.
+    /// An output could not be carried out (disk full, failing). The caller drops this output; `poll_output` gives no
+    /// other of those before it. A new segment is begun with the next keyframe, and may fail the same way.
     pub fn handle_write_failed(&mut self, now: Instant) {
-        let _ = now;
+        if self.phase == Phase::Done {
+            // What is on disk by now is all there will be.
+            while self.segments.poll().is_some() {}
+            return self.segments.push(Output::Finished);
+        }
+        self.segments.fail();
+        self.segment_start = None;
+        for lane in &mut self.lanes {
+            lane.drop_samples();
+            lane.lose(GapReason::Disk);
+            lane.gap = lane.source.map(|_| GapReason::Disk);
+        }
+        self.request_keyframe(now);
     }
 
-    /// The publisher of the room (and with it the negotiated tracks) changed.
+    /// The publisher of the room, and with it the negotiated tracks, changed.
     pub fn set_expected(&mut self, expected: Tracks) {
-        let _ = expected;
+        self.expected = expected;
     }
 
     /// Lets time pass: call when [`Recording::poll_timeout`] is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        if self.phase == Phase::Done {
+            return;
+        }
+        self.drain(now, Track::Video);
+        self.drain(now, Track::Audio);
+        self.start_if_ready(now);
+        let patience = self.patience();
+        let overdue = |since: Option<Instant>| since.is_some_and(|since| since + patience <= now);
+        let mut flush = false;
+        for slot in [VIDEO, AUDIO] {
+            let (ready, tail) = self.lanes[slot].waiting_since();
+            flush |= overdue(ready) || overdue(tail);
+            if overdue(tail) {
+                self.lanes[slot].settle_tail();
+            }
+        }
+        if flush {
+            self.flush(true, i64::MAX);
+        }
     }
 
-    /// When `handle_timeout` wants to be called, if at all.
+    /// When `handle_timeout` wants to be called, if at all. Ask again after every call.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        if self.phase == Phase::Done {
+            return None;
+        }
+        let start = match self.phase {
+            Phase::Starting(Some(since)) => Some(since + if self.framed() { REPORT_WAIT } else { TRACK_WAIT }),
+            _ => None,
+        };
+        let lanes = self.lanes.iter().flat_map(|lane| {
+            let (ready, tail) = lane.waiting_since();
+            let oldest = [ready, tail].into_iter().flatten().min();
+            [lane.deadline(), oldest.map(|since| since + self.patience())]
+        });
+        lanes.chain([start]).flatten().min()
     }
 
     /// The recording is over: everything held is given out, then [`Output::Finished`].
     pub fn finish(&mut self, now: Instant) {
-        let _ = now;
+        if self.phase == Phase::Done {
+            return;
+        }
+        self.handle_source_end(now);
+        self.phase = Phase::Done;
+        self.segments.push(Output::Finished);
     }
 
     /// The next thing to do, if any.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        self.segments.poll()
     }
 
     /// Counts since the start.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        let malformed = self.lanes.iter().map(|lane| lane.malformed).sum();
+        let held = self.lanes.iter().filter_map(|lane| lane.ready().map(|(from, to)| to - from)).max().unwrap_or(0);
+        let held = Duration::from_nanos(u64::try_from(held).unwrap_or(0));
+        Stats { malformed, held, ..self.segments.stats() }
+    }
+
+    fn patience(&self) -> Duration {
+        self.config.part_duration + LATENESS
+    }
+
+    fn drain(&mut self, now: Instant, track: Track) {
+        for frame in self.lanes[slot(track)].frames(now) {
+            self.handle_frame(now, track, frame);
+        }
+        if self.lanes[slot(track)].wants_keyframe() {
+            self.request_keyframe(now);
+        }
+    }
+
+    fn request_keyframe(&mut self, now: Instant) {
+        if self.lanes[VIDEO].source.is_some() && self.requested.is_none_or(|last| now >= last + REQUEST_INTERVAL) {
+            self.requested = Some(now);
+            self.segments.push(Output::RequestKeyframe);
+        }
+    }
+
+    fn change_source(&mut self, now: Instant, track: Track, source: u64) {
+        for frame in self.lanes[slot(track)].last_frames(now) {
+            self.handle_frame(now, track, frame);
+        }
+        if !self.lanes[slot(track)].held.is_empty() {
+            self.start(now);
+        }
+        self.lanes[slot(track)].change_source(source);
+        if self.phase == Phase::Running {
+            self.phase = Phase::Starting(Some(now));
+        }
+    }
+
+    fn handle_frame(&mut self, now: Instant, track: Track, frame: Timed) {
+        let lane = &mut self.lanes[slot(track)];
+        if lane.jumps(&frame) && lane.clock.is_some() {
+            if !lane.held.is_empty() {
+                self.start(now);
+            }
+            let lane = &mut self.lanes[slot(track)];
+            lane.clock = None;
+            lane.report = None;
+            lane.gap = Some(GapReason::Source);
+            self.phase = Phase::Starting(Some(now));
+        }
+        match &mut self.phase {
+            Phase::Starting(since) => {
+                since.get_or_insert(frame.arrival);
+                self.lanes[slot(track)].held.push(frame);
+                self.start_if_ready(now);
+            }
+            Phase::Running if self.lanes[slot(track)].clock.is_none() => {
+                self.lanes[slot(track)].held.push(frame);
+                self.start(now);
+            }
+            Phase::Running => self.place(track, frame),
+            Phase::Done => {}
+        }
+    }
+
+    /// The lanes that frames are to be expected of.
+    fn needed(&self) -> impl Iterator<Item = &Lane> {
+        let expected = [self.expected.video, self.expected.audio];
+        self.lanes
+            .iter()
+            .zip(expected)
+            .filter(|(lane, expected)| *expected || lane.source.is_some())
+            .map(|(lane, _)| lane)
+    }
+
+    fn framed(&self) -> bool {
+        self.needed().all(|lane| !lane.held.is_empty())
+    }
+
+    fn start_if_ready(&mut self, now: Instant) {
+        let Phase::Starting(Some(since)) = self.phase else { return };
+        let waited = now.saturating_duration_since(since);
+        let reported =
+            self.needed().count() < 2 || self.needed().all(|lane| lane.report.is_some() || lane.clock.is_some());
+        if self.framed() && (reported || waited >= REPORT_WAIT) || waited >= TRACK_WAIT {
+            self.start(now);
+        }
+    }
+
+    /// Sets the clocks of the tracks that have none and puts what was held onto the timeline.
+    fn start(&mut self, _now: Instant) {
+        let joining = [VIDEO, AUDIO].map(|slot| self.lanes[slot].clock.is_none() && !self.lanes[slot].held.is_empty());
+        let mut times = [0, 1].map(|slot| if joining[slot] { self.arrival_time(slot) } else { 0 });
+        if joining == [true, true] {
+            let of = |lane: &Lane, at| Some((lane.report?, lane.held.first()?.rtp, at));
+            let [video, audio] = &self.lanes;
+            if let (Some(picture), Some(sound)) = (of(video, times[VIDEO]), of(audio, times[AUDIO])) {
+                times[VIDEO] += clock::correction(picture, sound, (video.rate, audio.rate)).unwrap_or(0);
+            }
+        }
+        if joining != [false, false] {
+            let joined = [VIDEO, AUDIO].into_iter().filter(|&slot| joining[slot]);
+            if let Some(epoch) = self.epoch {
+                let again = joined.clone().any(|slot| !self.lanes[slot].fresh);
+                if again {
+                    self.flush_all();
+                    self.segments.discontinue();
+                    self.segment_start = None;
+                }
+                // Not before the end of what was: a source's clock may have run ahead of ours.
+                let short = |slot: usize| nanos(self.lanes[slot].end, self.lanes[slot].rate) - (times[slot] - epoch);
+                let shift = joined.clone().map(short).max().unwrap_or(0).max(0);
+                times = times.map(|time| time + shift);
+            }
+            let first = joined.clone().map(|slot| times[slot]).min().unwrap_or(0);
+            let epoch = *self.epoch.get_or_insert(first);
+            for slot in joined {
+                let lane = &mut self.lanes[slot];
+                let rtp = lane.held.first().map_or(0, |frame| frame.rtp);
+                lane.clock = Some(Clock::new(lane.rate, rtp, times[slot] - epoch));
+                lane.fresh = true;
+            }
+        }
+        self.phase = Phase::Running;
+        self.place_held();
+        self.align();
+    }
+
+    /// When the first held frame of a lane happened, by the quickest of the held ones: nanoseconds since `created`.
+    fn arrival_time(&self, slot: usize) -> i64 {
+        let lane = &self.lanes[slot];
+        let Some(first) = lane.held.first() else { return 0 };
+        let time = |frame: &Timed| clock::since(frame.arrival, self.created) - nanos(frame.rtp - first.rtp, lane.rate);
+        lane.held.iter().map(time).min().unwrap_or(0)
+    }
+
+    fn place_held(&mut self) {
+        let mut held: Vec<(i64, Track, Timed)> = Vec::new();
+        for lane in &mut self.lanes {
+            let Some(clock) = &lane.clock else { continue };
+            held.extend(
+                std::mem::take(&mut lane.held).into_iter().map(|frame| (clock.at(frame.rtp), lane.track, frame)),
+            );
+        }
+        held.sort_by_key(|(at, ..)| *at);
+        for (_, track, frame) in held {
+            self.place(track, frame);
+        }
+    }
+
+    /// Moves the picture towards the sound, when reports of both are there.
+    fn align(&mut self) {
+        let [video, audio] = &mut self.lanes;
+        if let (Some(picture), Some(report)) = (&mut video.clock, video.report)
+            && let (Some(sound), Some(other)) = (&audio.clock, audio.report)
+        {
+            picture.follow(report, sound, other);
+        }
+    }
+
+    /// Puts a frame onto the timeline, where it may begin a new segment.
+    fn place(&mut self, track: Track, frame: Timed) {
+        let lane = &self.lanes[slot(track)];
+        let Some(clock) = &lane.clock else { return };
+        let at = clock.at(frame.rtp);
+        if let Some(entry) = &frame.frame.entry
+            && self.entries.entry(track) != Some(entry)
+        {
+            self.lanes[slot(track)].settle_before(frame.rtp, frame.arrival);
+            self.flush_all();
+            self.segments.close();
+            self.segment_start = None;
+            match track {
+                Track::Video => self.entries.video = Some(entry.clone()),
+                Track::Audio => self.entries.audio = Some(entry.clone()),
+            }
+        }
+        if self.segment_ends(track, &frame, at) {
+            if track == Track::Video {
+                self.lanes[VIDEO].settle_before(frame.rtp, frame.arrival);
+            }
+            self.flush(true, at);
+            self.segments.close();
+            self.segment_start = None;
+        }
+        self.segment_start.get_or_insert(at);
+        if let Some(gap) = self.lanes[slot(track)].append(frame) {
+            self.segments.gap(gap);
+        }
+        self.flush(false, i64::MAX);
+    }
+
+    /// At the first keyframe after the segment's duration, or at twice the duration without any.
+    fn segment_ends(&self, track: Track, frame: &Timed, at: i64) -> bool {
+        let Some(start) = self.segment_start else { return false };
+        let begins_well = frame.frame.keyframe && (track == Track::Video || self.entries.video.is_none());
+        let factor = if begins_well { 1 } else { 2 };
+        at - start >= factor * i64::try_from(self.config.segment_duration.as_nanos()).unwrap_or(i64::MAX / 4)
+    }
+
+    /// Everything that is not given out yet, whether its duration is known or not.
+    fn flush_all(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::settle_tail);
+        self.flush(true, i64::MAX);
+    }
+
+    /// Gives out parts: whole ones, or `all` that is ready and begins before `before` (nanoseconds of the timeline).
+    fn flush(&mut self, all: bool, before: i64) {
+        let length = i64::try_from(self.config.part_duration.as_nanos()).unwrap_or(i64::MAX / 4);
+        loop {
+            let ready = || self.lanes.iter().filter_map(Lane::ready);
+            let Some(start) = ready().map(|(from, _)| from).min().filter(|from| *from < before) else { return };
+            let limit = start + length;
+            let bytes: usize = self.lanes.iter().map(Lane::ready_bytes).sum();
+            if !all && bytes < self.config.max_part_bytes && ready().all(|(_, to)| to < limit) {
+                return;
+            }
+            let arrived = self.lanes.iter().filter_map(|lane| lane.waiting_since().0).min().unwrap_or(self.created);
+            let since = arrived.saturating_duration_since(self.created);
+            let at = self.segments.started_at() + since;
+            let [video, audio] =
+                self.lanes.each_mut().map(|lane| lane.take(start, limit, before, self.config.max_part_bytes));
+            let runs = [(Track::Video, &video[..]), (Track::Audio, &audio[..])];
+            let runs: Vec<_> = runs.into_iter().filter(|(_, samples)| !samples.is_empty()).collect();
+            if runs.is_empty() {
+                return;
+            }
+            self.segments.part(&self.entries, &runs, at);
+        }
     }
 }

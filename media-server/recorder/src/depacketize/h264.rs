@@ -1,0 +1,254 @@
+//! H.264 over RTP (RFC 6184): single NAL units, STAP-A and FU-A, to the length-prefixed form of ISO/IEC 14496-15.
+//!
+//! Parameter sets go into the sample entry and leave the samples, as `avc1` demands; access unit delimiters and filler
+//! go, too. Interleaved packetization (STAP-B, MTAP, FU-B) is refused: WebRTC does not negotiate it.
+
+use shiguredo_mp4::{
+    bitstream::h264::{H264SampleEntryConfig, LengthSize, build_avc1_box},
+    boxes::SampleEntry,
+};
+
+use super::{Frame, Malformed};
+
+const SLICE_NON_IDR: u8 = 1;
+const SLICE_IDR: u8 = 5;
+const SEI: u8 = 6;
+const SPS: u8 = 7;
+const PPS: u8 = 8;
+const ACCESS_UNIT_DELIMITER: u8 = 9;
+const STAP_A: u8 = 24;
+const FU_A: u8 = 28;
+
+/// Parameter sets kept of each kind; more than any encoder uses.
+const MAX_SETS: usize = 16;
+
+#[derive(Debug, Default)]
+pub(crate) struct Depacketizer {
+    data: Vec<u8>,
+    /// Where the NAL unit that is arriving in fragments has its length prefix.
+    fragment: Option<usize>,
+    has_picture: bool,
+    has_idr: bool,
+    /// Latest first, with their ids.
+    sps: Vec<(u32, Vec<u8>)>,
+    pps: Vec<(u32, Vec<u8>)>,
+}
+
+/// Parameter sets, SEI, a delimiter or the first slice of a picture.
+pub(super) fn begins_frame(payload: &[u8]) -> bool {
+    let first = |nal: &[u8]| match nal {
+        [header, rest @ ..] => match header & 0x1f {
+            SPS | SEI | ACCESS_UNIT_DELIMITER => true,
+            // first_mb_in_slice is 0: ue(v) of a single 1 bit.
+            SLICE_IDR | SLICE_NON_IDR => rest.first().is_some_and(|byte| byte & 0x80 != 0),
+            _ => false,
+        },
+        [] => false,
+    };
+    match payload.first().map(|header| header & 0x1f) {
+        Some(STAP_A) => payload.get(3..).is_some_and(first),
+        Some(FU_A) => match payload {
+            [_, fu, rest @ ..] if fu & 0x80 != 0 => match fu & 0x1f {
+                SLICE_IDR | SLICE_NON_IDR => rest.first().is_some_and(|byte| byte & 0x80 != 0),
+                kind => matches!(kind, SPS | SEI),
+            },
+            _ => false,
+        },
+        Some(_) => first(payload),
+        None => false,
+    }
+}
+
+impl Depacketizer {
+    pub(super) fn push(&mut self, payload: &[u8]) -> Result<(), Malformed> {
+        let (&header, rest) = payload.split_first().ok_or(Malformed)?;
+        match header & 0x1f {
+            1..=23 => {
+                if self.fragment.is_some() {
+                    return Err(Malformed);
+                }
+                self.unit(payload);
+                Ok(())
+            }
+            STAP_A => self.aggregate(rest),
+            FU_A => self.fragment(header, rest),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn aggregate(&mut self, mut rest: &[u8]) -> Result<(), Malformed> {
+        if self.fragment.is_some() {
+            return Err(Malformed);
+        }
+        while let Some((size, tail)) = rest.split_first_chunk::<2>() {
+            let size = usize::from(u16::from_be_bytes(*size));
+            let unit = tail.get(..size).ok_or(Malformed)?;
+            self.unit(unit);
+            rest = &tail[size..];
+        }
+        if rest.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+
+    fn fragment(&mut self, indicator: u8, rest: &[u8]) -> Result<(), Malformed> {
+        let (&fu, body) = rest.split_first().ok_or(Malformed)?;
+        let (start, end) = (fu & 0x80 != 0, fu & 0x40 != 0);
+        if start == self.fragment.is_some() {
+            return Err(Malformed);
+        }
+        if start {
+            self.fragment = Some(self.data.len());
+            self.data.extend_from_slice(&[0; 4]);
+            self.data.push(indicator & 0xe0 | fu & 0x1f);
+        }
+        self.data.extend_from_slice(body);
+        if end && let Some(at) = self.fragment.take() {
+            let unit = self.data.split_off(at);
+            self.unit(&unit[4..]);
+        }
+        Ok(())
+    }
+
+    /// A whole NAL unit.
+    fn unit(&mut self, unit: &[u8]) {
+        let Some((header, body)) = unit.split_first() else { return };
+        match header & 0x1f {
+            SPS => {
+                // seq_parameter_set_id follows profile, constraints and level.
+                let Some(id) = body.get(3..).and_then(ue) else { return };
+                if remember(&mut self.sps, id, unit) {
+                    self.pps.clear();
+                }
+            }
+            PPS => {
+                let Some(id) = ue(body) else { return };
+                remember(&mut self.pps, id, unit);
+            }
+            kind @ 1..=6 => {
+                self.has_picture |= kind != SEI;
+                self.has_idr |= kind == SLICE_IDR;
+                // Lengths fit: a frame is bounded far below 4 GiB.
+                self.data.extend_from_slice(&u32::try_from(unit.len()).unwrap_or(0).to_be_bytes());
+                self.data.extend_from_slice(unit);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    pub(super) fn take(&mut self) -> Result<Option<Frame>, Malformed> {
+        if self.fragment.is_some() {
+            return Err(Malformed);
+        }
+        if !self.has_picture {
+            return Ok(None);
+        }
+        let entry = if self.has_idr { Some(self.entry()?) } else { None };
+        Ok(Some(Frame { data: std::mem::take(&mut self.data), keyframe: self.has_idr, entry, duration: None }))
+    }
+
+    fn entry(&self) -> Result<SampleEntry, Malformed> {
+        let sets = |sets: &[(u32, Vec<u8>)]| sets.iter().map(|(_, set)| set.clone()).collect::<Vec<_>>();
+        // Of several SPS, only the latest: the others belong to what was before.
+        let sps = sets(&self.sps[..self.sps.len().min(1)]);
+        let mut pps = self.pps.clone();
+        pps.sort();
+        build_avc1_box(&sps, &sets(&pps), &H264SampleEntryConfig { length_size: LengthSize::FourBytes })
+            .map(SampleEntry::Avc1)
+            .map_err(|_| Malformed)
+    }
+
+    pub(super) fn discard(&mut self) {
+        self.data.clear();
+        self.fragment = None;
+        self.has_picture = false;
+        self.has_idr = false;
+    }
+}
+
+/// Puts a parameter set in front; true when it was not known before.
+fn remember(sets: &mut Vec<(u32, Vec<u8>)>, id: u32, unit: &[u8]) -> bool {
+    let known = sets.iter().position(|(known, _)| *known == id).map(|at| sets.remove(at));
+    let new = known.is_none_or(|(_, known)| known != unit);
+    sets.insert(0, (id, unit.to_vec()));
+    sets.truncate(MAX_SETS);
+    new
+}
+
+/// The first Exp-Golomb code (ITU-T H.264 §9.1), below 2^16.
+fn ue(bytes: &[u8]) -> Option<u32> {
+    let bit = |at: usize| bytes.get(at / 8).map(|byte| byte >> (7 - at % 8) & 1);
+    let mut zeros = 0;
+    while bit(zeros)? == 0 {
+        zeros += 1;
+        if zeros > 16 {
+            return None;
+        }
+    }
+    (0..=zeros).try_fold(0u32, |value, n| Some(value << 1 | u32::from(bit(zeros + n)?))).map(|code| code - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // 320x240 Baseline, and a PPS for it.
+    const SPS_320: &[u8] =
+        &[0x67, 0x42, 0xc0, 0x0d, 0xda, 0x05, 0x07, 0xe4, 0xc0, 0x44, 0, 0, 3, 0, 4, 0, 0, 3, 0, 0xf0];
+    const PPS_0: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
+    const IDR: &[u8] = &[0x65, 0x88, 0x84, 0x01, 0x02, 0x03];
+
+    fn prefixed(units: &[&[u8]]) -> Vec<u8> {
+        units.iter().flat_map(|unit| [&(unit.len() as u32).to_be_bytes()[..], unit].concat()).collect()
+    }
+
+    #[test]
+    fn exp_golomb_codes_are_read() {
+        assert_eq!(ue(&[0x80]), Some(0));
+        assert_eq!(ue(&[0b0100_0000]), Some(1));
+        assert_eq!(ue(&[0b0010_1000]), Some(4));
+        assert_eq!(ue(&[0, 0, 0, 1]), None);
+        assert_eq!(ue(&[]), None);
+    }
+
+    #[test]
+    fn stap_a_and_fu_a_give_one_access_unit_without_parameter_sets() {
+        let mut depacketizer = Depacketizer::default();
+        let mut stap = vec![STAP_A];
+        for set in [SPS_320, PPS_0] {
+            stap.extend_from_slice(&(set.len() as u16).to_be_bytes());
+            stap.extend_from_slice(set);
+        }
+        assert!(begins_frame(&stap));
+        depacketizer.push(&stap).unwrap();
+        depacketizer.push(&[0x7c, 0x85, 0x88, 0x84]).unwrap();
+        depacketizer.push(&[0x7c, 0x05, 0x01]).unwrap();
+        depacketizer.push(&[0x7c, 0x45, 0x02, 0x03]).unwrap();
+        let frame = depacketizer.take().unwrap().unwrap();
+        assert!(frame.keyframe);
+        assert_eq!(frame.data, prefixed(&[IDR]));
+        assert!(matches!(frame.entry, Some(SampleEntry::Avc1(entry)) if entry.avcc_box.sps_list == [SPS_320]));
+    }
+
+    #[test]
+    fn a_fragment_without_its_start_is_refused() {
+        assert_eq!(Depacketizer::default().push(&[0x7c, 0x05, 1, 2]), Err(Malformed));
+    }
+
+    #[test]
+    fn a_keyframe_without_parameter_sets_is_refused() {
+        let mut depacketizer = Depacketizer::default();
+        depacketizer.push(IDR).unwrap();
+        assert_eq!(depacketizer.take(), Err(Malformed));
+    }
+
+    #[test]
+    fn parameter_sets_alone_are_no_frame() {
+        let mut depacketizer = Depacketizer::default();
+        depacketizer.push(SPS_320).unwrap();
+        depacketizer.push(PPS_0).unwrap();
+        assert_eq!(depacketizer.take(), Ok(None));
+    }
+}

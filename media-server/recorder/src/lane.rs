@@ -1,0 +1,309 @@
+//! One track on its way from packets to parts: order, frames, clock, and the samples that wait for their part.
+//!
+//! The newest sample waits alone (the tail): how long it lasts is known when the next one comes. Sound that is missing
+//! within a source is filled with silence: players count sound, and would else play everything after it too early.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    clock::{Clock, Report, nanos, seconds},
+    depacketize::opus_silence,
+    frames::{Assembler, Timed},
+    manifest::{Gap, GapReason},
+    mp4::{part::Sample, timescale},
+    reorder::{Kept, Reorder},
+    types::{Config, Packet, Track},
+};
+
+/// Longer silence is not filled in: the sample before it lasts as long.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// A video frame's duration, in ticks, as long as nothing better is known: 1/30 s.
+const USUAL_FRAME: u32 = 3000;
+/// A timestamp that is off by more than this against arrival, or goes back by more than [`BACK`], begins a new timeline.
+const JUMP: i64 = 10_000_000_000;
+const BACK: i64 = 1_000_000_000;
+
+/// The newest sample.
+#[derive(Debug)]
+struct Tail {
+    sample: Sample,
+    arrival: Instant,
+}
+
+/// One track.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) track: Track,
+    pub(crate) rate: u32,
+    pub(crate) source: Option<u64>,
+    /// Its source has ended; what still comes of it is late.
+    pub(crate) ended: bool,
+    max_frame_bytes: usize,
+    reorder: Reorder,
+    assembler: Option<Assembler>,
+    pub(crate) clock: Option<Clock>,
+    pub(crate) report: Option<Report>,
+    /// Frames that wait for the clocks to be set.
+    pub(crate) held: Vec<Timed>,
+    /// Timestamp and arrival of the frame before.
+    last: Option<(i64, Instant)>,
+    ready: Vec<Sample>,
+    ready_since: Option<Instant>,
+    tail: Option<Tail>,
+    /// Ticks: where the samples end that have a duration.
+    pub(crate) end: i64,
+    /// Nothing was recorded yet that the next sample could continue.
+    pub(crate) fresh: bool,
+    /// Ticks between the last two frames.
+    usual: u32,
+    /// The next sample comes after a gap, for this reason.
+    pub(crate) gap: Option<GapReason>,
+    /// Why the next loss happens.
+    reason: GapReason,
+    /// Ticks: where the part begins that was given out last.
+    pub(crate) part_start: i64,
+    pub(crate) malformed: u64,
+}
+
+impl Lane {
+    pub(crate) fn new(track: Track, config: &Config) -> Self {
+        Lane {
+            track,
+            rate: timescale(track),
+            source: None,
+            ended: false,
+            max_frame_bytes: config.max_frame_bytes,
+            reorder: Reorder::new(config.reorder_window, config.max_reorder_packets),
+            assembler: None,
+            clock: None,
+            report: None,
+            held: Vec::new(),
+            last: None,
+            ready: Vec::new(),
+            ready_since: None,
+            tail: None,
+            end: 0,
+            fresh: true,
+            usual: if track == Track::Video { USUAL_FRAME } else { 960 },
+            gap: None,
+            reason: GapReason::Loss,
+            part_start: 0,
+            malformed: 0,
+        }
+    }
+
+    /// Another publisher: nothing of the old one's timing holds.
+    pub(crate) fn change_source(&mut self, source: u64) {
+        if self.source.is_some() {
+            self.gap = Some(GapReason::Source);
+        }
+        self.source = Some(source);
+        self.ended = false;
+        self.reorder.restart();
+        self.assembler = None;
+        self.clock = None;
+        self.report = None;
+        self.last = None;
+    }
+
+    pub(crate) fn insert(&mut self, now: Instant, packet: Packet<'_>) {
+        self.assembler.get_or_insert_with(|| Assembler::new(packet.codec, self.max_frame_bytes));
+        let Packet { codec, timestamp, marker, payload, .. } = packet;
+        self.reorder.insert(packet.index, Kept { arrival: now, codec, timestamp, marker, payload: payload.to_vec() });
+    }
+
+    /// The frames that are whole and in order now.
+    pub(crate) fn frames(&mut self, now: Instant) -> Vec<Timed> {
+        let Some(assembler) = &mut self.assembler else { return Vec::new() };
+        while let Some((packet, hole)) = self.reorder.pop(now) {
+            assembler.push(&packet, hole);
+        }
+        self.malformed += assembler.take_malformed();
+        assembler.pop()
+    }
+
+    /// The frames that are left; nothing is waited for. Then order starts anew.
+    pub(crate) fn last_frames(&mut self, now: Instant) -> Vec<Timed> {
+        self.reorder.flush();
+        let mut frames = self.frames(now);
+        self.reorder.restart();
+        if let Some(assembler) = &mut self.assembler {
+            assembler.finish();
+            frames.extend(assembler.pop());
+        }
+        frames
+    }
+
+    /// What comes next does not follow what was before, for this reason.
+    pub(crate) fn lose(&mut self, reason: GapReason) {
+        self.reason = reason;
+        if let Some(assembler) = &mut self.assembler {
+            assembler.lose();
+        }
+    }
+
+    pub(crate) fn wants_keyframe(&self) -> bool {
+        self.assembler.as_ref().is_some_and(Assembler::wants_keyframe)
+    }
+
+    /// Whether this frame's timestamp cannot belong to the timeline of the ones before.
+    pub(crate) fn jumps(&mut self, frame: &Timed) -> bool {
+        let now = (frame.rtp, frame.arrival);
+        let Some((rtp, arrival)) = self.last.replace(now) else { return false };
+        let media = nanos(frame.rtp - rtp, self.rate);
+        let wall = crate::clock::since(frame.arrival, arrival);
+        (media - wall).abs() > JUMP || media < -BACK
+    }
+
+    /// Puts a frame on the timeline. Gives the gap before it, if there is one.
+    pub(crate) fn append(&mut self, timed: Timed) -> Option<Gap> {
+        let clock = self.clock.as_mut()?;
+        let pts = clock.advance(timed.rtp);
+        let floor = self.tail.as_ref().map_or(self.end, |tail| tail.sample.dts + 1);
+        let dts = pts.max(floor);
+        let gap = self.close_gap(dts, timed.after_loss);
+        self.settle_tail_at(dts, timed.arrival);
+        self.fresh = false;
+        let sample = Sample {
+            data: timed.frame.data,
+            dts,
+            duration: timed.frame.duration.unwrap_or(0),
+            cts: (pts - dts).clamp(i64::from(i32::MIN), 0) as i32,
+            sync: timed.frame.keyframe,
+        };
+        self.tail = Some(Tail { sample, arrival: timed.arrival });
+        gap
+    }
+
+    fn close_gap(&mut self, to: i64, after_loss: bool) -> Option<Gap> {
+        let reason = match self.gap.take() {
+            Some(reason) => reason,
+            None if after_loss => self.reason,
+            None => return None,
+        };
+        self.reason = GapReason::Loss;
+        let from =
+            self.tail.as_ref().map_or(self.end, |tail| tail.sample.dts + i64::from(self.tail_duration(&tail.sample)));
+        let gap = Gap { track: self.track, from: seconds(from, self.rate), to: seconds(to, self.rate), reason };
+        (to > from).then_some(gap)
+    }
+
+    /// What the tail lasts by itself.
+    fn tail_duration(&self, sample: &Sample) -> u32 {
+        if sample.duration > 0 { sample.duration } else { self.usual }
+    }
+
+    /// The next sample begins at `dts`: so the tail's duration is known, and what sound is missing.
+    fn settle_tail_at(&mut self, dts: i64, now: Instant) {
+        if let Some(Tail { mut sample, arrival }) = self.tail.take() {
+            let until_next = u32::try_from(dts - sample.dts).unwrap_or(u32::MAX);
+            if self.track == Track::Video {
+                self.usual = until_next.min(self.rate * 10);
+                sample.duration = until_next;
+            } else {
+                sample.duration = self.tail_duration(&sample).min(until_next);
+            }
+            self.push_ready(sample, arrival);
+        }
+        if self.track == Track::Audio && !self.fresh {
+            self.fill(dts, now);
+        }
+    }
+
+    fn fill(&mut self, until: i64, now: Instant) {
+        if nanos(until - self.end, self.rate) > LONGEST_SILENCE.as_nanos() as i64 {
+            return self.stretch(until);
+        }
+        while let Some((packet, duration)) = opus_silence(u64::try_from(until - self.end).unwrap_or(0)) {
+            let sample = Sample { data: packet.to_vec(), dts: self.end, duration, cts: 0, sync: true };
+            self.push_ready(sample, now);
+        }
+        self.stretch(until);
+    }
+
+    /// The last sample lasts until then, if it still can be changed.
+    fn stretch(&mut self, until: i64) {
+        if let Some(last) = self.ready.last_mut() {
+            last.duration = u32::try_from(until - last.dts).unwrap_or(u32::MAX);
+            self.end = last.dts + i64::from(last.duration);
+        }
+    }
+
+    fn push_ready(&mut self, sample: Sample, arrival: Instant) {
+        self.end = sample.dts + i64::from(sample.duration);
+        self.ready_since.get_or_insert(arrival);
+        self.ready.push(sample);
+    }
+
+    /// Nothing follows the tail, or not for some time: it lasts as long as is usual.
+    pub(crate) fn settle_tail(&mut self) {
+        if let Some(Tail { mut sample, arrival }) = self.tail.take() {
+            sample.duration = self.tail_duration(&sample);
+            self.push_ready(sample, arrival);
+        }
+    }
+
+    /// The next frame, of `rtp`, begins what does not belong to the part before: the tail lasts until there.
+    pub(crate) fn settle_before(&mut self, rtp: i64, now: Instant) {
+        let Some(clock) = &self.clock else { return };
+        let at = rtp + clock.offset();
+        if let Some(tail) = &self.tail
+            && at > tail.sample.dts
+        {
+            self.settle_tail_at(at, now);
+        }
+    }
+
+    /// Arrival of the oldest sample that waits for its part, without and with the tail.
+    pub(crate) fn waiting_since(&self) -> (Option<Instant>, Option<Instant>) {
+        (self.ready_since, self.tail.as_ref().map(|tail| tail.arrival))
+    }
+
+    /// Nanoseconds of the timeline: from where to where samples are ready.
+    pub(crate) fn ready(&self) -> Option<(i64, i64)> {
+        let (first, last) = (self.ready.first()?, self.ready.last()?);
+        Some((nanos(first.dts, self.rate), nanos(last.dts + i64::from(last.duration), self.rate)))
+    }
+
+    pub(crate) fn ready_bytes(&self) -> usize {
+        self.ready.iter().map(|sample| sample.data.len()).sum()
+    }
+
+    /// Samples for a part that begins at `start`: up to `limit` and `bytes`, and before `before`; nanoseconds.
+    pub(crate) fn take(&mut self, start: i64, limit: i64, before: i64, bytes: usize) -> Vec<Sample> {
+        let mut room = bytes;
+        let count = self.ready.iter().take_while(|sample| {
+            let begin = nanos(sample.dts, self.rate);
+            let end = nanos(sample.dts + i64::from(sample.duration), self.rate);
+            let fits = end <= limit && sample.data.len() <= room || begin == start && room == bytes;
+            room = room.saturating_sub(sample.data.len().max(1));
+            fits && begin < before
+        });
+        let count = count.count();
+        let taken: Vec<Sample> = self.ready.drain(..count).collect();
+        if let Some(first) = taken.first() {
+            self.part_start = first.dts;
+        }
+        if self.ready.is_empty() {
+            self.ready_since = None;
+        } else if let (Some(since), Some(first), Some(next)) = (self.ready_since, taken.first(), self.ready.first()) {
+            // Not what was measured, but near: these arrived as they follow each other.
+            let later = nanos(next.dts - first.dts, self.rate);
+            self.ready_since = Some(since + Duration::from_nanos(u64::try_from(later).unwrap_or(0)));
+        }
+        taken
+    }
+
+    /// Samples that were not given out are lost.
+    pub(crate) fn drop_samples(&mut self) {
+        self.ready.clear();
+        self.ready_since = None;
+        self.tail = None;
+        self.end = self.part_start;
+        self.fresh = true;
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.reorder.deadline()
+    }
+}

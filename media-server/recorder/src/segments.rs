@@ -1,0 +1,207 @@
+//! From parts to files: init segments, segments with their checksums, and the playlist of what is closed so far.
+
+use std::{collections::VecDeque, time::Duration};
+
+use jiff::Timestamp;
+use ring::digest::{Context, SHA256};
+
+use crate::{
+    clock::seconds,
+    manifest::Gap,
+    mp4::{
+        init::{self, Tracks},
+        part::{self, Info, Sample},
+        timescale,
+    },
+    playlist::{self, Entry},
+    types::{Description, File, Output, Stats, Track},
+};
+
+/// The live playlist tells of so many gaps and not more; the manifest tells of all.
+const LISTED_GAPS: usize = 1000;
+
+/// The segment that is being written.
+struct Open {
+    entry: Entry,
+    bytes: u64,
+    hash: Context,
+}
+
+/// Writes files, that is, outputs.
+pub(crate) struct Segments {
+    description: Description,
+    segment_duration: Duration,
+    outputs: VecDeque<Output>,
+    init: Option<(u32, Tracks)>,
+    inits: u32,
+    sequence: u32,
+    open: Option<Open>,
+    closed: Vec<Entry>,
+    discontinuity: bool,
+    /// Not yet told in a part.
+    new_gaps: Vec<Gap>,
+    gaps: Vec<Gap>,
+    stats: Stats,
+}
+
+impl std::fmt::Debug for Segments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segments").field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
+
+impl Segments {
+    pub(crate) fn new(description: Description, segment_duration: Duration) -> Self {
+        Segments {
+            description,
+            segment_duration,
+            outputs: VecDeque::new(),
+            init: None,
+            inits: 0,
+            sequence: 0,
+            open: None,
+            closed: Vec::new(),
+            discontinuity: false,
+            new_gaps: Vec::new(),
+            gaps: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.description.started_at
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    pub(crate) fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(crate) fn gap(&mut self, gap: Gap) {
+        self.stats.gaps += 1;
+        if self.gaps.len() < LISTED_GAPS {
+            self.gaps.push(gap.clone());
+        }
+        self.new_gaps.push(gap);
+    }
+
+    /// The next segment does not continue this one's timeline.
+    pub(crate) fn discontinue(&mut self) {
+        self.close();
+        self.discontinuity = self.stats.segments > 0;
+    }
+
+    /// Writes a part, and before it whatever files it needs. `at`: wall clock of its first sample.
+    pub(crate) fn part(&mut self, tracks: &Tracks, runs: &[(Track, &[Sample])], at: Timestamp) {
+        if let Err(error) = self.try_part(tracks, runs, at) {
+            // Sizes and counts are bounded and entries were encoded before: not reached. Not worth ending a recording.
+            tracing::error!(%error, "a part could not be encoded");
+        }
+    }
+
+    fn try_part(
+        &mut self,
+        tracks: &Tracks,
+        runs: &[(Track, &[Sample])],
+        at: Timestamp,
+    ) -> Result<(), shiguredo_mp4::Error> {
+        let number = match &self.init {
+            Some((number, known)) if known == tracks => *number,
+            _ => self.begin_init(tracks)?,
+        };
+        let info = Info {
+            sequence: self.sequence + 1,
+            init: number,
+            at,
+            discontinuity: self.open.is_none() && self.discontinuity,
+            gaps: std::mem::take(&mut self.new_gaps),
+            check: String::new(),
+        };
+        let bytes = part::encode(runs, info)?;
+        self.sequence += 1;
+        let (start, end, keyframe) = extent(runs, tracks.main());
+        if self.open.is_none() {
+            let discontinuity = std::mem::take(&mut self.discontinuity);
+            let segment = self.stats.segments + 1;
+            self.begin_segment(Entry { number: segment, init: number, start, end, at, keyframe, discontinuity });
+        }
+        if let Some(open) = &mut self.open {
+            open.entry.end = open.entry.end.max(end);
+        }
+        self.stats.parts += 1;
+        self.stats.samples += runs.iter().map(|(_, samples)| samples.len() as u64).sum::<u64>();
+        self.stats.duration = self.stats.duration.max(Duration::try_from_secs_f64(end).unwrap_or_default());
+        self.append(bytes);
+        self.sync();
+        Ok(())
+    }
+
+    fn begin_init(&mut self, tracks: &Tracks) -> Result<u32, shiguredo_mp4::Error> {
+        let bytes = init::encode(tracks, &self.description)?;
+        self.discontinue();
+        self.inits += 1;
+        self.stats.bytes += bytes.len() as u64;
+        self.push(Output::Replace { file: File::Init(self.inits), bytes });
+        self.init = Some((self.inits, tracks.clone()));
+        Ok(self.inits)
+    }
+
+    fn begin_segment(&mut self, entry: Entry) {
+        self.stats.segments = entry.number;
+        self.push(Output::Create { file: File::Segment(entry.number) });
+        self.open = Some(Open { entry, bytes: 0, hash: Context::new(&SHA256) });
+        self.append(part::styp());
+    }
+
+    fn append(&mut self, bytes: Vec<u8>) {
+        let Some(open) = &mut self.open else { return };
+        open.bytes += bytes.len() as u64;
+        open.hash.update(&bytes);
+        self.stats.bytes += bytes.len() as u64;
+        let file = File::Segment(open.entry.number);
+        self.push(Output::Append { file, bytes });
+    }
+
+    fn sync(&mut self) {
+        let Some(open) = &self.open else { return };
+        let file = File::Segment(open.entry.number);
+        self.push(Output::Sync { file });
+    }
+
+    /// Closes the segment, if one is open, and tells of it in the playlist.
+    pub(crate) fn close(&mut self) {
+        let Some(Open { entry, bytes, hash }) = self.open.take() else { return };
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(hash.finish().as_ref());
+        self.push(Output::Close { file: File::Segment(entry.number), bytes, sha256 });
+        self.closed.push(entry);
+        let text = playlist::render(&self.closed, &self.gaps, self.segment_duration, false);
+        self.stats.bytes += text.len() as u64;
+        self.push(Output::Replace { file: File::Playlist, bytes: text.into_bytes() });
+    }
+
+    /// What was not carried out is not to be: the next part begins a new segment with a new init segment.
+    pub(crate) fn fail(&mut self) {
+        self.outputs.clear();
+        self.open = None;
+        self.init = None;
+        self.discontinuity = true;
+    }
+}
+
+/// Seconds from where to where the main track goes (or else whatever track there is), and whether it can be decoded
+/// from there.
+fn extent(runs: &[(Track, &[Sample])], main: Track) -> (f64, f64, bool) {
+    let run = runs.iter().find(|(track, _)| *track == main).or(runs.first());
+    let Some((track, [first, .., last] | [first @ last])) = run else { return (0.0, 0.0, false) };
+    let rate = timescale(*track);
+    let end = last.dts + i64::from(last.duration);
+    (seconds(first.dts, rate), seconds(end, rate), *track == main && first.sync)
+}

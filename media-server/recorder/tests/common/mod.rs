@@ -1,0 +1,8 @@
+//! What the tests of whole recordings share: clips, a packetizer, a folder, and a clock that is only a number.
+
+#![allow(dead_code)]
+
+pub mod clips;
+pub mod folder;
+pub mod packetize;
+pub mod player;

@@ -1,0 +1,321 @@
+//! Whole recordings of real clips, judged by ffprobe and ffmpeg.
+
+mod common;
+
+use std::path::Path;
+
+use common::{
+    clips::{self, LENGTH, RATE},
+    folder::{Disk, carry_out},
+    player::{self, Event, Script, Sender, decodes, packet_times, play, probe},
+};
+use recorder::{Codec, GapReason, Manifest, Output, Track, Tracks, finalize};
+
+const BOTH: Tracks = Tracks { audio: true, video: true };
+const VIDEO_FRAMES: u64 = (LENGTH * RATE) as u64;
+/// Seconds within which sound and picture are to lie as they were sent.
+const ALIGNED: f64 = 0.04;
+
+fn record(folder: &Path, expected: Tracks, script: Script) -> Manifest {
+    play(player::config(), expected, script, |_, output| carry_out(folder, &output));
+    finalize(&mut Disk(folder.to_owned()), true).unwrap()
+}
+
+fn clip(codec: Codec) -> Script {
+    let (video, audio) = (Sender::video(codec), Sender::audio());
+    let mut script = video.send(&clips::video(codec, 320, 240));
+    script.extend(audio.send(&clips::audio()));
+    script.extend(video.reports(0.3, 5.0));
+    script.extend(audio.reports(0.35, 5.0));
+    script
+}
+
+/// What must hold of an undisturbed recording of a clip.
+fn assert_complete(folder: &Path, manifest: &Manifest, codec_name: &str, audio_frames: u64) {
+    for file in ["recording.mp4", "index.m3u8"] {
+        let path = folder.join(file);
+        let streams = probe(&path);
+        assert_eq!(streams.len(), 2, "{streams:?}");
+        let (video, audio) = (&streams[0], &streams[1]);
+        assert_eq!((video.codec.as_str(), video.frames), (codec_name, VIDEO_FRAMES), "{file}");
+        assert_eq!((audio.codec.as_str(), audio.frames), ("opus", audio_frames), "{file}");
+        let (video_end, audio_end) = (video.start + video.duration, audio.start + audio.duration);
+        let sent_later = audio_frames as f64 / 50.0 - f64::from(LENGTH);
+        assert!((video.start - audio.start).abs() < ALIGNED, "{file}: {streams:?}");
+        assert!((video_end + sent_later - audio_end).abs() < ALIGNED, "{file}: {streams:?}");
+        assert!((video.duration - f64::from(LENGTH)).abs() < ALIGNED, "{file}: {streams:?}");
+        decodes(&path);
+    }
+    assert!(!manifest.repaired && manifest.complete);
+    assert!(manifest.gaps.is_empty(), "{:?}", manifest.gaps);
+    assert_eq!(manifest.exports.len(), 1);
+    assert_eq!((manifest.width, manifest.height), (Some(320), Some(240)));
+    assert!(manifest.segments.iter().all(|segment| segment.keyframe && !segment.discontinuity));
+    assert!(manifest.segments.len() >= 2);
+    for (number, segment) in (1..).zip(&manifest.segments) {
+        let bytes = std::fs::read(folder.join(&segment.file)).unwrap();
+        assert_eq!(bytes.len() as u64, segment.bytes);
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        assert_eq!(segment.sha256, digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        decodes(&player::standalone(folder, 1, number));
+    }
+    let export = std::fs::metadata(folder.join("recording.mp4")).unwrap();
+    assert_eq!(export.len(), manifest.exports[0].bytes);
+}
+
+fn records_whole(codec: Codec, codec_name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = record(folder.path(), BOTH, clip(codec));
+    assert_complete(folder.path(), &manifest, codec_name, clips::audio().len() as u64);
+    assert_eq!(manifest.codecs.len(), 2);
+    assert_eq!(manifest.codecs[1], "Opus");
+}
+
+#[test]
+fn h264_is_recorded_whole() {
+    records_whole(Codec::H264, "h264");
+}
+
+#[test]
+fn vp8_is_recorded_whole() {
+    records_whole(Codec::Vp8, "vp8");
+}
+
+#[test]
+fn vp9_is_recorded_whole() {
+    records_whole(Codec::Vp9, "vp9");
+}
+
+#[test]
+fn av1_is_recorded_whole() {
+    records_whole(Codec::Av1, "av1");
+}
+
+#[test]
+fn sound_alone_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = record(folder.path(), Tracks { audio: true, video: false }, Sender::audio().send(&clips::audio()));
+    let streams = probe(&folder.path().join("recording.mp4"));
+    assert_eq!((streams.len(), streams[0].frames), (1, clips::audio().len() as u64));
+    assert_eq!(manifest.segments.len(), 3);
+    decodes(&folder.path().join("index.m3u8"));
+}
+
+#[test]
+fn a_picture_alone_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Sender::video(Codec::H264).send(&clips::video(Codec::H264, 320, 240));
+    record(folder.path(), BOTH, script);
+    let streams = probe(&folder.path().join("recording.mp4"));
+    assert_eq!((streams.len(), streams[0].frames), (1, VIDEO_FRAMES));
+    decodes(&folder.path().join("index.m3u8"));
+}
+
+#[test]
+fn sound_that_comes_later_lies_where_it_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut script = Sender::video(Codec::H264).send(&clips::video(Codec::H264, 320, 240));
+    script.extend(Sender { start: 3.0, ..Sender::audio() }.send(&clips::audio()));
+    let manifest = record(folder.path(), BOTH, script);
+    assert_eq!((manifest.inits.len(), manifest.exports.len()), (2, 1));
+    let streams = probe(&folder.path().join("recording.mp4"));
+    assert_eq!(streams[0].frames, VIDEO_FRAMES);
+    assert_eq!(streams[1].frames, clips::audio().len() as u64);
+    assert!((streams[1].start - streams[0].start - 3.0).abs() < ALIGNED, "{streams:?}");
+    decodes(&folder.path().join("recording.mp4"));
+    decodes(&folder.path().join("index.m3u8"));
+}
+
+#[test]
+fn sender_reports_align_what_arrives_apart() {
+    for first_report in [0.2, 1.2] {
+        let folder = tempfile::tempdir().unwrap();
+        let video = Sender { delay: 0.15, ..Sender::video(Codec::Vp8) };
+        let audio = Sender::audio();
+        let mut script = video.send(&clips::video(Codec::Vp8, 320, 240));
+        script.extend(audio.send(&clips::audio()));
+        script.extend(video.reports(first_report, 5.0));
+        script.extend(audio.reports(first_report, 5.0));
+        record(folder.path(), BOTH, script);
+        let streams = probe(&folder.path().join("recording.mp4"));
+        let (video, audio) = (&streams[0], &streams[1]);
+        assert_eq!(video.frames, VIDEO_FRAMES);
+        if first_report < 0.5 {
+            assert!((video.start - audio.start).abs() < ALIGNED / 2.0, "{streams:?}");
+        }
+        let sent_later = audio.frames as f64 / 50.0 - f64::from(LENGTH);
+        let apart = video.start + video.duration + sent_later - audio.start - audio.duration;
+        assert!(apart.abs() < ALIGNED, "first report at {first_report}: {apart}, {streams:?}");
+    }
+}
+
+#[test]
+fn clocks_that_drift_apart_are_kept_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let minutes = |frames: Vec<Vec<u8>>, count: usize| frames.iter().cycle().take(count).cloned().collect::<Vec<_>>();
+    // The video's media clock runs 0.2 % fast: 120 ms in a minute.
+    let video = Sender { drift: 0.002, ..Sender::video(Codec::Vp8) };
+    let audio = Sender::audio();
+    let mut script = video.send(&minutes(clips::video(Codec::Vp8, 320, 240), 25 * 60));
+    script.extend(audio.send(&minutes(clips::audio(), 50 * 60)));
+    script.extend(video.reports(0.2, 60.0));
+    script.extend(audio.reports(0.2, 60.0));
+    record(folder.path(), BOTH, script);
+    let path = folder.path().join("recording.mp4");
+    let last = packet_times(&path, 0).last().unwrap().0;
+    let sent = (25.0 * 60.0 - 1.0) / 25.0 / 1.002;
+    assert!((last - sent).abs() < ALIGNED, "{last} {sent}");
+    let times = packet_times(&path, 0);
+    assert!(times.windows(2).all(|pair| (0.03..0.05).contains(&(pair[1].0 - pair[0].0))));
+}
+
+fn without(script: Script, lost: impl Fn(u64, Codec) -> bool) -> Script {
+    let kept = |event: &Event| !matches!(event, Event::Packet { index, codec, .. } if lost(*index, *codec));
+    script.into_iter().filter(|(_, event)| kept(event)).collect()
+}
+
+#[test]
+fn a_lost_packet_leaves_a_gap_up_to_the_next_keyframe() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = clip(Codec::H264);
+    let timestamps: Vec<(u64, f64)> = script
+        .iter()
+        .filter_map(|(at, event)| match event {
+            Event::Packet { codec: Codec::H264, index, .. } => Some((*index, *at)),
+            _ => None,
+        })
+        .collect();
+    // The first packet after 1.5 s: keyframes are at full seconds.
+    let lost = timestamps.iter().find(|(_, at)| *at > 1.5).unwrap().0;
+    let manifest = record(folder.path(), BOTH, without(script, |index, codec| codec == Codec::H264 && index == lost));
+    let gaps: Vec<_> = manifest.gaps.iter().map(|gap| (gap.track, gap.reason)).collect();
+    assert_eq!(gaps, [(Track::Video, GapReason::Loss)]);
+    assert!(
+        (manifest.gaps[0].from - 1.52).abs() < 0.001 && (manifest.gaps[0].to - 2.0).abs() < 0.001,
+        "{:?}",
+        manifest.gaps
+    );
+    let streams = probe(&folder.path().join("recording.mp4"));
+    assert_eq!(streams[0].frames, VIDEO_FRAMES - 12);
+    assert!((streams[0].duration - f64::from(LENGTH)).abs() < 0.001, "time does not shrink: {streams:?}");
+    assert!(
+        std::fs::read_to_string(folder.path().join("index.m3u8")).unwrap().contains("## gap: video 1.520-2.000 loss")
+    );
+    decodes(&folder.path().join("recording.mp4"));
+}
+
+#[test]
+fn lost_sound_is_silence_and_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let lost = |index: u64, codec| codec == Codec::Opus && (65_050..65_060).contains(&index);
+    let manifest = record(folder.path(), BOTH, without(clip(Codec::Vp8), lost));
+    assert_eq!(manifest.gaps.len(), 1);
+    let gap = &manifest.gaps[0];
+    assert_eq!((gap.track, gap.reason), (Track::Audio, GapReason::Loss));
+    assert!((gap.from - 1.0).abs() < 0.001 && (gap.to - 1.2).abs() < 0.001, "{gap:?}");
+    let streams = probe(&folder.path().join("recording.mp4"));
+    assert_eq!(streams[1].frames, clips::audio().len() as u64);
+    decodes(&folder.path().join("recording.mp4"));
+}
+
+#[test]
+fn a_retransmission_in_time_leaves_no_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut script = clip(Codec::Vp8);
+    for (at, event) in &mut script {
+        if matches!(event, Event::Packet { index, .. } if index % 17 == 3) {
+            *at += 0.25;
+        }
+    }
+    let manifest = record(folder.path(), BOTH, script);
+    assert_complete(folder.path(), &manifest, "vp8", clips::audio().len() as u64);
+}
+
+#[test]
+fn another_size_begins_another_init_segment_and_export() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut frames = clips::video(Codec::H264, 320, 240);
+    frames.extend(clips::video(Codec::H264, 640, 360));
+    let manifest =
+        record(folder.path(), Tracks { audio: false, video: true }, Sender::video(Codec::H264).send(&frames));
+    let sizes: Vec<_> = manifest.inits.iter().map(|init| (init.width, init.height)).collect();
+    assert_eq!(sizes, [(Some(320), Some(240)), (Some(640), Some(360))]);
+    assert_eq!(manifest.exports.len(), 2);
+    for export in &manifest.exports {
+        let path = folder.path().join(&export.file);
+        assert_eq!(probe(&path)[0].frames, VIDEO_FRAMES, "{}", export.file);
+        decodes(&path);
+    }
+    let playlist = std::fs::read_to_string(folder.path().join("index.m3u8")).unwrap();
+    assert_eq!((playlist.matches("#EXT-X-MAP").count(), playlist.matches("#EXT-X-DISCONTINUITY\n").count()), (2, 1));
+}
+
+#[test]
+fn a_camera_that_comes_back_goes_on_in_the_same_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut script = clip(Codec::H264);
+    script.push((5.5, Event::SourceEnd));
+    let video = Sender { source: 3, start: 10.0, ..Sender::video(Codec::H264) };
+    let audio = Sender { source: 4, start: 10.0, ..Sender::audio() };
+    script.extend(video.send(&clips::video(Codec::H264, 320, 240)));
+    script.extend(audio.send(&clips::audio()));
+    script.extend(video.reports(0.3, 5.0));
+    script.extend(audio.reports(0.3, 5.0));
+    let manifest = record(folder.path(), BOTH, script);
+    assert_eq!((manifest.inits.len(), manifest.exports.len()), (1, 1));
+    let gaps: Vec<_> = manifest.gaps.iter().map(|gap| (gap.reason, gap.from.round(), gap.to.round())).collect();
+    assert_eq!(gaps, [(GapReason::Source, 5.0, 10.0); 2]);
+    assert_eq!(manifest.segments.iter().filter(|segment| segment.discontinuity).count(), 1);
+    let path = folder.path().join("recording.mp4");
+    let streams = probe(&path);
+    assert_eq!(streams[0].frames, 2 * VIDEO_FRAMES);
+    assert!((streams[0].duration - 15.0).abs() < ALIGNED, "{streams:?}");
+    assert!((streams[1].duration - 15.0).abs() < 2.0 * ALIGNED, "{streams:?}");
+    let longest = packet_times(&path, 1).windows(2).map(|pair| pair[1].0 - pair[0].0).fold(0.0, f64::max);
+    assert!(longest < 0.05, "silence stands where sound is missing: {longest}");
+    decodes(&path);
+    decodes(&folder.path().join("index.m3u8"));
+    assert_eq!(manifest.ended_at.duration_since(manifest.description.started_at).as_secs(), 15);
+}
+
+#[test]
+fn frames_that_are_presented_out_of_order_keep_their_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let (frames, places) = clips::with_b_frames();
+    let script = Sender::video(Codec::H264).send_in_order(&frames, &places);
+    record(folder.path(), Tracks { audio: false, video: true }, script);
+    let path = folder.path().join("recording.mp4");
+    assert_eq!(probe(&path)[0].frames, VIDEO_FRAMES);
+    let mut times: Vec<f64> = packet_times(&path, 0).iter().map(|(pts, _)| *pts).collect();
+    times.sort_by(f64::total_cmp);
+    assert!(times.windows(2).all(|pair| (pair[1] - pair[0] - 0.04).abs() < 0.001), "{times:?}");
+    decodes(&path);
+}
+
+#[test]
+fn what_arrived_a_second_ago_is_on_disk() {
+    let mut script = clip(Codec::H264);
+    // Retransmissions take their time.
+    for (at, event) in &mut script {
+        if matches!(event, Event::Packet { index, .. } if index % 40 == 3) {
+            *at += 0.3;
+        }
+    }
+    let mut synced: Vec<(f64, u64)> = Vec::new();
+    let mut parts = 0;
+    let folder = tempfile::tempdir().unwrap();
+    let mut lag: f64 = 0.0;
+    play(player::config(), BOTH, script, |at, output| {
+        carry_out(folder.path(), &output);
+        if let Output::Sync { .. } = output {
+            parts += 1;
+            synced.push((at, parts));
+        }
+    });
+    let manifest = finalize(&mut Disk(folder.path().to_owned()), true).unwrap();
+    for pair in synced.windows(2) {
+        lag = lag.max(pair[1].0 - pair[0].0);
+    }
+    assert!(synced[0].0 < 1.0 && lag <= 0.95, "first at {}, then at most {lag} s apart", synced[0].0);
+    assert!(manifest.gaps.is_empty());
+}
