@@ -33,7 +33,7 @@ async function listed(path, name) {
 }
 
 function stream(raw) {
-  const publisher = typeof raw.publisher === 'object' && raw.publisher ? raw.publisher : {subject: raw.publisher ?? null};
+  const live = raw.live?.publisher ?? {};
   return {
     id: raw.id,
     room: raw.room,
@@ -44,7 +44,12 @@ function stream(raw) {
     endedAt: instant(raw.endedAt),
     endReason: raw.endReason ?? null,
     viewers: raw.viewers ?? 0,
-    publisher: {...publisher, bitrate: raw.live?.publisher?.bitrateBps ?? publisher.bitrateBps ?? null},
+    publisher: {
+      subject: raw.publisher ?? null,
+      bitrate: live.bitrateBps ?? null,
+      codecs: [live.videoCodec, live.audioCodec].filter(Boolean),
+      lost: live.packets ? live.packetsLost / (live.packets + live.packetsLost) : null,
+    },
     outBitrate: raw.live?.viewersBitrateBps ?? null,
   };
 }

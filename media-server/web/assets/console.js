@@ -1,7 +1,7 @@
 /** The console: what is live, what was, what is recorded, what happens. */
 import * as api from './api.js';
 import {Recordings} from './recordings.js';
-import {RequestError, announce, askToken, bits, clock, config, confirmed, copyButton, count, duration, h, list, pageUrl, setText, setTime, sparkline, time,
+import {RequestError, announce, askToken, bits, clock, config, confirmed, copyButton, count, duration, h, list, pageUrl, percent, setText, setTime, sparkline, time,
   tokenButton, zonePicker} from './common.js';
 
 const REFRESH = 2000;
@@ -96,7 +96,8 @@ function card(first) {
   const name = h('p', {class: 'hint'});
   const chart = sparkline();
   const facts = {since: time(null), length: h('span', {class: 'number'}), viewers: h('span', {class: 'number'}), rate: h('span', {class: 'number'}),
-    publisher: h('span', {class: 'cut'}), recording: h('span', {})};
+    publisher: h('span', {class: 'cut'}), recording: h('span', {}),
+    codecs: h('span', {}), lost: h('span', {class: 'number'}), out: h('span', {class: 'number'})};
   const watch = `/watch/${encodeURIComponent(first.room)}`;
   const publish = `/publish/${encodeURIComponent(first.room)}`;
   const stop = h('button', {type: 'button', class: 'danger small', 'aria-label': `End the stream in ${first.room}`, onclick: () => endStream(element.stream)}, 'End…');
@@ -105,7 +106,8 @@ function card(first) {
     h('div', {class: 'card-head'}, h('h3', {}, first.room), badge),
     name,
     h('div', {class: 'rate'}, facts.rate, chart),
-    h('dl', {class: 'facts'}, fact('Viewers', facts.viewers), fact('For', facts.length), fact('Since', facts.since), fact('Recording', facts.recording), fact('Camera', facts.publisher)),
+    h('dl', {class: 'facts'}, fact('Viewers', facts.viewers), fact('For', facts.length), fact('Since', facts.since), fact('Codecs', facts.codecs),
+      fact('Lost', facts.lost), fact('To viewers', facts.out), fact('Recording', facts.recording), fact('Camera', facts.publisher)),
     h('div', {class: 'actions'},
       h('a', {class: 'button small primary', href: watch, 'aria-label': `Watch ${first.room}`}, 'Watch'),
       h('a', {class: 'button small', href: publish, 'aria-label': `Publish to ${first.room}`}, 'Publish'),
@@ -121,6 +123,9 @@ function card(first) {
     setText(facts.length, stream.startedAt ? duration((Date.now() - stream.startedAt) / 1000) : '–');
     setText(facts.viewers, String(stream.viewers));
     setText(facts.rate, stream.publishing ? bits(stream.publisher.bitrate) : 'no media');
+    setText(facts.codecs, stream.publisher.codecs.join(', ') || '–');
+    setText(facts.lost, stream.publisher.lost === null ? '–' : percent(stream.publisher.lost));
+    setText(facts.out, bits(stream.outBitrate));
     const subject = stream.publisher.subject ?? '–';
     setText(facts.publisher, subject);
     facts.publisher.title = subject;

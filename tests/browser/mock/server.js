@@ -21,7 +21,7 @@ export function world() {
   return {
     streams: [
       {id: 's1', room: 'front-door', name: 'Front door, upper camera', state: 'live', publishing: true, createdAt: ago(5000), startedAt: ago(5000), viewers: 12,
-        publisher: 'anonymous:7f3a9c', live: {viewersBitrateBps: 29_000_000, publisher: {bitrateBps: 2_431_000}}},
+        publisher: 'anonymous:7f3a9c', live: {viewersBitrateBps: 29_000_000, publisher: {connected: true, bitrateBps: 2_431_000, packets: 90_000, packetsLost: 40, videoCodec: 'H264', audioCodec: 'opus'}}},
       {id: 's2', room: 'workshop', name: null, state: 'live', publishing: false, createdAt: ago(320), startedAt: ago(310), viewers: 1,
         publisher: 'camera-with-a-rather-long-identity@example.com', live: {viewersBitrateBps: 0}},
       {id: 's3', room: 'a-room-name-that-is-as-long-as-names-are-allowed-to-be-0123456789', name: null, state: 'created', publishing: false, createdAt: ago(60), viewers: 0,
