@@ -73,9 +73,14 @@ impl Store {
         let store = Store { pool, path: Arc::new(path.to_owned()) };
         MIGRATIONS.run(&store.pool).await.map_err(|e| StoreError::from_migrate(path, e))?;
         // A file that can be read but not written is found here, and not with the first stream.
-        let writable = store.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| store.error(e))?;
-        writable.rollback().await.map_err(|e| store.error(e))?;
+        store.check_writable().await?;
         Ok(store)
+    }
+
+    /// Whether the database takes writes now; changes nothing.
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        let writable = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.error(e))?;
+        writable.rollback().await.map_err(|e| self.error(e))
     }
 
     /// Closes all connections and folds the write-ahead log into the file.
@@ -101,6 +106,12 @@ impl Store {
     pub(crate) async fn refuse_writes(&self, refuse: bool) -> Result<(), sqlx::Error> {
         let pragma = if refuse { "PRAGMA query_only = 1" } else { "PRAGMA query_only = 0" };
         sqlx::query(pragma).execute(&self.pool).await.map(drop)
+    }
+
+    /// Keeps all other writers waiting until it is dropped (in a file: there are several connections).
+    #[cfg(test)]
+    pub(crate) async fn block_writes(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, sqlx::Error> {
+        self.pool.begin_with("BEGIN IMMEDIATE").await
     }
 
     fn error(&self, error: sqlx::Error) -> StoreError {

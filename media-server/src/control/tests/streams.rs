@@ -43,7 +43,10 @@ async fn viewers_survive_publisher_absence() {
         Err(ControlError::NoPublisher { .. })
     ));
 
-    bench.go_live("r", "camera").await;
+    // It comes back at the last moment, and takes a while to connect.
+    bench.control.publish(&room("r"), &who("camera"), CAMERA).await.unwrap();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    bench.start(&bench.media.published()[1].clone()).await;
     tokio::time::advance(IDLE * 3).await;
     let back = bench.control.stream(&stream.id).await.unwrap().unwrap();
     assert_eq!((back.state, back.publishing, back.viewers), (StreamState::Live, true, 1));
@@ -78,10 +81,18 @@ async fn a_stream_ends_when_its_publisher_stays_away() {
 }
 
 #[tokio::test]
-async fn started_is_in_the_database_before_it_is_told() {
-    let bench = bench(limits(1, 9)).await;
+async fn nobody_waits_for_the_disk_but_announcements_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = bench_on(Store::open(&folder.path().join("streams.db")).await.unwrap(), limits(1, 9)).await;
     let mut events = bench.control.subscribe_events();
+    let blocked = bench.store.block_writes().await.unwrap();
     bench.go_live("r", "camera").await;
+    bench.watch("r", "viewer").await;
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(events.try_recv().is_err(), "told before it is in the database");
+    blocked.rollback().await.unwrap();
     let started = next(&mut events).await;
     assert_eq!((started.id, started.name), (1, "stream:started"));
     assert_eq!(bench.store.stream(&started.stream).await.unwrap().unwrap().state, StreamState::Live);
