@@ -3,5 +3,15 @@
 //! Planes: `net` moves media on threads of its own; everything else runs on tokio and talks to `net` by channels, so
 //! a slow HTTP client cannot slow a packet.
 
+pub mod args;
+pub mod auth;
+pub mod config;
 pub mod control;
+mod demo;
+pub mod http;
+pub mod metrics;
+pub mod net;
+pub mod pages;
+pub mod problem;
+pub mod server;
 pub mod store;

@@ -1,2 +1,77 @@
-//! stub
-fn main() {}
+//! The program: reads the command line, sets up the log, and hands over to the library.
+//!
+//! What a person or a script is to read goes to stdout; the log goes to stderr.
+
+use clap::{Args as _, CommandFactory, FromArgMatches, Parser};
+use media_server::args::{Args, Command, LogFormat, ServeArgs, write_completions, write_man};
+use media_server::config::{Environment, load};
+use media_server::server;
+use std::io::Write;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Wrong use or wrong configuration.
+const MISCONFIGURED: u8 = 2;
+/// Failed while running.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match args.command {
+        None => serve(&args.serve),
+        Some(Command::Probe { args }) => probe(args),
+        Some(Command::Completions { shell }) => {
+            write_completions(shell, &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Some(Command::Man) => match write_man(&mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(FAILED, &error),
+        },
+    }
+}
+
+fn serve(args: &ServeArgs) -> ExitCode {
+    let config = match load(args, &Environment::of_process()) {
+        Ok(config) => config,
+        Err(error) => return fail(MISCONFIGURED, &error),
+    };
+    log(config.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILED, &error),
+    };
+    match runtime.block_on(server::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_configuration() => fail(MISCONFIGURED, &error),
+        Err(error) => fail(FAILED, &error),
+    }
+}
+
+fn probe(args: Vec<String>) -> ExitCode {
+    let command = media_client::probe::Args::augment_args(clap::Command::new("media-server probe").version(env!("CARGO_PKG_VERSION")));
+    let matches = command.get_matches_from(std::iter::once("media-server probe".to_owned()).chain(args));
+    let args = match media_client::probe::Args::from_arg_matches(&matches) {
+        Ok(args) => args,
+        Err(error) => error.format(&mut Args::command()).exit(),
+    };
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(media_client::cli::probe_and_print(&args))),
+        Err(error) => fail(FAILED, &error),
+    }
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,dimpl=warn,webrtc=warn,rtc=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::env::var_os("NO_COLOR").is_none()).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+    // Nothing can be done when stderr is gone.
+    let _ = writeln!(std::io::stderr(), "media-server: {error}");
+    ExitCode::from(code)
+}

@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn nothing_given_means_open_on_loopback_with_the_documents_defaults() {
         let config = resolve(&ServeArgs::default(), &Environment::default(), None, None).unwrap();
-        assert_eq!(config.http, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(config.http, "127.0.0.1:8080".parse::<SocketAddr>().unwrap());
         assert_eq!((config.udp.port, config.udp.address), (8189, None));
         assert_eq!(config.auth, AuthMode::Open);
         assert_eq!((config.limits.max_publishers, config.limits.max_subscribers_per_room), (4, 50));

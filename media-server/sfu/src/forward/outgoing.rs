@@ -9,6 +9,7 @@ use crate::forward::plan::Plan;
 use crate::forward::slab::Transmit;
 use crate::parameters::{IncomingTrack, MediaKind, OutgoingTrack};
 use crate::ring::{PacketMeta, PacketRing};
+use crate::sdp::best_match;
 use crate::track::KeyframeStart;
 use crate::transport::Sealer;
 use std::collections::VecDeque;
@@ -119,10 +120,7 @@ impl Outgoing {
     pub fn follow(&mut self, source: &IncomingTrack) {
         self.payload_types.fill(NONE);
         for theirs in &source.payload_types {
-            let ours = self.track.payload_types.iter();
-            // The same format first (for H264 the fmtp tells profiles apart), else the same codec.
-            let same = |p: &&crate::parameters::PayloadType| p.codec == theirs.codec && p.fmtp == theirs.fmtp;
-            let found = ours.clone().find(same).or_else(|| ours.clone().find(|p| p.codec == theirs.codec));
+            let found = best_match(theirs, &self.track.payload_types);
             if let Some(found) = found {
                 self.payload_types[usize::from(theirs.number & 0x7f)] = found.number;
             }

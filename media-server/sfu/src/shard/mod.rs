@@ -317,6 +317,11 @@ impl Shard {
         Some(())
     }
 
+    /// Whether datagrams from this address belong to a session here.
+    pub fn is_bound(&self, from: SocketAddr) -> bool {
+        self.by_address.contains_key(&from)
+    }
+
     /// What is due by time.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.tick_at.is_none_or(|at| at > now) {

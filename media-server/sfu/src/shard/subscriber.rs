@@ -2,6 +2,7 @@
 
 use crate::feedback::read::Feedback;
 use crate::feedback::write;
+use crate::sdp;
 use crate::forward::outgoing::Outgoing;
 use crate::parameters::{MediaKind, SessionId, SubscriberTracks};
 use crate::shard::clock::SourceClock;
@@ -130,7 +131,7 @@ impl Subscriber {
         }
         if !out.is_empty() {
             if let Some(outgoing) = self.video.as_ref().or(self.audio.as_ref()) {
-                write::source_description(out, outgoing.track().ssrc, "streamsession");
+                write::source_description(out, outgoing.track().ssrc, sdp::CNAME);
             }
             self.report_at = Some(now + REPORT_EVERY);
         }
