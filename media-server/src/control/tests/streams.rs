@@ -1,6 +1,7 @@
 use super::fake::{CAMERA, IDLE, VIEWER, bench, bench_on, freeze, limits, room, until, who};
 use crate::control::{
-    Control, ControlError, ControlParts, EndReason, Event, Limits, Principal, Role, StreamQuery, StreamState,
+    Control, ControlError, ControlParts, EndReason, Event, Limits, MediaEvent, Principal, Role, StreamQuery,
+    StreamState,
 };
 use crate::store::Store;
 use std::sync::Arc;
@@ -85,8 +86,13 @@ async fn nobody_waits_for_the_disk_but_announcements_do() {
     let folder = tempfile::tempdir().unwrap();
     let bench = bench_on(Store::open(&folder.path().join("streams.db")).await.unwrap(), limits(1, 9)).await;
     let mut events = bench.control.subscribe_events();
+    bench.control.publish(&room("r"), &who("camera"), CAMERA).await.unwrap();
+    bench.control.inner.journal.flush().await;
     let blocked = bench.store.block_writes().await.unwrap();
-    bench.go_live("r", "camera").await;
+    // Nothing but the start's own row waits for the disk.
+    let publish = bench.media.published()[0].clone();
+    bench.media.tell(MediaEvent::MediaStarted { room: publish.room, session: publish.session });
+    until("it is recorded", || !bench.recorder.log().is_empty()).await;
     bench.watch("r", "viewer").await;
     for _ in 0..1000 {
         tokio::task::yield_now().await;
