@@ -8,6 +8,9 @@ mod token;
 
 pub use token::{Claims, Scope, TokenError, Verifier};
 
+#[cfg(test)]
+pub(crate) use token::test_tokens;
+
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use ring::digest::{SHA256, digest};
@@ -233,7 +236,7 @@ fn pseudonym(token: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::token::test_tokens::{SECRET, sign};
+    use super::test_tokens::{SECRET, sign};
     use super::*;
     use axum::http::HeaderValue;
     use serde_json::{Value, json};

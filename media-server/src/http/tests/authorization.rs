@@ -1,0 +1,183 @@
+//! The whole matrix: every bad token on every route is 401, every good token that is for something else is 403.
+
+use super::bench::{Bench, CAMERA, Wishes, bench, jwt, request};
+use crate::auth::test_tokens::{SECRET, forge, sign, sign_with};
+use axum::http::StatusCode;
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+
+/// Method and path, content type, body, the scopes that do, and whether it is about room `a` alone.
+type Route = (String, &'static str, &'static str, &'static [&'static str], bool);
+
+async fn routes(bench: &Bench) -> Vec<Route> {
+    let created = bench
+        .call(
+            "POST /streams",
+            &[
+                ("content-type", "application/json"),
+                ("authorization", &format!("Bearer {}", good("publish", json!("a")))),
+            ],
+            r#"{"room":"a"}"#,
+        )
+        .await;
+    let id = created.json()["id"].as_str().unwrap().to_owned();
+    const SDP: &str = "application/sdp";
+    const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+    const JSON: &str = "application/json";
+    let key = "AAAAAAAAAAAAAAAAAAAAAA";
+    vec![
+        ("POST /whip/a".into(), SDP, "x", &["publish"], true),
+        (format!("PATCH /whip/a/{key}"), FRAGMENT, "x", &["publish"], true),
+        (format!("DELETE /whip/a/{key}"), "", "", &["publish"], true),
+        ("POST /whep/a".into(), SDP, "x", &["subscribe"], true),
+        (format!("PATCH /whep/a/{key}"), FRAGMENT, "x", &["subscribe"], true),
+        (format!("DELETE /whep/a/{key}"), "", "", &["subscribe"], true),
+        ("GET /streams?room=a".into(), "", "", &["publish", "subscribe"], true),
+        ("GET /streams".into(), "", "", &["publish", "subscribe"], false),
+        ("POST /streams".into(), JSON, r#"{"room":"a"}"#, &["publish"], true),
+        (format!("GET /streams/{id}"), "", "", &["publish", "subscribe"], true),
+        (format!("POST /streams/{id}/end"), "", "", &["publish"], true),
+        ("GET /events?room=a".into(), "", "", &["publish", "subscribe"], true),
+        ("GET /events".into(), "", "", &["publish", "subscribe"], false),
+        ("GET /admin/limits".into(), "", "", &["admin"], false),
+        ("PUT /admin/limits".into(), JSON, "{}", &["admin"], false),
+    ]
+}
+
+fn claims(scope: &str, room: Value) -> Value {
+    json!({"sub": "me", "iss": "https://issuer", "aud": "cams", "exp": 4_000_000_000u64, "scope": scope, "room": room})
+}
+
+fn good(scope: &str, room: Value) -> String {
+    sign(claims(scope, room))
+}
+
+fn changed(field: &str, value: Value) -> Value {
+    let mut claims = claims("publish subscribe admin", json!("*"));
+    claims[field] = value;
+    claims
+}
+
+fn bad_tokens() -> Vec<(&'static str, Option<String>)> {
+    let all = claims("publish subscribe admin", json!("*"));
+    let mut no_expiry = all.clone();
+    no_expiry.as_object_mut().unwrap().remove("exp");
+    let tampered = {
+        let token = good("publish", json!("b"));
+        let signature = token.rsplit('.').next().unwrap().to_owned();
+        forge(r#"{"alg":"HS256","typ":"JWT"}"#, &all, &signature)
+    };
+    vec![
+        ("none", None),
+        ("empty", Some(String::new())),
+        ("garbage", Some("garbage".into())),
+        ("expired", Some(sign(changed("exp", json!(1_000_000_000))))),
+        ("without exp", Some(sign(no_expiry))),
+        ("not yet", Some(sign(changed("nbf", json!(3_900_000_000u64))))),
+        ("wrong audience", Some(sign(changed("aud", json!("others"))))),
+        ("wrong issuer", Some(sign(changed("iss", json!("https://evil"))))),
+        ("alg none", Some(forge(r#"{"alg":"none"}"#, &all, ""))),
+        ("alg RS256 for an HS key", Some(forge(r#"{"alg":"RS256","typ":"JWT"}"#, &all, "AAAA"))),
+        ("HS512 with our key", Some(sign_with(Algorithm::HS512, SECRET, all.clone()))),
+        ("another key", Some(sign_with(Algorithm::HS256, "another secret of thirty-two bytes", all))),
+        ("tampered", Some(tampered)),
+    ]
+}
+
+async fn status(bench: &Bench, route: &Route, token: Option<&str>) -> (StatusCode, String) {
+    let (line, content_type, body, _, _) = route;
+    let authorization = token.map(|token| format!("Bearer {token}"));
+    let mut headers = Vec::new();
+    if !content_type.is_empty() {
+        headers.push(("content-type", *content_type));
+    }
+    headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
+    let response = bench.answer(request(line, &headers, *body)).await;
+    let challenge = response.headers().get("www-authenticate").map(|value| value.to_str().unwrap().to_owned());
+    let error = response.status().is_client_error();
+    assert!(!error || response.headers()["content-type"] == "application/problem+json", "{line}");
+    (response.status(), challenge.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn every_bad_token_is_refused_on_every_route() {
+    let bench = bench(Wishes { auth: jwt(), ..Wishes::default() }).await;
+    for route in routes(&bench).await {
+        for (name, token) in bad_tokens() {
+            let (status, challenge) = status(&bench, &route, token.as_deref()).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{} with token {name}", route.0);
+            assert!(challenge.starts_with("Bearer "), "{} with token {name}: {challenge}", route.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_token_for_something_else_is_refused_on_every_route() {
+    let bench = bench(Wishes { auth: jwt(), ..Wishes::default() }).await;
+    for route in routes(&bench).await {
+        let (_, _, _, scopes, of_room) = &route;
+        for scope in ["publish", "subscribe", "", "fly"] {
+            if !scopes.contains(&scope) {
+                let (status, _) = status(&bench, &route, Some(&good(scope, json!("*")))).await;
+                assert_eq!(status, StatusCode::FORBIDDEN, "{} with scope {scope:?}", route.0);
+            }
+        }
+        for scope in *scopes {
+            let elsewhere = status(&bench, &route, Some(&good(scope, json!(["b", "A", "aa", ""])))).await.0;
+            assert_eq!(elsewhere, StatusCode::FORBIDDEN, "{} with {scope} for other rooms", route.0);
+            let nowhere = status(&bench, &route, Some(&good(scope, json!([])))).await.0;
+            assert_eq!(nowhere, StatusCode::FORBIDDEN, "{} with {scope} for no room", route.0);
+            let here = status(&bench, &route, Some(&good(scope, json!("a")))).await.0;
+            let refused = here == StatusCode::UNAUTHORIZED || here == StatusCode::FORBIDDEN;
+            assert_eq!(refused, !of_room, "{} with {scope} for its room: {here}", route.0);
+        }
+        for (scope, room) in [("admin", json!(null)), ("admin", json!("*")), ("publish subscribe admin", json!("*"))] {
+            let here = status(&bench, &route, Some(&good(scope, room))).await.0;
+            assert!(here != StatusCode::UNAUTHORIZED && here != StatusCode::FORBIDDEN, "{} as admin: {here}", route.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_the_one_who_made_it() {
+    let bench = bench(Wishes { auth: jwt(), ..Wishes::default() }).await;
+    let mine = good("publish", json!("a"));
+    let camera = bench.offer("/whip/a", CAMERA, Some(&mine)).await;
+    assert_eq!(camera.status, StatusCode::CREATED, "{camera:?}");
+    let line = format!("DELETE {}", camera.header("location"));
+    let mut other = claims("publish", json!("a"));
+    other["sub"] = json!("somebody else");
+    let theirs = format!("Bearer {}", sign(other));
+    let refused = bench.call(&line, &[("authorization", &theirs)], "").await;
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (403, "not-yours"));
+    let ended = bench.call(&line, &[("authorization", &format!("Bearer {mine}"))], "").await;
+    assert_eq!(ended.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_query_holds_a_token_for_events_only() {
+    let bench = bench(Wishes { auth: jwt(), ..Wishes::default() }).await;
+    let token = good("publish subscribe admin", json!("*"));
+    let events = bench.answer(request(&format!("GET /events?access_token={token}"), &[], "")).await;
+    assert_eq!(events.status(), StatusCode::OK);
+    for line in ["GET /streams", "GET /admin/limits", "POST /whip/a", "POST /streams"] {
+        let answer = bench.call(&format!("{line}?access_token={token}"), &[], "").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{line}");
+        assert!(!answer.body.contains(&token));
+    }
+}
+
+#[tokio::test]
+async fn public_routes_need_no_token_and_tell_no_secret() {
+    let variables = &[("TURN_URLS", "turn:t.example"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "s3cret")];
+    let bench = bench(Wishes { auth: jwt(), variables, ..Wishes::default() }).await;
+    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/config.json", "/problems"] {
+        let answer = bench.get(path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert!(!answer.body.contains("s3cret"), "{path}");
+    }
+    let token = format!("Bearer {}", good("subscribe", json!("a")));
+    let config = bench.call("GET /config.json", &[("authorization", &token)], "").await.json();
+    assert_eq!(config["iceServers"][0]["credential"], "s3cret");
+    assert_eq!(config["auth"], "jwt");
+}

@@ -1,0 +1,8 @@
+//! The router as a client sees it, over a media plane that only remembers.
+
+mod authorization;
+mod bench;
+mod bodies;
+mod operations;
+mod sessions;
+mod streams;
