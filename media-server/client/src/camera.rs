@@ -21,7 +21,7 @@ pub use crate::outgoing::SentTrack;
 pub use crate::rtp::feedback::Feedback;
 
 /// How long a connection may take from the answer on.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT: Duration = Duration::from_secs(8);
 /// A camera that has not started.
 #[derive(Debug)]
 pub struct Camera {

@@ -29,8 +29,8 @@ impl Error {
     pub fn fix(&self) -> Option<String> {
         match self {
             Error::Source(_) => None,
-            Error::Signal(SignalError::Unreachable { url, .. }) => {
-                Some(format!("start the server, or correct the URL: nothing speaks HTTP at {}", url))
+            Error::Signal(SignalError::Unreachable { .. }) => {
+                Some("start the server, or correct the host and port of the URL".to_owned())
             }
             Error::Signal(SignalError::Refused { status, retry_after, .. }) => Some(match status.as_u16() {
                 401 | 403 => "give a token that this room accepts (--token)".to_owned(),

@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(verdict.exit_code(), 1);
         let failure = verdict.failure.clone().unwrap();
         assert_eq!(failure.step, Step::Publish);
-        assert!(failure.fix.contains(&url), "{failure:?}");
+        assert!(failure.cause.contains(&url) && failure.fix.contains("start the server"), "{failure:?}");
         assert!(verdict.text().contains("fix"), "{}", verdict.text());
     }
 }

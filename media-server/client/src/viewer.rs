@@ -17,7 +17,7 @@ use crate::signal::{Endpoint, Session};
 pub use crate::rtp::reception::TrackReport;
 
 /// How long a connection may take from the answer on.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT: Duration = Duration::from_secs(8);
 /// After everything that reports on arrivals, before anything that would delay a packet.
 const LAST_SLOT: usize = 12_500;
 

@@ -1,6 +1,36 @@
 //! VP9: the uncompressed header (VP9 bitstream specification §6.2) and the RTP payload descriptor (RFC 9628 §4.2).
 
+use bytes::{BufMut, Bytes, BytesMut};
+
 use super::Part;
+
+/// The descriptor of a predicted frame; that of a key frame is a byte less.
+const DESCRIPTOR: usize = 4;
+
+/// Cuts a frame into RTP payloads of at most `limit` bytes, in flexible mode, each frame referring to the one before.
+///
+/// The library's own payloader says of every frame that it is not predicted, by which receivers know a key frame.
+pub(crate) fn payloads(frame: &Bytes, picture_id: u16, limit: usize) -> Vec<Bytes> {
+    let key = is_keyframe(frame);
+    let size = limit.saturating_sub(DESCRIPTOR).max(1);
+    let last = frame.len().div_ceil(size).saturating_sub(1);
+    let cut = frame.chunks(size).enumerate().map(|(index, part)| {
+        let mut payload = BytesMut::with_capacity(DESCRIPTOR + part.len());
+        // I (picture id), P (predicted), F (flexible mode), B (begin of frame), E (end of frame).
+        let predicted = if key { 0 } else { 0x40 };
+        let begins = if index == 0 { 0x08 } else { 0 };
+        let ends = if index == last { 0x04 } else { 0 };
+        payload.put_u8(0x80 | predicted | 0x10 | begins | ends);
+        payload.put_u16(0x8000 | picture_id);
+        if !key {
+            // P_DIFF 1, and no more of them.
+            payload.put_u8(1 << 1);
+        }
+        payload.extend_from_slice(part);
+        payload.freeze()
+    });
+    cut.collect()
+}
 
 /// Whether an encoded frame, or the first of a superframe, is a key frame.
 pub(crate) fn is_keyframe(frame: &[u8]) -> bool {
@@ -41,6 +71,17 @@ mod tests {
         assert!(!is_keyframe(&[0x8a]));
         assert!(!is_keyframe(&[0x02]));
         assert!(is_keyframe(&[0xb0]));
+    }
+
+    #[test]
+    fn payloads_tell_key_frames_from_others() {
+        let key = payloads(&Bytes::from_static(&[0x82, 1, 2]), 0x1234, 6);
+        assert_eq!(key, [&[0x98, 0x92, 0x34, 0x82, 1][..], &[0x94, 0x92, 0x34, 2]]);
+        let parts: Vec<Part> = key.iter().map(|payload| inspect(payload)).collect();
+        assert_eq!(parts, [Part { begins: true, key: true, ..Part::default() }, Part::default()]);
+        let predicted = payloads(&Bytes::from_static(&[0x86]), 1, 1200);
+        assert_eq!(predicted, [&[0xdc, 0x80, 0x01, 0x02, 0x86][..]]);
+        assert_eq!(inspect(&predicted[0]), Part { begins: true, ..Part::default() });
     }
 
     #[test]

@@ -120,6 +120,12 @@ impl Reception {
         })
     }
 
+    /// How many tracks have a retransmission stream.
+    #[cfg(test)]
+    pub(crate) fn retransmission_streams(&self) -> usize {
+        self.lock().retransmissions.len()
+    }
+
     /// Packets of streams that were not negotiated.
     pub(crate) fn strangers(&self) -> u64 {
         self.lock().strangers

@@ -11,7 +11,7 @@ use rtc::rtp;
 use rtc::rtp::packetizer::Payloader;
 use rtc::shared::error::Error as RtcError;
 
-use crate::codec::Codec;
+use crate::codec::{Codec, vp9};
 
 /// The largest RTP packet, header and extensions included, before SRTP adds its tag.
 const MTU: usize = 1200;
@@ -21,10 +21,31 @@ const HEADERS: usize = 12 + 12;
 /// Seconds from 1900, where NTP begins, to 1970.
 const NTP_EPOCH: u64 = 2_208_988_800;
 
+/// How frames become payloads.
+#[derive(Debug)]
+enum Cutter {
+    Library(Box<dyn Payloader>),
+    /// With the next picture id, 15 bits.
+    Vp9(u16),
+}
+
+impl Cutter {
+    fn payloads(&mut self, frame: &Bytes) -> Result<Vec<Bytes>, RtcError> {
+        match self {
+            Cutter::Library(payloader) => payloader.payload(MTU - HEADERS, frame),
+            Cutter::Vp9(picture_id) => {
+                let payloads = vp9::payloads(frame, *picture_id, MTU - HEADERS);
+                *picture_id = (*picture_id + 1) & 0x7fff;
+                Ok(payloads)
+            }
+        }
+    }
+}
+
 /// One track being sent.
 #[derive(Debug)]
 pub(crate) struct TrackWriter {
-    payloader: Box<dyn Payloader>,
+    payloader: Cutter,
     codec: Codec,
     ssrc: u32,
     payload_type: u8,
@@ -34,16 +55,16 @@ pub(crate) struct TrackWriter {
 
 impl TrackWriter {
     pub(crate) fn new(codec: Codec, ssrc: u32, payload_type: u8) -> TrackWriter {
-        let payloader: Box<dyn Payloader> = match codec {
-            Codec::H264 => Box::<rtp::codec::h264::H264Payloader>::default(),
+        let payloader = match codec {
+            Codec::H264 => Cutter::Library(Box::<rtp::codec::h264::H264Payloader>::default()),
             Codec::Vp8 => {
                 let mut payloader = rtp::codec::vp8::Vp8Payloader::default();
                 payloader.enable_picture_id = true;
-                Box::new(payloader)
+                Cutter::Library(Box::new(payloader))
             }
-            Codec::Vp9 => Box::<rtp::codec::vp9::Vp9Payloader>::default(),
-            Codec::Av1 => Box::<rtp::codec::av1::Av1Payloader>::default(),
-            Codec::Opus => Box::<rtp::codec::opus::OpusPayloader>::default(),
+            Codec::Vp9 => Cutter::Vp9(rand::random::<u16>() & 0x7fff),
+            Codec::Av1 => Cutter::Library(Box::<rtp::codec::av1::Av1Payloader>::default()),
+            Codec::Opus => Cutter::Library(Box::<rtp::codec::opus::OpusPayloader>::default()),
         };
         TrackWriter { payloader, codec, ssrc, payload_type, sequence_number: rand::random(), base: rand::random() }
     }
@@ -51,7 +72,7 @@ impl TrackWriter {
     /// The packets of a frame, in order; the last of a picture has the marker.
     pub(crate) fn packets(&mut self, at: Duration, frame: &Bytes) -> Result<Vec<rtp::Packet>, RtcError> {
         let timestamp = self.base.wrapping_add(ticks(at, self.codec.clock_rate()));
-        let payloads = self.payloader.payload(MTU - HEADERS, frame)?;
+        let payloads = self.payloader.payloads(frame)?;
         let last = payloads.len().saturating_sub(1);
         let packets = payloads.into_iter().enumerate().map(|(index, payload)| {
             let header = rtp::Header {
