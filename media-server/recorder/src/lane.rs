@@ -155,13 +155,27 @@ impl Lane {
         (media - wall).abs() > JUMP || media < -BACK
     }
 
-    /// Puts a frame on the timeline. Gives the gap before it, if there is one.
-    pub(crate) fn append(&mut self, timed: Timed) -> Option<Gap> {
-        let clock = self.clock.as_mut()?;
+    /// The gap that this frame ends, if there is one. To be asked before the tail is settled for it.
+    pub(crate) fn gap_before(&mut self, timed: &Timed) -> Option<Gap> {
+        let to = timed.rtp + self.clock.as_ref()?.offset();
+        let reason = match self.gap.take() {
+            Some(reason) => reason,
+            None if timed.after_loss => self.reason,
+            None => return None,
+        };
+        self.reason = GapReason::Loss;
+        let tail_end = |tail: &Tail| tail.sample.dts + i64::from(self.tail_duration(&tail.sample));
+        let from = self.tail.as_ref().map_or(self.end, tail_end);
+        let gap = Gap { track: self.track, from: seconds(from, self.rate), to: seconds(to, self.rate), reason };
+        (to > from).then_some(gap)
+    }
+
+    /// Puts a frame on the timeline.
+    pub(crate) fn append(&mut self, timed: Timed) {
+        let Some(clock) = &mut self.clock else { return };
         let pts = clock.advance(timed.rtp);
         let floor = self.tail.as_ref().map_or(self.end, |tail| tail.sample.dts + 1);
         let dts = pts.max(floor);
-        let gap = self.close_gap(dts, timed.after_loss);
         self.settle_tail_at(dts, timed.arrival);
         self.fresh = false;
         let sample = Sample {
@@ -172,20 +186,6 @@ impl Lane {
             sync: timed.frame.keyframe,
         };
         self.tail = Some(Tail { sample, arrival: timed.arrival });
-        gap
-    }
-
-    fn close_gap(&mut self, to: i64, after_loss: bool) -> Option<Gap> {
-        let reason = match self.gap.take() {
-            Some(reason) => reason,
-            None if after_loss => self.reason,
-            None => return None,
-        };
-        self.reason = GapReason::Loss;
-        let from =
-            self.tail.as_ref().map_or(self.end, |tail| tail.sample.dts + i64::from(self.tail_duration(&tail.sample)));
-        let gap = Gap { track: self.track, from: seconds(from, self.rate), to: seconds(to, self.rate), reason };
-        (to > from).then_some(gap)
     }
 
     /// What the tail lasts by itself.

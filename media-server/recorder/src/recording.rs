@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use shiguredo_mp4::boxes::SampleEntry;
+
 use crate::{
     clock::{self, Clock, Report, nanos},
     frames::Timed,
@@ -354,6 +356,13 @@ impl Recording {
     }
 
     fn place_held(&mut self) {
+        // First how all tracks are coded, so that they begin in one init segment.
+        for track in [Track::Video, Track::Audio] {
+            let first = self.lanes[slot(track)].held.first();
+            if let Some(entry) = first.and_then(|frame| frame.frame.entry.clone()) {
+                self.adopt(track, &entry);
+            }
+        }
         let mut held: Vec<(i64, Track, Timed)> = Vec::new();
         for lane in &mut self.lanes {
             let Some(clock) = &lane.clock else { continue };
@@ -379,20 +388,15 @@ impl Recording {
 
     /// Puts a frame onto the timeline, where it may begin a new segment.
     fn place(&mut self, track: Track, frame: Timed) {
-        let lane = &self.lanes[slot(track)];
-        let Some(clock) = &lane.clock else { return };
-        let at = clock.at(frame.rtp);
+        let lane = &mut self.lanes[slot(track)];
+        let Some(at) = lane.clock.as_ref().map(|clock| clock.at(frame.rtp)) else { return };
+        let gap = lane.gap_before(&frame);
         if let Some(entry) = &frame.frame.entry
             && self.entries.entry(track) != Some(entry)
         {
+            let entry = entry.clone();
             self.lanes[slot(track)].settle_before(frame.rtp, frame.arrival);
-            self.flush_all();
-            self.segments.close();
-            self.segment_start = None;
-            match track {
-                Track::Video => self.entries.video = Some(entry.clone()),
-                Track::Audio => self.entries.audio = Some(entry.clone()),
-            }
+            self.adopt(track, &entry);
         }
         if self.segment_ends(track, &frame, at) {
             if track == Track::Video {
@@ -403,10 +407,25 @@ impl Recording {
             self.segment_start = None;
         }
         self.segment_start.get_or_insert(at);
-        if let Some(gap) = self.lanes[slot(track)].append(frame) {
+        self.lanes[slot(track)].append(frame);
+        if let Some(gap) = gap {
             self.segments.gap(gap);
         }
         self.flush(false, i64::MAX);
+    }
+
+    /// From here on a track is coded like this.
+    fn adopt(&mut self, track: Track, entry: &SampleEntry) {
+        if self.entries.entry(track) == Some(entry) {
+            return;
+        }
+        self.flush_all();
+        self.segments.close();
+        self.segment_start = None;
+        match track {
+            Track::Video => self.entries.video = Some(entry.clone()),
+            Track::Audio => self.entries.audio = Some(entry.clone()),
+        }
     }
 
     /// At the first keyframe after the segment's duration, or at twice the duration without any.

@@ -123,7 +123,9 @@ fn sound_that_comes_later_lies_where_it_was_sent() {
     assert_eq!(streams[1].frames, clips::audio().len() as u64);
     assert!((streams[1].start - streams[0].start - 3.0).abs() < ALIGNED, "{streams:?}");
     decodes(&folder.path().join("recording.mp4"));
-    decodes(&folder.path().join("index.m3u8"));
+    // Not the playlist: ffmpeg's HLS reader knows no track that comes later.
+    decodes(&player::standalone(folder.path(), 1, 1));
+    decodes(&player::standalone(folder.path(), 2, 3));
 }
 
 #[test]
@@ -223,7 +225,7 @@ fn a_retransmission_in_time_leaves_no_trace() {
     let folder = tempfile::tempdir().unwrap();
     let mut script = clip(Codec::Vp8);
     for (at, event) in &mut script {
-        if matches!(event, Event::Packet { index, .. } if index % 17 == 3) {
+        if matches!(event, Event::Packet { index, .. } if *index % 17 == 3) {
             *at += 0.25;
         }
     }
@@ -297,7 +299,7 @@ fn what_arrived_a_second_ago_is_on_disk() {
     let mut script = clip(Codec::H264);
     // Retransmissions take their time.
     for (at, event) in &mut script {
-        if matches!(event, Event::Packet { index, .. } if index % 40 == 3) {
+        if matches!(event, Event::Packet { index, .. } if *index % 40 == 3) {
             *at += 0.3;
         }
     }

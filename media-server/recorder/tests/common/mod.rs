@@ -1,6 +1,6 @@
 //! What the tests of whole recordings share: clips, a packetizer, a folder, and a clock that is only a number.
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 pub mod clips;
 pub mod folder;
