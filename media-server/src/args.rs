@@ -118,7 +118,7 @@ pub struct RuntimeArgs {
     /// Play a moving test picture with sound into the room "demo"
     #[arg(long)]
     pub demo: bool,
-    /// Threads that carry media [default: one for each core]
+    /// Threads that carry media [default: half of the cores]
     #[arg(long, value_name = "NUMBER")]
     pub shards: Option<NonZeroUsize>,
     /// Form of the log on stderr
@@ -171,7 +171,10 @@ impl FromStr for Announce {
 
 /// Writes the completions for `shell`.
 pub fn write_completions(shell: clap_complete::Shell, out: &mut dyn io::Write) {
-    clap_complete::generate(shell, &mut Args::command(), "media-server", out);
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "media-server", &mut script);
+    // A reader that has seen enough (`| head`) is no failure.
+    let _ = out.write_all(&script);
 }
 
 /// Writes the manual page.

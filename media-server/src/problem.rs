@@ -7,7 +7,7 @@
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -195,13 +195,14 @@ pub struct ProblemDocument {
 pub struct Problem {
     kind: Kind,
     detail: String,
-    headers: HeaderMap,
+    /// Few, so a list is smaller than a map.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     /// A problem with what was wrong this time.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Problem {
-        Problem { kind, detail: detail.into(), headers: HeaderMap::new() }
+        Problem { kind, detail: detail.into(), headers: Vec::new() }
     }
 
     /// Tells the client when to try again; rounded up to whole seconds, at least one.
@@ -212,7 +213,7 @@ impl Problem {
 
     /// Adds a header to the response.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
-        self.headers.append(name, value);
+        self.headers.push((name, value));
         self
     }
 
@@ -240,7 +241,7 @@ impl Problem {
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
-        *response.headers_mut() = self.headers.clone();
+        response.headers_mut().extend(self.headers.iter().cloned());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
         response
     }

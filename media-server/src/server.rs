@@ -8,8 +8,8 @@ use crate::auth::Authorizer;
 use crate::config::Config;
 use crate::control::{Control, ControlError, ControlParts, Media, Recorder};
 use crate::demo;
-use crate::http::{App, AppParts, ReadyCheck, router_with};
-use crate::metrics::{Metrics, watch_event_loop};
+use crate::http::{App, AppParts, ReadyCheck, SnapshotSource, router_with};
+use crate::metrics::{Metrics, watch_event_loop, watch_media};
 use crate::net::tap::Taps;
 use crate::net::{MediaPlane, NetConfig, NetError, Started};
 use crate::store::{Store, StoreError};
@@ -127,11 +127,13 @@ impl Server {
         .await?;
         tokio::spawn(watch_event_loop(metrics.clone(), shutdown.clone()));
         let plane = media.clone();
+        let snapshot: SnapshotSource = Arc::new(move || plane.as_ref().map(MediaPlane::snapshot).unwrap_or_default());
+        tokio::spawn(watch_media(metrics.clone(), snapshot.clone(), shutdown.clone()));
         let app = App::new(AppParts {
             control: control.clone(),
             authorizer: Authorizer::new(&config.auth),
             config: config.clone(),
-            snapshot: Arc::new(move || plane.as_ref().map(MediaPlane::snapshot).unwrap_or_default()),
+            snapshot,
             metrics,
             ready: ready_checks(&config, &store, media.as_ref()),
             shutdown: shutdown.clone(),

@@ -32,7 +32,7 @@ pub struct Config {
     pub udp: UdpConfig,
     /// `None`: `MEDIA_MODE` names another mode, so the control API runs without media.
     pub media: MediaMode,
-    /// Threads that carry media; `None` means one for each core.
+    /// Threads that carry media; `None` means half of the cores, at least one.
     pub shards: Option<NonZeroUsize>,
     /// Holds the registry; and the recordings, unless they have a folder of their own. Made when it is not there.
     pub data_dir: PathBuf,

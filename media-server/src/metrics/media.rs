@@ -135,11 +135,6 @@ pub(super) fn describe() {
         Unit::Seconds,
         "The longest time between two looks at the socket in the last second, of the slowest media thread."
     );
-    metrics::describe_gauge!(
-        "media_server_media_thread_cpu_seconds",
-        Unit::Seconds,
-        "CPU time of all media threads since start."
-    );
 }
 
 /// Copies what needs no sum.
@@ -169,10 +164,15 @@ pub(super) fn copy(snapshot: &Snapshot) {
         metrics::counter!(name).absolute(value);
     }
     let longest = snapshot.shards.iter().map(|shard| shard.longest_turn).max().unwrap_or_default();
-    let cpu: f64 = snapshot.shards.iter().map(|shard| shard.cpu.as_secs_f64()).sum();
     metrics::gauge!("media_server_media_threads").set(snapshot.shards.len() as f64);
     metrics::gauge!("media_server_media_thread_longest_turn_seconds").set(longest.as_secs_f64());
-    metrics::gauge!("media_server_media_thread_cpu_seconds").set(cpu);
+}
+
+/// Appends what the `metrics` crate has no form for: a counter of fractions.
+pub(super) fn write(snapshot: &Snapshot, out: &mut String) {
+    let cpu: f64 = snapshot.shards.iter().map(|shard| shard.cpu.as_secs_f64()).sum();
+    let help = "CPU time of all media threads.";
+    super::process::line(out, "media_server_media_thread_cpu_seconds_total", "counter", help, cpu);
 }
 
 #[cfg(test)]

@@ -86,6 +86,7 @@ impl Metrics {
         });
         self.handle.run_upkeep();
         let mut text = self.handle.render();
+        media::write(snapshot, &mut text);
         process::write(&mut text);
         text
     }

@@ -32,7 +32,8 @@ pub(super) fn write(out: &mut String) {
     }
 }
 
-fn line(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {
+/// Appends one number with help and type.
+pub(super) fn line(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {
     let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n");
 }
 
