@@ -25,7 +25,7 @@ pub(crate) struct Report {
 impl Report {
     /// Nanoseconds of the sender's wall clock at the unwrapped timestamp `rtp`.
     pub(crate) fn wall(&self, rtp: i64, rate: u32) -> i128 {
-        let ntp = i128::from(self.ntp) * 1_000_000_000 >> 32;
+        let ntp = (i128::from(self.ntp) * 1_000_000_000) >> 32;
         let distance = (rtp as u32).wrapping_sub(self.rtp) as i32;
         ntp + i128::from(nanos(i64::from(distance), rate))
     }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    clock::{Clock, Report, nanos, seconds},
+    clock::{Clock, Report, nanos, seconds, since},
     depacketize::opus_silence,
     frames::{Assembler, Timed},
     manifest::{Gap, GapReason},
@@ -22,12 +22,26 @@ const USUAL_FRAME: u32 = 3000;
 /// A timestamp that is off by more than this against arrival, or goes back by more than [`BACK`], begins a new timeline.
 const JUMP: i64 = 10_000_000_000;
 const BACK: i64 = 1_000_000_000;
+/// A media clock may be wrong by one in this many.
+const DRIFT: i64 = 200;
+/// A new timeline or coding makes new files: no more often than this.
+const DISTURBANCE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The newest sample.
 #[derive(Debug)]
 struct Tail {
     sample: Sample,
     arrival: Instant,
+}
+
+/// How timestamps go, against arrival.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    rtp: i64,
+    arrival: Instant,
+    last: (i64, Instant),
+    /// Nanoseconds that media is ahead of arrival since `rtp`, as far as drift explains it.
+    ahead: i64,
 }
 
 /// One track.
@@ -45,8 +59,9 @@ pub(crate) struct Lane {
     pub(crate) report: Option<Report>,
     /// Frames that wait for the clocks to be set.
     pub(crate) held: Vec<Timed>,
-    /// Timestamp and arrival of the frame before.
-    last: Option<(i64, Instant)>,
+    pace: Option<Pace>,
+    /// When its timeline was begun anew, or its coding changed.
+    pub(crate) disturbed: Option<Instant>,
     ready: Vec<Sample>,
     ready_since: Option<Instant>,
     tail: Option<Tail>,
@@ -78,7 +93,8 @@ impl Lane {
             clock: None,
             report: None,
             held: Vec::new(),
-            last: None,
+            pace: None,
+            disturbed: None,
             ready: Vec::new(),
             ready_since: None,
             tail: None,
@@ -103,7 +119,7 @@ impl Lane {
         self.assembler = None;
         self.clock = None;
         self.report = None;
-        self.last = None;
+        self.pace = None;
     }
 
     pub(crate) fn insert(&mut self, now: Instant, packet: Packet<'_>) {
@@ -148,11 +164,28 @@ impl Lane {
 
     /// Whether this frame's timestamp cannot belong to the timeline of the ones before.
     pub(crate) fn jumps(&mut self, frame: &Timed) -> bool {
-        let now = (frame.rtp, frame.arrival);
-        let Some((rtp, arrival)) = self.last.replace(now) else { return false };
-        let media = nanos(frame.rtp - rtp, self.rate);
-        let wall = crate::clock::since(frame.arrival, arrival);
-        (media - wall).abs() > JUMP || media < -BACK
+        let start = Pace { rtp: frame.rtp, arrival: frame.arrival, last: (frame.rtp, frame.arrival), ahead: 0 };
+        let pace = self.pace.get_or_insert(start);
+        let media = nanos(frame.rtp - pace.rtp, self.rate);
+        let ahead = media.saturating_sub(since(frame.arrival, pace.arrival));
+        let back = nanos(frame.rtp - pace.last.0, self.rate) < -BACK;
+        if back || ahead.saturating_sub(pace.ahead).abs() > JUMP {
+            self.pace = Some(start);
+            return true;
+        }
+        let most = since(frame.arrival, pace.last.1).max(0) / DRIFT;
+        pace.ahead += (ahead - pace.ahead).clamp(-most, most);
+        pace.last = (frame.rtp, frame.arrival);
+        false
+    }
+
+    /// Whether new files may be made for this track's sake, after the last time.
+    pub(crate) fn may_disturb(&mut self, now: Instant) -> bool {
+        let may = self.disturbed.is_none_or(|last| now.saturating_duration_since(last) >= DISTURBANCE_INTERVAL);
+        if may {
+            self.disturbed = Some(now);
+        }
+        may
     }
 
     /// The gap that this frame ends, if there is one. To be asked before the tail is settled for it.

@@ -1,5 +1,7 @@
 //! Whole recordings of real clips, judged by ffprobe and ffmpeg.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::Path;

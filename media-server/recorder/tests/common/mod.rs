@@ -4,5 +4,6 @@
 
 pub mod clips;
 pub mod folder;
+pub mod memory;
 pub mod packetize;
 pub mod player;
