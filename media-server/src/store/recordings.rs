@@ -170,6 +170,12 @@ impl Store {
             .map_err(|e| self.error(e))
     }
 
+    /// Forgets a recording; its stream stays in the books. `false` when there is none.
+    pub async fn recording_removed(&self, stream: &StreamId) -> Result<bool, StoreError> {
+        let delete = sqlx::query("DELETE FROM recordings WHERE stream = ?").bind(stream.as_str());
+        delete.execute(&self.pool).await.map(|done| done.rows_affected() > 0).map_err(|e| self.error(e))
+    }
+
     /// Lists recordings, newest first.
     pub async fn recordings(&self, query: &RecordingQuery) -> Result<Vec<Recording>, StoreError> {
         let found = sqlx::query(

@@ -1,0 +1,161 @@
+//! What is recorded, for those who want to play it: the registry's rows, the manifests' gaps, and the files.
+
+use super::repair::removed;
+use super::shared::{Shared, lock};
+use crate::control::StreamId;
+use crate::store::{Recording, RecordingQuery, RecordingState, StoreError};
+use recorder::{File, Gap};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+/// Most gaps that are told of one recording; its manifest has all.
+const GAPS: usize = 1000;
+/// Recordings whose gaps are kept in memory.
+const REMEMBERED: usize = 1000;
+
+/// A recording and what the registry does not know of it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The registry's row. While it is being recorded, with the bytes, the time and the gaps until now.
+    pub recording: Recording,
+    /// The first 1000, when it is finished.
+    pub gaps: Arc<Vec<Gap>>,
+    /// What is wrong: why it is paused, cannot be finished, or failed.
+    pub trouble: Option<&'static str>,
+}
+
+/// Why a recording was not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// It is being recorded or finished.
+    #[error("the recording is not finished")]
+    Running,
+    /// The system refused.
+    #[error("the recording's files cannot be removed: {0}")]
+    Io(#[from] io::Error),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// All recordings. A cheap handle.
+#[derive(Clone)]
+pub struct Library(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    gaps: Mutex<HashMap<StreamId, Arc<Vec<Gap>>>>,
+}
+
+impl Library {
+    pub(super) fn new(shared: Arc<Shared>) -> Library {
+        Library(Arc::new(Inner { shared, gaps: Mutex::default() }))
+    }
+
+    /// A page of recordings, newest first.
+    pub async fn recordings(&self, query: &RecordingQuery) -> Result<Vec<Shown>, StoreError> {
+        let mut shown = Vec::new();
+        for recording in self.0.shared.store.recordings(query).await? {
+            shown.push(self.show(recording).await);
+        }
+        Ok(shown)
+    }
+
+    /// One recording.
+    pub async fn recording(&self, stream: &StreamId) -> Result<Option<Shown>, StoreError> {
+        match self.0.shared.store.recording(stream).await? {
+            Some(recording) => Ok(Some(self.show(recording).await)),
+            None => Ok(None),
+        }
+    }
+
+    /// The registry's row alone.
+    pub async fn row(&self, stream: &StreamId) -> Result<Option<Recording>, StoreError> {
+        self.0.shared.store.recording(stream).await
+    }
+
+    /// Opens one of its files, as long as it is now.
+    pub async fn open(&self, stream: &StreamId, file: File) -> io::Result<(tokio::fs::File, Metadata)> {
+        let file = tokio::fs::File::open(self.0.shared.folder(stream).join(file.to_string())).await?;
+        let metadata = file.metadata().await?;
+        if metadata.is_file() { Ok((file, metadata)) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    /// Removes a recording and its files; `false` when there is none. A crash half way is made up for by the next start.
+    pub async fn remove(&self, stream: &StreamId) -> Result<bool, LibraryError> {
+        let shared = &self.0.shared;
+        let Some(row) = shared.store.recording(stream).await? else { return Ok(false) };
+        let running = matches!(row.state, RecordingState::Recording | RecordingState::Finalising);
+        if running || shared.progress(stream).is_some() {
+            return Err(LibraryError::Running);
+        }
+        let (from, to) = (shared.folder(stream), removed(&shared.settings.folder, stream));
+        let hidden = to.clone();
+        let there = blocking(move || match fs::rename(from, hidden) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        })
+        .await?;
+        shared.store.recording_removed(stream).await?;
+        shared.set_trouble(stream, None);
+        lock(&self.0.gaps).remove(stream);
+        if there {
+            blocking(move || fs::remove_dir_all(to)).await?;
+        }
+        tracing::info!(%stream, room = %row.room, "recording removed");
+        Ok(true)
+    }
+
+    async fn show(&self, mut recording: Recording) -> Shown {
+        if let Some(progress) = self.0.shared.progress(&recording.stream) {
+            recording.bytes = progress.bytes.load(Ordering::Relaxed);
+            recording.duration_ms = progress.milliseconds.load(Ordering::Relaxed);
+            recording.gaps = progress.gaps.load(Ordering::Relaxed);
+        }
+        let finished = matches!(recording.state, RecordingState::Complete | RecordingState::Repaired);
+        let gaps = if finished && recording.gaps > 0 { self.gaps(&recording.stream).await } else { Arc::default() };
+        Shown { gaps, trouble: self.0.shared.trouble(&recording.stream), recording }
+    }
+
+    async fn gaps(&self, stream: &StreamId) -> Arc<Vec<Gap>> {
+        if let Some(known) = lock(&self.0.gaps).get(stream) {
+            return Arc::clone(known);
+        }
+        let path = self.0.shared.folder(stream).join(File::Manifest.to_string());
+        let read = blocking(move || {
+            let reader = io::BufReader::new(fs::File::open(path)?);
+            Ok(serde_json::from_reader::<_, OnlyGaps>(reader)?.gaps)
+        });
+        match read.await {
+            Ok(mut gaps) => {
+                gaps.truncate(GAPS);
+                let gaps = Arc::new(gaps);
+                let mut known = lock(&self.0.gaps);
+                if known.len() >= REMEMBERED {
+                    known.clear();
+                }
+                known.insert(stream.clone(), Arc::clone(&gaps));
+                gaps
+            }
+            Err(error) => {
+                tracing::warn!(%stream, %error, "a manifest cannot be read");
+                Arc::default()
+            }
+        }
+    }
+}
+
+/// What is needed of a manifest here.
+#[derive(Deserialize)]
+struct OnlyGaps {
+    gaps: Vec<Gap>,
+}
+
+async fn blocking<T: Send + 'static>(act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(act).await.unwrap_or_else(|_| Err(io::Error::other("cancelled")))
+}

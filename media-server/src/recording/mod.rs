@@ -1,0 +1,176 @@
+//! The recording plane: what a room's publisher sends, from the tap to finished files.
+//!
+//! One router thread takes batches from the tap and puts copies into the queue of each recording; each recording has a
+//! writer thread that drives the sans-IO [`recorder::Recording`] and does what it asks of the disk. The router never
+//! waits: when a disk is slow the queue of its recording fills, and what does not fit is dropped and marked as a gap. So
+//! neither the media plane nor another recording notices a slow, full or failing disk; the recording itself pauses, and
+//! goes on in a new segment when the disk is well again.
+//!
+//! What an earlier process left unfinished is found at the start and finished in the background: the same path as the
+//! normal end, [`recorder::finalize()`]. A folder that cannot be finished is left as it is and marked as failed; nothing is
+//! deleted but by [`Library::remove`].
+
+mod conclude;
+mod disk;
+mod error;
+mod library;
+mod measure;
+mod queue;
+mod repair;
+mod router;
+mod shared;
+mod tap;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::RecordingError;
+pub use library::{Library, LibraryError};
+pub use tap::TapSource;
+
+use crate::control::{Recorder, RoomName, StreamId};
+use crate::store::Store;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use queue::Input;
+use repair::Job;
+use router::Rooms;
+use sfu::parameters::RoomId;
+use shared::Shared;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use writer::{Contacts, Writer};
+
+/// How recordings are made.
+#[derive(Clone, Debug)]
+pub struct RecordingSettings {
+    /// Holds a folder for each recording. Made when it is not there.
+    pub folder: PathBuf,
+    /// A segment is cut at the first keyframe after this.
+    pub segment_duration: Duration,
+    /// Recordings pause when the disk has fewer bytes free: the database and what is being finished need some too.
+    /// Default 64 MiB.
+    pub min_free: u64,
+    /// Bytes that may wait for one recording's disk; what comes on top is dropped. Default 32 MiB.
+    pub queue_bytes: usize,
+    /// How long after a failed write the next one is tried. Default 2 s.
+    pub write_retry: Duration,
+    /// How long after a full or read-only disk kept a recording from being finished it is tried again. Default 30 s.
+    pub finish_retry: Duration,
+}
+
+impl RecordingSettings {
+    /// The defaults.
+    pub fn new(folder: impl Into<PathBuf>, segment_duration: Duration) -> RecordingSettings {
+        RecordingSettings {
+            folder: folder.into(),
+            segment_duration,
+            min_free: 64 << 20,
+            queue_bytes: 32 << 20,
+            write_retry: Duration::from_secs(2),
+            finish_retry: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Asks the publisher of a room for a keyframe; returns at once.
+pub type RequestKeyframe = Arc<dyn Fn(RoomId) + Send + Sync>;
+
+/// What the recording plane is made of.
+pub struct RecordingParts {
+    /// How.
+    pub settings: RecordingSettings,
+    /// Remembers the recordings.
+    pub store: Store,
+    /// Where the media comes from; `None`: nothing is recorded now, but what an earlier process recorded is finished and
+    /// can be played.
+    pub taps: Option<Box<dyn TapSource>>,
+    /// Without it a recording that lost its place waits for the camera's own next keyframe.
+    pub keyframes: Option<RequestKeyframe>,
+}
+
+/// The running recording plane. A cheap handle. Recordings that are not finished when the last one is dropped stay as a
+/// crash would leave them, for the next start.
+#[derive(Clone)]
+pub struct RecordingPlane(Arc<Plane>);
+
+struct Plane {
+    shared: Arc<Shared>,
+    rooms: Arc<Rooms>,
+    jobs: Sender<Job>,
+    keyframes: Option<RequestKeyframe>,
+}
+
+impl RecordingPlane {
+    /// Starts the threads, and begins to finish what an earlier process left. Call it on a tokio runtime, before the first
+    /// recording can start.
+    pub async fn start(parts: RecordingParts) -> Result<RecordingPlane, RecordingError> {
+        let RecordingParts { settings, store, taps, keyframes } = parts;
+        measure::describe();
+        let leftovers = repair::leftovers(&settings.folder)?;
+        let shared = Arc::new(Shared::new(settings, store, Handle::current()));
+        let jobs = repair::jobs(&shared, leftovers).await?;
+        let rooms = Arc::new(Rooms::new(shared.settings.queue_bytes));
+        if let Some(taps) = taps {
+            let rooms = Arc::clone(&rooms);
+            spawn("record-router", move || rooms.route(&*taps))?;
+        }
+        let (sender, more) = channel();
+        let repairing = Arc::clone(&shared);
+        spawn("record-repair", move || repair::run(&repairing, jobs, &more))?;
+        Ok(RecordingPlane(Arc::new(Plane { shared, rooms, jobs: sender, keyframes })))
+    }
+
+    /// What is recorded, for those who want to play it.
+    pub fn library(&self) -> Library {
+        Library::new(Arc::clone(&self.0.shared))
+    }
+}
+
+impl Recorder for RecordingPlane {
+    fn start(&self, room: RoomId, stream: StreamId, room_name: RoomName, publisher: String, at: Timestamp) {
+        let plane = &self.0;
+        let Some(begun) = plane.rooms.begin(room) else {
+            tracing::warn!(%stream, "this room is being recorded already");
+            return;
+        };
+        // The first packets came a little before the control plane heard of them.
+        let (now, wall) = (Instant::now(), Timestamp::now());
+        let ago = Duration::try_from(wall.duration_since(at)).unwrap_or_default().min(Duration::from_secs(10));
+        let heard = now.checked_sub(ago).unwrap_or(now);
+        let created = begun.first_arrival.map_or(heard, |first| first.min(heard));
+        let description = recorder::Description {
+            id: stream.to_string(),
+            room: room_name.to_string(),
+            publisher,
+            started_at: at.checked_sub(heard.saturating_duration_since(created)).unwrap_or(at),
+        };
+        let contacts =
+            Contacts { room, keyframes: plane.keyframes.clone(), jobs: plane.jobs.clone(), load: begun.load };
+        let shared = Arc::clone(&plane.shared);
+        let writer = Writer::new(shared, contacts, stream.clone(), room_name, description, created);
+        if let Err(error) = spawn("record", move || writer.run(begun.inputs)) {
+            tracing::error!(%stream, %error, "this stream is not recorded");
+        }
+    }
+
+    fn finish(&self, room: RoomId) -> BoxFuture<'static, ()> {
+        let (done, finished) = oneshot::channel();
+        if !self.0.rooms.finish(room, Input::Finish { asked: Instant::now(), done }) {
+            return std::future::ready(()).boxed();
+        }
+        // An error means that the writer is gone, so that there is nothing to wait for.
+        async move { finished.await.unwrap_or(()) }.boxed()
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), RecordingError> {
+    thread::Builder::new().name(name.to_owned()).spawn(body).map(drop).map_err(RecordingError::Thread)
+}

@@ -1,0 +1,137 @@
+//! What an earlier process left: looked for once at the start, finished in the background, newest first. And what could
+//! not be finished for want of space, tried again every while.
+
+use super::conclude::conclude;
+use super::error::RecordingError;
+use super::shared::Shared;
+use crate::control::StreamId;
+use crate::store::{RecordingQuery, RecordingState, StoreError};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
+
+/// Begins the names of folders that are being removed.
+const REMOVED: &str = ".removed-";
+
+/// A recording to be finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Job {
+    pub(super) stream: StreamId,
+    /// Everything that was to be written was written.
+    pub(super) orderly: bool,
+}
+
+/// What lay in the recordings folder at the start.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    recordings: BTreeSet<StreamId>,
+    removed: Vec<PathBuf>,
+}
+
+/// Where a recording's folder goes before its files are removed one by one.
+pub(super) fn removed(folder: &Path, stream: &StreamId) -> PathBuf {
+    folder.join(format!("{REMOVED}{stream}"))
+}
+
+/// Looks only at names. Anything that is not ours is passed over.
+pub(super) fn leftovers(folder: &Path) -> Result<Leftovers, RecordingError> {
+    let failed = |source| RecordingError::Folder { path: folder.to_owned(), source };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let mut found = Leftovers::default();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        if let Some(stream) = StreamId::parse(&name) {
+            found.recordings.insert(stream);
+        } else if name.strip_prefix(REMOVED).and_then(StreamId::parse).is_some() {
+            found.removed.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// What has to be looked at: every folder, and every recording that the registry takes for unfinished. From now on those
+/// count as being finished, not as being recorded.
+pub(super) async fn jobs(shared: &Shared, leftovers: Leftovers) -> Result<Vec<Job>, RecordingError> {
+    let Leftovers { mut recordings, removed } = leftovers;
+    for path in removed {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(REMOVED));
+        if let Some(stream) = name.and_then(StreamId::parse) {
+            shared.store.recording_removed(&stream).await?;
+        }
+        if let Err(error) = fs::remove_dir_all(&path) {
+            tracing::warn!(folder = %path.display(), %error, "a removed recording's files stay");
+        }
+    }
+    for state in [RecordingState::Recording, RecordingState::Finalising] {
+        for stream in unfinished(shared, state).await? {
+            shared.store.recording_finalising(&stream).await?;
+            recordings.insert(stream);
+        }
+    }
+    Ok(recordings.into_iter().rev().map(|stream| Job { stream, orderly: false }).collect())
+}
+
+async fn unfinished(shared: &Shared, state: RecordingState) -> Result<Vec<StreamId>, StoreError> {
+    let mut found = Vec::new();
+    loop {
+        let query = RecordingQuery { state: Some(state), limit: 500, before: found.last().cloned(), ..Default::default() };
+        let page = shared.store.recordings(&query).await?;
+        let last = page.len() < 500;
+        found.extend(page.into_iter().map(|recording| recording.stream));
+        if last {
+            return Ok(found);
+        }
+    }
+}
+
+/// Works through `jobs`, then through what could not be finished, until nobody can send `more`.
+pub(super) fn run(shared: &Shared, jobs: Vec<Job>, more: &Receiver<Job>) {
+    let mut waiting: Vec<_> =
+        jobs.into_iter().filter(|job| !is_done(shared, job) && conclude(shared, job).is_err()).collect();
+    loop {
+        let retry_at = Instant::now() + shared.settings.finish_retry;
+        loop {
+            match more.recv_timeout(retry_at.saturating_duration_since(Instant::now())) {
+                Ok(job) => waiting.push(job),
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        waiting.retain(|job| conclude(shared, job).is_err());
+    }
+}
+
+fn is_done(shared: &Shared, job: &Job) -> bool {
+    let manifest = shared.folder(&job.stream).join(recorder::File::Manifest.to_string());
+    let row = shared.wait(shared.store.recording(&job.stream));
+    let known = row.is_ok_and(|row| {
+        row.is_some_and(|row| matches!(row.state, RecordingState::Complete | RecordingState::Repaired))
+    });
+    known && manifest.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_recordings_are_found() {
+        let place = tempfile::tempdir().unwrap();
+        let (mine, gone) = (StreamId::random(), StreamId::random());
+        fs::create_dir(place.path().join(mine.as_str())).unwrap();
+        fs::create_dir(removed(place.path(), &gone)).unwrap();
+        for name in ["lost+found", ".removed-me", "holiday"] {
+            fs::create_dir(place.path().join(name)).unwrap();
+        }
+        fs::write(place.path().join(StreamId::random().as_str()), "a file").unwrap();
+        let found = leftovers(place.path()).unwrap();
+        assert_eq!(found.recordings, BTreeSet::from([mine]));
+        assert_eq!(found.removed, [removed(place.path(), &gone)]);
+    }
+}

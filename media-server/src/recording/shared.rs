@@ -1,0 +1,88 @@
+//! What the threads of the recording plane share: settings, the database, and how each recording fares.
+
+use super::RecordingSettings;
+use crate::control::StreamId;
+use crate::store::Store;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
+
+/// How far a recording has got.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) bytes: AtomicU64,
+    pub(super) milliseconds: AtomicU64,
+    pub(super) gaps: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn note(&self, stats: &recorder::Stats) {
+        self.bytes.store(stats.bytes, Ordering::Relaxed);
+        let milliseconds = u64::try_from(stats.duration.as_millis()).unwrap_or(u64::MAX);
+        self.milliseconds.store(milliseconds, Ordering::Relaxed);
+        self.gaps.store(u64::from(stats.gaps), Ordering::Relaxed);
+    }
+}
+
+pub(super) struct Shared {
+    pub(super) settings: RecordingSettings,
+    pub(super) store: Store,
+    runtime: Handle,
+    /// Recordings under way.
+    live: Mutex<HashMap<StreamId, Arc<Progress>>>,
+    /// What is wrong with a recording, for people.
+    troubles: Mutex<HashMap<StreamId, &'static str>>,
+}
+
+impl Shared {
+    pub(super) fn new(settings: RecordingSettings, store: Store, runtime: Handle) -> Shared {
+        Shared { settings, store, runtime, live: Mutex::default(), troubles: Mutex::default() }
+    }
+
+    /// Where a recording's files are.
+    pub(super) fn folder(&self, stream: &StreamId) -> PathBuf {
+        self.settings.folder.join(stream.as_str())
+    }
+
+    /// Waits for the database. Only on threads of this plane, never on the runtime's.
+    pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Does this besides; not waited for.
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(future);
+    }
+
+    pub(super) fn begin(&self, stream: &StreamId) -> Arc<Progress> {
+        let progress = Arc::new(Progress::default());
+        lock(&self.live).insert(stream.clone(), Arc::clone(&progress));
+        progress
+    }
+
+    pub(super) fn end(&self, stream: &StreamId) {
+        lock(&self.live).remove(stream);
+    }
+
+    pub(super) fn progress(&self, stream: &StreamId) -> Option<Arc<Progress>> {
+        lock(&self.live).get(stream).cloned()
+    }
+
+    pub(super) fn set_trouble(&self, stream: &StreamId, trouble: Option<&'static str>) {
+        let mut troubles = lock(&self.troubles);
+        match trouble {
+            Some(trouble) => troubles.insert(stream.clone(), trouble),
+            None => troubles.remove(stream),
+        };
+    }
+
+    pub(super) fn trouble(&self, stream: &StreamId) -> Option<&'static str> {
+        lock(&self.troubles).get(stream).copied()
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

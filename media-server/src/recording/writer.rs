@@ -1,0 +1,284 @@
+//! One recording's thread: media in, files out, until the stream is over; then everything is finished.
+//!
+//! Time is the media's: while the writer is behind, what it handles is as old as its arrival says, so that a slow disk
+//! alone never makes packets look lost. A write that fails pauses the recording: the rest of what was to be written is
+//! given up, the gap is marked, and after a moment a new segment is tried.
+
+use super::RequestKeyframe;
+use super::conclude::conclude;
+use super::disk::RecordingFolder;
+use super::error::DiskError;
+use super::measure::{self, Counted};
+use super::queue::{Input, Load, track};
+use super::repair::Job;
+use super::shared::{Progress, Shared};
+use super::tap::arrival;
+use crate::control::{RoomName, StreamId};
+use crate::net::tap::{TapBatch, TapRecord};
+use crate::store::{NewRecording, RecordingState};
+use recorder::{Config, Description, GapReason, Output, Packet, Recording, Tracks};
+use sfu::parameters::{Codec, RoomId, SessionId};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Media that was sent before the stream's end may come so long after it.
+const LINGER: Duration = Duration::from_millis(150);
+/// How often a disk that goes on failing is told of.
+const REMIND: Duration = Duration::from_secs(60);
+/// With nothing to do, look up this often.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Since the disk failed.
+struct Failing {
+    since: Instant,
+    retry_at: Instant,
+    told_at: Instant,
+    _counted: Counted,
+}
+
+/// Whom a writer talks to besides the disk.
+pub(super) struct Contacts {
+    pub(super) room: RoomId,
+    pub(super) keyframes: Option<RequestKeyframe>,
+    /// Takes what cannot be finished yet.
+    pub(super) jobs: Sender<Job>,
+    pub(super) load: Arc<Load>,
+}
+
+/// See the module.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    new: NewRecording,
+    recording: Recording,
+    folder: RecordingFolder,
+    progress: Arc<Progress>,
+    contacts: Contacts,
+    /// Who publishes, while somebody does.
+    source: Option<SessionId>,
+    /// The newest arrival that was handled.
+    handled: Instant,
+    orderly: bool,
+    failing: Option<Failing>,
+}
+
+impl Writer {
+    /// `created` is the moment of `description.started_at`.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        contacts: Contacts,
+        stream: StreamId,
+        room: RoomName,
+        description: Description,
+        created: Instant,
+    ) -> Writer {
+        let config = Config { segment_duration: shared.settings.segment_duration, ..Config::default() };
+        let started_at = description.started_at;
+        Writer {
+            folder: RecordingFolder::new(shared.folder(&stream), shared.settings.min_free),
+            progress: shared.begin(&stream),
+            new: NewRecording { path: stream.to_string(), stream, room, started_at },
+            recording: Recording::new(created, config, description, Tracks { audio: true, video: true }),
+            contacts,
+            source: None,
+            handled: created,
+            orderly: true,
+            failing: None,
+            shared,
+        }
+    }
+
+    /// The thread's body.
+    pub(super) fn run(mut self, inputs: Receiver<Input>) {
+        let stream = self.new.stream.clone();
+        let active = Counted::active(RecordingState::Recording);
+        let (shared, new) = (Arc::clone(&self.shared), self.new.clone());
+        // Not waited for: media comes. When it fails it is made up for at the end.
+        self.shared.spawn(async move {
+            if let Err(error) = shared.store.recording_started(&new).await {
+                tracing::warn!(stream = %new.stream, %error, "a recording's start is not in the registry yet");
+            }
+        });
+        tracing::info!(%stream, room = %self.new.room, folder = %self.shared.folder(&stream).display(), "recording");
+        let recorded = catch_unwind(AssertUnwindSafe(|| self.record(&inputs)));
+        drop((inputs, active));
+        let done = match recorded {
+            Ok(Some(done)) => Some(done),
+            // The plane is gone without a word: as after a crash, the next start finishes it.
+            Ok(None) => return self.shared.end(&stream),
+            Err(_) => {
+                tracing::error!(%stream, "the recorder failed: what was recorded until now is kept");
+                self.orderly = false;
+                None
+            }
+        };
+        let job = Job { stream: stream.clone(), orderly: self.orderly };
+        let postponed = conclude(&self.shared, &job).is_err();
+        self.shared.end(&stream);
+        if postponed {
+            // When nobody takes it any more the process ends, and the next start finishes it.
+            let _ = self.contacts.jobs.send(job);
+        }
+        if let Some(done) = done {
+            let _ = done.send(());
+        }
+    }
+
+    /// Records until the stream is over; `None` when the other end is gone.
+    fn record(&mut self, inputs: &Receiver<Input>) -> Option<oneshot::Sender<()>> {
+        let mut finishing: Option<(Instant, oneshot::Sender<()>)> = None;
+        loop {
+            let now = Instant::now();
+            let wait = match &finishing {
+                Some(_) if self.source.is_none() => Duration::ZERO,
+                Some((until, _)) => until.saturating_duration_since(now),
+                None => self.recording.poll_timeout().map_or(IDLE, |at| at.saturating_duration_since(now)),
+            };
+            match inputs.recv_timeout(wait) {
+                Ok(Input::Batch(batch)) => self.take(&batch),
+                Ok(Input::Dropped(tracks)) => {
+                    tracing::warn!(stream = %self.new.stream, ?tracks, "the disk is too slow: a gap is recorded");
+                    for track in tracks {
+                        self.recording.handle_dropped(self.handled, track, GapReason::Disk);
+                    }
+                }
+                Ok(Input::Finish { asked, done }) => finishing = Some((asked + LINGER, done)),
+                Err(RecvTimeoutError::Timeout) => match finishing.take() {
+                    Some((_, done)) => {
+                        self.finish();
+                        return Some(done);
+                    }
+                    None => self.recording.handle_timeout(Instant::now()),
+                },
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+            self.carry_out();
+            self.progress.note(&self.recording.stats());
+        }
+    }
+
+    fn take(&mut self, batch: &TapBatch) {
+        if let Some(first) = batch.records.first().map(arrival) {
+            self.contacts.load.begin(first);
+            if self.recording.poll_timeout().is_some_and(|at| at <= first) {
+                self.recording.handle_timeout(first);
+            }
+        }
+        for record in &batch.records {
+            self.handle(record, &batch.bytes);
+        }
+        self.carry_out();
+        self.contacts.load.end(batch);
+    }
+
+    fn handle(&mut self, record: &TapRecord, bytes: &[u8]) {
+        let now = arrival(record);
+        self.handled = self.handled.max(now);
+        match record {
+            TapRecord::Packet { codec, source, index, timestamp, marker, payload, .. } => {
+                let Some(payload) = bytes.get(payload.start as usize..payload.end as usize) else { return };
+                self.source = Some(*source);
+                let (codec, source, index) = (recorded(*codec), source.0, *index);
+                let packet = Packet { codec, source, index, timestamp: *timestamp, marker: *marker, payload };
+                self.recording.handle_rtp(now, packet);
+            }
+            TapRecord::SenderReport { kind, source, ntp, timestamp, .. } => {
+                self.recording.handle_sender_report(now, track(*kind), source.0, *ntp, *timestamp);
+            }
+            TapRecord::SourceEnded { source, .. } => {
+                // Of one that was replaced before it ended nothing is open any more.
+                if self.source.take_if(|current| current == source).is_some() {
+                    self.recording.handle_source_end(now);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(failing) = &mut self.failing {
+            // The last chance for what is held.
+            failing.retry_at = Instant::now();
+        }
+        self.recording.finish(Instant::now().max(self.handled));
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.recording.poll_output() {
+            match output {
+                Output::Finished => return,
+                Output::RequestKeyframe => self.request_keyframe(),
+                output => {
+                    let synced = matches!(output, Output::Sync { .. });
+                    match self.write(output) {
+                        Ok(()) if synced => self.recovered(),
+                        Ok(()) => {}
+                        Err(error) => {
+                            self.failed(&error);
+                            self.recording.handle_write_failed(Instant::now());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, output: Output) -> Result<(), DiskError> {
+        match &self.failing {
+            Some(failing) if Instant::now() < failing.retry_at => Err(DiskError::Pausing),
+            _ => self.folder.carry_out(output),
+        }
+    }
+
+    fn failed(&mut self, error: &DiskError) {
+        self.orderly = false;
+        if matches!(error, DiskError::Pausing) {
+            return;
+        }
+        measure::write_failed();
+        self.shared.set_trouble(&self.new.stream, Some(error.in_short()));
+        let now = Instant::now();
+        let retry_at = now + self.shared.settings.write_retry;
+        let remedy = error.remedy();
+        match &mut self.failing {
+            None => {
+                tracing::error!(stream = %self.new.stream, %error, remedy, "recording is paused; the stream goes on");
+                self.failing = Some(Failing { since: now, retry_at, told_at: now, _counted: Counted::paused() });
+            }
+            Some(failing) => {
+                failing.retry_at = retry_at;
+                if now.saturating_duration_since(failing.told_at) >= REMIND {
+                    failing.told_at = now;
+                    tracing::error!(stream = %self.new.stream, %error, remedy, "recording is still paused");
+                }
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        let Some(failing) = self.failing.take() else { return };
+        self.shared.set_trouble(&self.new.stream, None);
+        let paused = failing.since.elapsed().as_secs();
+        tracing::info!(stream = %self.new.stream, paused, "recording goes on; the gap is marked");
+        self.request_keyframe();
+    }
+
+    /// None while nothing could be written anyhow: each costs the camera's viewers bandwidth.
+    fn request_keyframe(&self) {
+        if let (None, Some(request)) = (&self.failing, &self.contacts.keyframes) {
+            request(self.contacts.room);
+        }
+    }
+}
+
+fn recorded(codec: Codec) -> recorder::Codec {
+    match codec {
+        Codec::Opus => recorder::Codec::Opus,
+        Codec::Vp8 => recorder::Codec::Vp8,
+        Codec::Vp9 => recorder::Codec::Vp9,
+        Codec::H264 => recorder::Codec::H264,
+        Codec::Av1 => recorder::Codec::Av1,
+    }
+}
