@@ -504,8 +504,11 @@ mod tests {
         Recording::new(now, config, description(), Tracks { audio: false, video: true })
     }
 
-    /// A small VP8 frame in three packets: (index, timestamp, marker, payload).
-    fn frames(count: u64) -> Vec<(u64, u32, bool, Vec<u8>)> {
+    /// Index, timestamp, marker, payload.
+    type Sent = (u64, u32, bool, Vec<u8>);
+
+    /// Small VP8 frames in three packets each.
+    fn frames(count: u64) -> Vec<Sent> {
         (0..count)
             .flat_map(|frame| {
                 let timestamp = frame as u32 * 3000;
@@ -579,7 +582,7 @@ mod tests {
     }
 
     /// Sends (milliseconds after the start, packet) in order of time.
-    fn send(mut packets: Vec<(u64, (u64, u32, bool, Vec<u8>))>) -> Files {
+    fn send(mut packets: Vec<(u64, Sent)>) -> Files {
         packets.sort_by_key(|(at, (index, ..))| (*at, *index));
         let start = Instant::now();
         let (mut recording, mut files) = (recording(start), Files::default());
@@ -675,7 +678,7 @@ mod tests {
             later in prop::collection::vec(0u64..300, 450),
         ) {
             let packets = frames(150);
-            let at = |packet: &(u64, u32, bool, Vec<u8>)| packet.0 / 3 * 33;
+            let at = |packet: &Sent| packet.0 / 3 * 33;
             let in_order = send(packets.iter().map(|packet| (at(packet), packet.clone())).collect());
             // The first ones are held for less.
             let delay = |n: usize| if n < 30 { delays[n] } else { delays[n].max(later[n]) };
