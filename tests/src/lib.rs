@@ -1,1 +1,12 @@
-//! stub
+//! What the tests of the whole server share: a lean camera and a lean viewer that fit by the hundred into one process, and
+//! the load test that compares servers by them.
+//!
+//! `peer`, `camera`, `viewer`, `reception` and `stream` are sans-IO, so the same clients stand in simulated networks
+//! (tests/shard.rs) and on real sockets (`crowd`).
+
+pub mod camera;
+pub mod peer;
+pub mod reception;
+pub mod sdp;
+pub mod stream;
+pub mod viewer;

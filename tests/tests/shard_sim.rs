@@ -1,0 +1,474 @@
+//! A whole room in virtual time: cameras and viewers that are written apart from the server, a shard between them, and
+//! links that lose, delay, reorder and double what they carry, the same for each seed.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
+use sfu::forward::slab::MAX_TRANSMIT;
+use sfu::parameters::{LocalDescription, MediaKind, PublisherTracks, RoomId, SessionId, TransportParameters};
+use sfu::sdp::Offer;
+use sfu::transport::Identity as ServerIdentity;
+use sfu::{Command, Event, Shard};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use streamsession_tests::camera::{Behaviour, Camera};
+use streamsession_tests::peer::{IceRole, Identity, credentials};
+use streamsession_tests::reception::Arrival;
+use streamsession_tests::sdp::{Description, Local, camera_offer, viewer_offer};
+use streamsession_tests::stream::{KEYFRAME_INTERVAL, Tag};
+use streamsession_tests::viewer::{Kept, Viewer};
+
+const ROOM: RoomId = RoomId(1);
+
+/// What a link does, the same in both directions.
+#[derive(Clone, Copy)]
+struct Link {
+    /// Of a thousand datagrams.
+    lost: u64,
+    /// Of a thousand datagrams.
+    doubled: u64,
+    delay: Duration,
+    /// Added to the delay, anything up to this.
+    jitter: Duration,
+}
+
+const SMOOTH: Link = Link { lost: 0, doubled: 0, delay: Duration::from_millis(5), jitter: Duration::ZERO };
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit.max(1)
+    }
+}
+
+enum Client {
+    Camera(Box<Camera>),
+    Viewer(Box<Viewer>),
+}
+
+struct Seat {
+    session: SessionId,
+    address: SocketAddr,
+    link: Link,
+    client: Client,
+}
+
+struct Travelling {
+    to_shard: bool,
+    seat: usize,
+    bytes: Vec<u8>,
+}
+
+struct World {
+    now: Instant,
+    start: Instant,
+    shard: Shard,
+    server: ServerIdentity,
+    seats: Vec<Seat>,
+    travelling: BTreeMap<(Instant, u64), Travelling>,
+    posted: u64,
+    dice: Dice,
+    tracks: PublisherTracks,
+    events: Vec<Event>,
+    slab: Vec<u8>,
+}
+
+fn identity() -> Identity {
+    static IDENTITY: OnceLock<Identity> = OnceLock::new();
+    IDENTITY.get_or_init(|| Identity::generate().unwrap()).clone()
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let server = ServerIdentity::generate().unwrap();
+        let now = Instant::now();
+        let mut shard = Shard::new(server.clone(), [seed as u8; 32]);
+        shard.handle_command(now, Command::OpenRoom { room: ROOM, tapped: false });
+        Self {
+            now,
+            start: now,
+            shard,
+            server,
+            seats: Vec::new(),
+            travelling: BTreeMap::new(),
+            posted: 0,
+            dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            tracks: PublisherTracks::default(),
+            events: Vec::new(),
+            slab: vec![0; MAX_TRANSMIT],
+        }
+    }
+
+    fn local_description(&self) -> LocalDescription {
+        LocalDescription {
+            ice: credentials(),
+            fingerprint: self.server.fingerprint(),
+            candidates: vec!["198.51.100.1:8189".parse().unwrap()],
+            origin: 1,
+        }
+    }
+
+    fn seat(&mut self, link: Link, client: impl FnOnce(&mut Self, SessionId, SocketAddr) -> Client) -> usize {
+        let number = self.seats.len();
+        let (session, address) =
+            (SessionId(number as u64 + 1), SocketAddr::from(([192, 0, 2, number as u8 + 1], 4000)));
+        let client = client(self, session, address);
+        self.seats.push(Seat { session, address, link, client });
+        number
+    }
+
+    fn camera(&mut self, link: Link, responsive: bool, first_sequence: u16) -> usize {
+        self.seat(link, |world, session, address| {
+            let (ice, local) = (credentials(), world.local_description());
+            let base = 100 * session.0 as u32;
+            let ssrcs = [base, base + 1, base + 2];
+            let text = camera_offer(&Local { ice: &ice, fingerprint: identity().fingerprint(), address }, ssrcs);
+            let offer = Offer::parse(&text).unwrap();
+            let (answer, tracks) = offer.answer_publisher(&local, None).unwrap();
+            world.tracks = tracks.clone();
+            let transport = TransportParameters { local: local.ice, remote: offer.ice, fingerprint: offer.fingerprint };
+            let command = Command::Publish { room: ROOM, session, transport, tracks, max_bitrate: None };
+            world.shard.handle_command(world.now, command);
+            let behaviour = Behaviour { responsive, first_sequence, ssrcs };
+            let description = Description::parse(&answer).unwrap();
+            Client::Camera(Box::new(Camera::new(world.now, &identity(), ice, description, behaviour)))
+        })
+    }
+
+    /// A viewer that opens and keeps everything. `rtx` says whether it offers the retransmission format.
+    fn viewer(&mut self, link: Link, rtx: bool) -> usize {
+        self.seat(link, |world, session, address| {
+            let (ice, local) = (credentials(), world.local_description());
+            let mut text = viewer_offer(&Local { ice: &ice, fingerprint: identity().fingerprint(), address });
+            if !rtx {
+                text = text.replace("SAVPF 102 103", "SAVPF 102");
+            }
+            let offer = Offer::parse(&text).unwrap();
+            let ssrcs = [1, 2, 3, 4].map(|n| 1000 * session.0 as u32 + n);
+            let (answer, tracks) = offer.answer_subscriber(&local, &world.tracks, ssrcs).unwrap();
+            let transport = TransportParameters { local: local.ice, remote: offer.ice, fingerprint: offer.fingerprint };
+            world.shard.handle_command(world.now, Command::Subscribe { room: ROOM, session, transport, tracks });
+            let description = Description::parse(&answer).unwrap();
+            let mut viewer = Viewer::new(world.now, &identity(), IceRole::Controlling, ice, description, 1);
+            viewer.keep();
+            Client::Viewer(Box::new(viewer))
+        })
+    }
+
+    fn camera_at(&mut self, seat: usize) -> &mut Camera {
+        match &mut self.seats[seat].client {
+            Client::Camera(camera) => camera,
+            Client::Viewer(_) => panic!("seat {seat} is a viewer"),
+        }
+    }
+
+    fn viewer_at(&mut self, seat: usize) -> &mut Viewer {
+        match &mut self.seats[seat].client {
+            Client::Viewer(viewer) => viewer,
+            Client::Camera(_) => panic!("seat {seat} is a camera"),
+        }
+    }
+
+    fn post(&mut self, seat: usize, to_shard: bool, bytes: &[u8]) {
+        let link = self.seats[seat].link;
+        if self.dice.below(1000) < link.lost {
+            return;
+        }
+        let copies = if self.dice.below(1000) < link.doubled { 2 } else { 1 };
+        for _ in 0..copies {
+            let jitter = Duration::from_micros(self.dice.below(link.jitter.as_micros() as u64 + 1));
+            self.posted += 1;
+            let travelling = Travelling { to_shard, seat, bytes: bytes.to_vec() };
+            self.travelling.insert((self.now + link.delay + jitter, self.posted), travelling);
+        }
+    }
+
+    /// Takes everything that anyone has to send.
+    fn collect(&mut self) {
+        let mut slab = std::mem::take(&mut self.slab);
+        while let Some(transmit) = self.shard.poll_transmit(self.now, &mut slab) {
+            let bytes = &slab[..transmit.len];
+            let Some(seat) = self.seats.iter().position(|seat| seat.address == transmit.destination) else { continue };
+            for datagram in bytes.chunks(transmit.segment_size.map_or(bytes.len(), usize::from)) {
+                self.post(seat, false, datagram);
+            }
+        }
+        self.slab = slab;
+        while let Some(event) = self.shard.poll_event() {
+            self.events.push(event);
+        }
+        for seat in 0..self.seats.len() {
+            loop {
+                let datagram = match &mut self.seats[seat].client {
+                    Client::Camera(camera) => camera.poll_datagram(),
+                    Client::Viewer(viewer) => viewer.poll_datagram(),
+                };
+                let Some((_, bytes)) = datagram else { break };
+                self.post(seat, true, &bytes);
+            }
+        }
+    }
+
+    /// Goes on for `span`.
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        let mut turns_here = 0;
+        loop {
+            self.collect();
+            let clients = self.seats.iter().filter_map(|seat| match &seat.client {
+                Client::Camera(camera) => camera.poll_timeout(),
+                Client::Viewer(viewer) => viewer.poll_timeout(),
+            });
+            let arrival = self.travelling.keys().next().map(|(at, _)| *at);
+            let next = clients.chain(arrival).chain(self.shard.poll_timeout()).min();
+            let Some(next) = next.filter(|at| *at <= end) else { break };
+            turns_here = if next <= self.now { turns_here + 1 } else { 0 };
+            assert!(turns_here < 10_000, "time stands still {:?} after the start", self.now - self.start);
+            self.now = self.now.max(next);
+            while let Some(entry) = self.travelling.first_entry().filter(|entry| entry.key().0 <= self.now) {
+                let Travelling { to_shard, seat, bytes } = entry.remove();
+                let from = self.seats[seat].address;
+                match &mut self.seats[seat].client {
+                    _ if to_shard => self.shard.handle_datagram(self.now, from, &bytes),
+                    Client::Camera(camera) => camera.handle_datagram(self.now, from, &bytes),
+                    Client::Viewer(viewer) => viewer.handle_datagram(self.now, from, &bytes),
+                }
+            }
+            self.shard.handle_timeout(self.now);
+            for seat in &mut self.seats {
+                match &mut seat.client {
+                    Client::Camera(camera) => camera.handle_timeout(self.now),
+                    Client::Viewer(viewer) => viewer.handle_timeout(self.now),
+                }
+            }
+        }
+        self.now = end;
+    }
+}
+
+fn video(kept: &[Kept]) -> Vec<&Kept> {
+    kept.iter().filter(|packet| packet.kind == MediaKind::Video).collect()
+}
+
+/// Parts that are missing of the frames from `from` up to `until`.
+fn missing_parts(kept: &[Kept], from: u32, until: u32) -> Vec<(u32, u16)> {
+    let mut parts: BTreeMap<u32, (u16, BTreeSet<u16>)> = BTreeMap::new();
+    for packet in kept {
+        if let Some(Tag::Part { frame, part, parts: all }) = packet.tag {
+            let entry = parts.entry(frame).or_insert((all, BTreeSet::new()));
+            entry.1.insert(part);
+        }
+    }
+    let absent = |frame: u32| match parts.get(&frame) {
+        Some((all, there)) => (0..*all).filter(|part| !there.contains(part)).map(|part| (frame, part)).collect(),
+        None => vec![(frame, 0)],
+    };
+    (from..until).flat_map(absent).collect()
+}
+
+/// Sequence numbers as they came, without wraps, from 0.
+fn steps(packets: &[&Kept]) -> Vec<i32> {
+    packets.windows(2).map(|pair| i32::from(pair[1].sequence.wrapping_sub(pair[0].sequence) as i16)).collect()
+}
+
+/// Steps other than 1, with where they are.
+fn irregular(steps: &[i32]) -> Vec<(usize, i32)> {
+    steps.iter().copied().enumerate().filter(|(_, step)| *step != 1).take(20).collect()
+}
+
+#[test]
+fn a_smooth_stream_arrives_as_it_was_sent() {
+    let mut world = World::new(1);
+    let camera = world.camera(SMOOTH, false, 65_000);
+    let viewer = world.viewer(SMOOTH, true);
+    world.run(Duration::from_secs(10));
+    let sent = world.camera_at(camera).totals();
+    let viewer = world.viewer_at(viewer);
+    let totals = viewer.totals();
+    assert_eq!((totals.duplicates, totals.damaged, totals.forged, totals.asked), (0, 0, 0, 0));
+    assert!(totals.unique + 40 >= sent.packets && totals.unique <= sent.packets, "{totals:?} of {sent:?}");
+    assert!(totals.reports >= 16, "{} sender reports of two tracks in ten seconds", totals.reports);
+    let video = video(viewer.kept());
+    assert!(steps(&video).iter().all(|step| *step == 1));
+    let frames: Vec<_> = video.iter().filter(|packet| packet.marker).collect();
+    assert!(frames.len() >= 290, "{} markers", frames.len());
+    assert!(frames.windows(2).all(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp) == 3000));
+    let audio: Vec<&Kept> = viewer.kept().iter().filter(|packet| packet.kind == MediaKind::Audio).collect();
+    assert!(audio.len() >= 480 && steps(&audio).iter().all(|step| *step == 1));
+}
+
+#[test]
+fn every_frame_is_whole_after_repair() {
+    for seed in 1..=4 {
+        let mut world = World::new(seed);
+        let rough =
+            |lost| Link { lost, doubled: 10, delay: Duration::from_millis(15), jitter: Duration::from_millis(8) };
+        let camera = world.camera(rough(20), false, 60_000);
+        let viewers = [(0, true), (50, true), (50, false)].map(|(lost, rtx)| world.viewer(rough(lost), rtx));
+        world.run(Duration::from_secs(12));
+        world.camera_at(camera).pause();
+        world.run(Duration::from_secs(2));
+        let sent = world.camera_at(camera).totals();
+        assert!(sent.repaired > 0, "the camera was asked for nothing");
+        for (n, viewer) in viewers.into_iter().enumerate() {
+            let viewer = world.viewer_at(viewer);
+            // The first keyframe of a source may have come with its packets in disorder. What was lost at the very end,
+            // nobody can miss.
+            let (from, until) = (KEYFRAME_INTERVAL, sent.frames as u32 - 3);
+            let missing = missing_parts(viewer.kept(), from, until);
+            assert!(until - from > 280, "seed {seed}, viewer {n}: frames {from} to {until}");
+            assert!(
+                missing.is_empty(),
+                "seed {seed}, viewer {n}: {missing:?} of {from}..{until}, {:?}",
+                viewer.totals()
+            );
+            assert_eq!((viewer.totals().damaged, viewer.totals().forged), (0, 0), "seed {seed}, viewer {n}");
+            assert!(n == 0 || viewer.totals().repaired > 100, "seed {seed}, viewer {n}: {:?}", viewer.totals());
+        }
+    }
+}
+
+#[test]
+fn a_joiner_starts_with_the_cached_keyframe_at_once() {
+    for seed in 1..=8 {
+        let mut world = World::new(seed);
+        let camera = world.camera(SMOOTH, false, 100);
+        world.viewer(SMOOTH, true);
+        // Anywhere in the keyframe interval.
+        world.run(Duration::from_millis(2100 + 233 * seed));
+        let joined = world.now;
+        let joiner = world.viewer(SMOOTH, true);
+        world.run(Duration::from_secs(3));
+        let asked = world.camera_at(camera).totals().keyframe_requests;
+        assert_eq!(asked, 0, "a fresh keyframe is there: nobody needs to ask for one");
+        let viewer = world.viewer_at(joiner);
+        let video = video(viewer.kept());
+        assert_eq!(video[0].tag, Some(Tag::Parameters), "seed {seed}");
+        assert!(steps(&video).iter().all(|step| *step == 1), "seed {seed}: {:?}", irregular(&steps(&video)));
+        let waited = viewer.first_keyframe().unwrap() - joined;
+        assert!(waited < Duration::from_millis(80), "seed {seed}: keyframe after {waited:?}");
+        // Time is drawn together, but never runs backwards, and goes at the camera's pace in the end.
+        let forward = |pair: &[&Kept]| (pair[1].timestamp.wrapping_sub(pair[0].timestamp) as i32) >= 0;
+        assert!(video.windows(2).all(forward), "seed {seed}");
+        let frames: Vec<&&Kept> = video.iter().filter(|packet| packet.marker).collect();
+        let last = frames.windows(2).rev().take(30);
+        assert!(last.map(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp)).all(|step| step == 3000));
+        assert_eq!(missing_parts(viewer.kept(), frame_of(video[1]), frame_of(video[video.len() - 1])), []);
+    }
+}
+
+fn frame_of(packet: &Kept) -> u32 {
+    match packet.tag {
+        Some(Tag::Part { frame, .. }) => frame,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_takeover_goes_on_with_the_next_sequence_number_and_a_keyframe() {
+    let mut world = World::new(3);
+    let first = world.camera(SMOOTH, false, 7);
+    let viewer = world.viewer(SMOOTH, true);
+    world.run(Duration::from_millis(4400));
+    let second = world.camera(SMOOTH, false, 40_000);
+    world.run(Duration::from_millis(500));
+    let gone = world.seats[first].session;
+    let now = world.now;
+    world.shard.handle_command(now, Command::Close(gone));
+    world.run(Duration::from_secs(3));
+    let started: Vec<u64> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::MediaStarted { session, .. } => Some(session.0),
+            _ => None,
+        })
+        .collect();
+    let sessions = [first, second].map(|seat| world.seats[seat].session.0);
+    assert_eq!(started, sessions);
+    let viewer = world.viewer_at(viewer);
+    let video = video(viewer.kept());
+    // The second camera counts its frames from 0 again: there the picture goes on, with parameter sets and a keyframe.
+    let zero = |packet: &&Kept| packet.tag == Some(Tag::Part { frame: 0, part: 0, parts: 49 });
+    let turn = video.iter().rposition(zero).unwrap() - 1;
+    assert_eq!(video[turn].tag, Some(Tag::Parameters));
+    assert!(frame_of(video[turn - 1]) > 60);
+    let mut steps = self::steps(&video);
+    // The first camera's last frame may be under way when the second takes over, and is dropped then.
+    let jump = steps.remove(turn - 1);
+    assert!((1..64).contains(&jump), "{jump}");
+    assert!(steps.iter().all(|step| *step == 1), "{:?}", irregular(&steps));
+    let forward = |pair: &[&Kept]| (pair[1].timestamp.wrapping_sub(pair[0].timestamp) as i32) >= 0;
+    assert!(video.windows(2).all(forward));
+    assert!(frame_of(video[video.len() - 1]) > 80);
+    let audio: Vec<&Kept> = viewer.kept().iter().filter(|packet| packet.kind == MediaKind::Audio).collect();
+    let irregular = irregular(&self::steps(&audio));
+    assert!(irregular.len() <= 1 && irregular.iter().all(|(_, step)| *step == 2), "{irregular:?}");
+}
+
+#[test]
+fn what_is_replayed_is_delivered_once() {
+    let mut world = World::new(5);
+    let doubling = Link { doubled: 500, jitter: Duration::from_millis(40), ..SMOOTH };
+    world.camera(doubling, false, 0);
+    let viewer = world.viewer(SMOOTH, true);
+    world.run(Duration::from_secs(6));
+    let viewer = world.viewer_at(viewer);
+    assert!(viewer.totals().unique > 1500, "{:?}", viewer.totals());
+    let twice = viewer.kept().iter().filter(|packet| packet.arrival == Arrival::Duplicate).count();
+    // What a reordered link lets the viewer ask for twice is no replay; without loss there is hardly any.
+    assert!(twice as u64 <= viewer.totals().asked, "{twice} came twice: {:?}", viewer.totals());
+    let mut tags: Vec<Tag> =
+        viewer.kept().iter().filter(|p| p.arrival != Arrival::Duplicate).filter_map(|p| p.tag).collect();
+    tags.retain(|tag| *tag != Tag::Parameters);
+    let all = tags.len();
+    tags.sort();
+    tags.dedup();
+    assert_eq!(tags.len(), all, "the same packet under two sequence numbers");
+}
+
+#[test]
+fn keyframe_requests_reach_the_camera_but_not_all_of_them() {
+    let mut world = World::new(6);
+    let camera = world.camera(SMOOTH, true, 0);
+    let viewers = [world.viewer(SMOOTH, true), world.viewer(SMOOTH, true)];
+    world.run(Duration::from_secs(3));
+    let before = world.camera_at(camera).totals().keyframe_requests;
+    for _ in 0..40 {
+        for viewer in viewers {
+            world.viewer_at(viewer).request_keyframe();
+        }
+        world.run(Duration::from_millis(25));
+    }
+    let asked = world.camera_at(camera).totals().keyframe_requests - before;
+    assert!((1..=4).contains(&asked), "80 requests in a second were relayed as {asked}");
+}
+
+#[test]
+fn a_viewer_who_waits_for_the_camera_gets_its_first_keyframe() {
+    let mut world = World::new(7);
+    let camera = world.camera(SMOOTH, false, 0);
+    let viewer = world.viewer(SMOOTH, true);
+    world.run(Duration::from_secs(2));
+    world.camera_at(camera).pause();
+    world.run(Duration::from_secs(10));
+    let gone = world.seats[camera].session;
+    let now = world.now;
+    world.shard.handle_command(now, Command::Close(gone));
+    let late = world.viewer(SMOOTH, true);
+    world.run(Duration::from_secs(3));
+    assert!(world.viewer_at(late).kept().is_empty(), "nothing is shown of a camera that is gone");
+    world.camera(SMOOTH, false, 9_000);
+    world.run(Duration::from_secs(2));
+    for seat in [viewer, late] {
+        let video = video(world.viewer_at(seat).kept());
+        assert!(steps(&video).iter().all(|step| *step == 1), "{:?}", irregular(&steps(&video)));
+        assert!(frame_of(video[video.len() - 1]) > 50);
+    }
+    assert_eq!(video(world.viewer_at(late).kept())[0].tag, Some(Tag::Parameters));
+}
