@@ -221,6 +221,10 @@ impl Viewer {
     }
 
     fn handle_rtp(&mut self, now: Instant, datagram: &[u8]) {
+        if !self.peer.is_connected() {
+            // The server's last flight is still under way: nobody could tell whether this is authentic.
+            return;
+        }
         let Some(header) = datagram.first_chunk::<12>() else { return };
         let number = header[1] & 0x7f;
         let place = self.tracks.iter().enumerate().find_map(|(position, track)| {
@@ -292,6 +296,9 @@ impl Viewer {
     }
 
     fn handle_rtcp(&mut self, now: Instant, datagram: &[u8]) {
+        if !self.peer.is_connected() {
+            return;
+        }
         let Some(plain) = self.peer.open_rtcp(datagram) else {
             self.totals.forged += 1;
             return;
