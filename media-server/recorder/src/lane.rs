@@ -71,6 +71,8 @@ pub(crate) struct Lane {
     pub(crate) fresh: bool,
     /// Ticks between the last two frames.
     usual: u32,
+    /// The tail is followed by a gap: how far the next frame is tells nothing.
+    before_gap: bool,
     /// The next sample comes after a gap, for this reason.
     pub(crate) gap: Option<GapReason>,
     /// Why the next loss happens.
@@ -101,6 +103,7 @@ impl Lane {
             end: 0,
             fresh: true,
             usual: if track == Track::Video { USUAL_FRAME } else { 960 },
+            before_gap: false,
             gap: None,
             reason: GapReason::Loss,
             part_start: 0,
@@ -196,6 +199,7 @@ impl Lane {
             None if timed.after_loss => self.reason,
             None => return None,
         };
+        self.before_gap = true;
         self.reason = GapReason::Loss;
         let tail_end = |tail: &Tail| tail.sample.dts + i64::from(self.tail_duration(&tail.sample));
         let from = self.tail.as_ref().map_or(self.end, tail_end);
@@ -210,6 +214,7 @@ impl Lane {
         let floor = self.tail.as_ref().map_or(self.end, |tail| tail.sample.dts + 1);
         let dts = pts.max(floor);
         self.settle_tail_at(dts, timed.arrival);
+        self.before_gap = false;
         self.fresh = false;
         let sample = Sample {
             data: timed.frame.data,
@@ -231,7 +236,9 @@ impl Lane {
         if let Some(Tail { mut sample, arrival }) = self.tail.take() {
             let until_next = u32::try_from(dts - sample.dts).unwrap_or(u32::MAX);
             if self.track == Track::Video {
-                self.usual = until_next.min(self.rate * 10);
+                if !std::mem::take(&mut self.before_gap) {
+                    self.usual = until_next.min(self.rate * 10);
+                }
                 sample.duration = until_next;
             } else {
                 sample.duration = self.tail_duration(&sample).min(until_next);

@@ -248,9 +248,7 @@ impl Recording {
         for frame in self.lanes[slot(track)].last_frames(now) {
             self.handle_frame(now, track, frame);
         }
-        if !self.lanes[slot(track)].held.is_empty() {
-            self.start(now);
-        }
+        self.place_rest(now, track);
         self.lanes[slot(track)].change_source(source);
         if self.phase == Phase::Running {
             self.phase = Phase::Starting(Some(now));
@@ -263,9 +261,7 @@ impl Recording {
             if !lane.may_disturb(now) {
                 return lane.lose(GapReason::Loss);
             }
-            if !lane.held.is_empty() {
-                self.start(now);
-            }
+            self.place_rest(now, track);
             let lane = &mut self.lanes[slot(track)];
             lane.clock = None;
             lane.report = None;
@@ -356,6 +352,18 @@ impl Recording {
         let Some(first) = lane.held.first() else { return 0 };
         let time = |frame: &Timed| clock::since(frame.arrival, self.created) - nanos(frame.rtp - first.rtp, lane.rate);
         lane.held.iter().map(time).min().unwrap_or(0)
+    }
+
+    /// What is held of a track goes onto its old timeline, before it gets a new one.
+    fn place_rest(&mut self, now: Instant, track: Track) {
+        let lane = &mut self.lanes[slot(track)];
+        if lane.clock.is_some() {
+            for frame in std::mem::take(&mut lane.held) {
+                self.place(track, frame);
+            }
+        } else if !lane.held.is_empty() {
+            self.start(now);
+        }
     }
 
     fn place_held(&mut self) {

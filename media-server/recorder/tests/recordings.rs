@@ -283,6 +283,31 @@ fn a_camera_that_comes_back_goes_on_in_the_same_recording() {
 }
 
 #[test]
+fn a_camera_that_takes_over_continues_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut script = clip(Codec::H264);
+    // The old camera is cut off at 3 s, just before a keyframe of it; sound of the new one is first by 30 ms.
+    script.retain(|(at, _)| *at < 2.99);
+    let video = Sender { source: 3, start: 3.05, ..Sender::video(Codec::H264) };
+    let audio = Sender { source: 4, start: 3.02, ..Sender::audio() };
+    script.extend(video.send(&clips::video(Codec::H264, 320, 240)));
+    script.extend(audio.send(&clips::audio()));
+    script.extend(video.reports(0.3, 5.0));
+    script.extend(audio.reports(0.3, 5.0));
+    let manifest = record(folder.path(), BOTH, script);
+    assert_eq!(manifest.segments.iter().filter(|segment| segment.discontinuity).count(), 1, "{:?}", manifest.segments);
+    assert!(manifest.gaps.iter().all(|gap| gap.reason == GapReason::Source && gap.to - gap.from < 0.1));
+    let path = folder.path().join("recording.mp4");
+    let streams = probe(&path);
+    assert_eq!(streams[0].frames, 75 + VIDEO_FRAMES);
+    let (video_end, audio_end) = (streams[0].start + streams[0].duration, streams[1].start + streams[1].duration);
+    let sent_later = clips::audio().len() as f64 / 50.0 - f64::from(LENGTH) - 0.03;
+    assert!((video_end + sent_later - audio_end).abs() < ALIGNED, "{streams:?}");
+    decodes(&path);
+    decodes(&folder.path().join("index.m3u8"));
+}
+
+#[test]
 fn frames_that_are_presented_out_of_order_keep_their_times() {
     let folder = tempfile::tempdir().unwrap();
     let (frames, places) = clips::with_b_frames();
