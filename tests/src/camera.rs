@@ -257,10 +257,10 @@ impl Camera {
                 ..SenderReport::default()
             }));
         }
-        if let Ok(compound) = rtc_rtcp::packet::marshal(&packets) {
-            if !packets.is_empty() {
-                self.peer.send_rtcp(&compound);
-            }
+        if let Ok(compound) = rtc_rtcp::packet::marshal(&packets)
+            && !packets.is_empty()
+        {
+            self.peer.send_rtcp(&compound);
         }
     }
 

@@ -5,8 +5,11 @@
 //! (tests/shard.rs) and on real sockets (`crowd`).
 
 pub mod camera;
+pub mod crowd;
 pub mod peer;
 pub mod reception;
 pub mod sdp;
+pub mod source;
 pub mod stream;
+pub mod sys;
 pub mod viewer;

@@ -243,7 +243,7 @@ impl Peer {
         let crypto = self.identity.crypto.crypto();
         let integrity = MessageIntegrity::new_short_term_integrity_with_provider(password.to_owned(), crypto);
         let mut message = Message::new();
-        let mut all: Vec<Box<dyn Setter + '_>> = setters.drain(..).collect();
+        let mut all: Vec<Box<dyn Setter + '_>> = std::mem::take(&mut setters);
         all.push(Box::new(integrity));
         all.push(Box::new(FINGERPRINT));
         message.build(&all).ok()?;
@@ -317,10 +317,10 @@ impl Peer {
 
     /// Says goodbye.
     pub fn close(&mut self, now: Instant) {
-        if let Some(dtls) = self.dtls.as_mut() {
-            if dtls.handle_timeout(now).and_then(|()| dtls.close()).is_ok() {
-                self.drain();
-            }
+        if let Some(dtls) = self.dtls.as_mut()
+            && dtls.handle_timeout(now).and_then(|()| dtls.close()).is_ok()
+        {
+            self.drain();
         }
         self.closed = true;
     }

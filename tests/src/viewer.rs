@@ -238,7 +238,7 @@ impl Viewer {
         let kind = self.tracks[position].section.kind;
         let wanted = repair
             || self.keep
-            || self.totals.packets % self.sample == 0
+            || self.totals.packets.is_multiple_of(self.sample)
             || (kind == MediaKind::Video && self.first_keyframe.is_none());
         let opened = if wanted { self.open(datagram) } else { None };
         if wanted && opened.is_none() {
