@@ -1,0 +1,29 @@
+# What developers run, and CI with them. `just` alone lists it; without just, run what stands below.
+
+[private]
+default:
+    @just --list
+
+# Formatting, licences, lints, generated files
+check:
+    tests/run check
+
+# Unit and property tests
+test:
+    tests/run test
+
+# Whole-server and browser tests
+e2e:
+    tests/run e2e
+
+# The benchmark of docs/benchmarks.md
+bench *args:
+    tests/load/run {{args}}
+
+# Each fuzz target for a while, or those named: just fuzz 600 stun
+fuzz *args:
+    media-server/fuzz/run {{args}}
+
+# Writes crds/ anew
+crds:
+    cargo run --release --locked -p streamsession-api --bin crds
