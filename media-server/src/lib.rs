@@ -13,5 +13,6 @@ pub mod metrics;
 pub mod net;
 pub mod pages;
 pub mod problem;
+pub mod recording;
 pub mod server;
 pub mod store;

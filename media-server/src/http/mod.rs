@@ -17,6 +17,7 @@ mod operations;
 mod pages;
 mod problems;
 mod rate;
+mod recordings;
 mod sessions;
 mod streams;
 
@@ -24,6 +25,7 @@ pub use app::{App, AppParts, ReadyCheck, SnapshotSource};
 pub use body::{JSON_LIMIT, read_json, read_text};
 pub use layers::RequestId;
 pub use openapi::document as openapi_document;
+pub use recordings::routes as recording_routes;
 pub use streams::identity_to_principal;
 
 use axum::Router;

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Ends the names of files that are not whole yet.
 const TEMPORARY: &str = ".tmp";
+/// Ends the names of segments that could not be read.
+const UNREADABLE: &str = ".unreadable";
 /// An export is synced each time so many bytes were written: one large sync would hold up the syncs of all recordings.
 const SYNC_EVERY: usize = 32 << 20;
 
@@ -129,8 +131,14 @@ impl Folder for RecordingFolder {
         file.sync_all()
     }
 
+    /// A segment is only put aside: what cannot be read today may be all that there is of an hour.
     fn remove(&mut self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.file(name))?;
+        let path = self.file(name);
+        if matches!(name.parse(), Ok(Name::Segment(_))) && path.metadata()?.len() > 0 {
+            fs::rename(&path, self.file(&format!("{name}{UNREADABLE}")))?;
+        } else {
+            fs::remove_file(path)?;
+        }
         File::open(&self.path)?.sync_all()
     }
 

@@ -23,10 +23,10 @@ mod tap;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::RecordingError;
-pub use library::{Library, LibraryError};
+pub use library::{Library, LibraryError, Shown};
 pub use tap::TapSource;
 
 use crate::control::{Recorder, RoomName, StreamId};
@@ -150,7 +150,7 @@ impl Recorder for RecordingPlane {
             id: stream.to_string(),
             room: room_name.to_string(),
             publisher,
-            started_at: at.checked_sub(heard.saturating_duration_since(created)).unwrap_or(at),
+            started_at: microseconds(at.checked_sub(heard.saturating_duration_since(created)).unwrap_or(at)),
         };
         let contacts =
             Contacts { room, keyframes: plane.keyframes.clone(), jobs: plane.jobs.clone(), load: begun.load };
@@ -169,6 +169,11 @@ impl Recorder for RecordingPlane {
         // An error means that the writer is gone, so that there is nothing to wait for.
         async move { finished.await.unwrap_or(()) }.boxed()
     }
+}
+
+/// As finely as the registry keeps it: both are to say the same.
+fn microseconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), RecordingError> {

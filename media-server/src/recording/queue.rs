@@ -49,6 +49,12 @@ impl Load {
         self.busy.store(0, Ordering::Relaxed);
     }
 
+    /// Bytes that wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// How old that is which the writer is busy with.
     pub(super) fn lag(&self, now: Instant) -> Duration {
         match self.busy.load(Ordering::Relaxed) {

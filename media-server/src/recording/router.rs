@@ -103,6 +103,12 @@ impl Rooms {
         measure::lag(rooms.values().map(|room| room.load.lag(now)).max().unwrap_or_default());
     }
 
+    /// Bytes that wait for a room's writer.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, room: RoomId) -> usize {
+        self.lock().get(&room).map_or(0, |room| room.load.waiting())
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, Room>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }

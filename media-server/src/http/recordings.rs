@@ -1,0 +1,325 @@
+//! `/recordings`: what was recorded, and its files.
+//!
+//! A recording has its stream's id. Only names that a recording's files can have are looked for, so no path leads
+//! elsewhere. Players that cannot set headers (`<video>`, VLC, Safari) may put the token into the query; a playlist that
+//! is asked for in this way passes it on to its segments.
+
+mod download;
+
+use super::app::App;
+use crate::auth::Action;
+use crate::control::{ControlError, RoomName, StreamId};
+use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::recording::{Library, LibraryError, Shown};
+use crate::store::{Recording, RecordingQuery, RecordingState};
+use axum::extract::{Path, Query, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use jiff::Timestamp;
+use recorder::{File, Track};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
+
+/// After this time a disk may have recovered.
+const STORAGE_RETRY: Duration = Duration::from_secs(10);
+
+/// The routes, for [`super::router_with`].
+pub fn routes(library: Library) -> Router<App> {
+    Router::new()
+        .route("/recordings", get(list))
+        .route("/recordings/{id}", get(show).delete(remove))
+        .route("/recordings/{id}/{file}", get(file))
+        .layer(Extension(library))
+}
+
+/// A recording.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RecordingView {
+    /// Its stream's.
+    id: String,
+    /// The stream's.
+    room: String,
+    /// The stream's.
+    account: Option<String>,
+    /// The newest publisher's identity.
+    publisher: Option<String>,
+    /// `recording`, `finalising`, `complete`, `repaired` (after a crash or a failing disk) or `failed`.
+    state: RecordingState,
+    /// When the first packet came.
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    /// When the last packet came; null until it is over.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended_at: Option<Timestamp>,
+    /// From the first to the last frame's end, gaps included; until now, while it grows.
+    duration_seconds: f64,
+    /// Of all segments.
+    bytes: u64,
+    /// How many gaps there are.
+    gap_count: u64,
+    /// The first 1000 of them, when it is finished. The manifest has all.
+    gaps: Vec<GapView>,
+    /// What is wrong with it: why it is paused, cannot be finished, or failed. Null when all is well.
+    trouble: Option<&'static str>,
+    /// Where its files are.
+    urls: Urls,
+}
+
+/// A stretch of a track that is not recorded.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct GapView {
+    /// Seconds since the recording's start.
+    from: f64,
+    /// Seconds since the recording's start.
+    to: f64,
+    /// `audio` or `video`.
+    track: &'static str,
+    /// `loss` (on the way from the camera), `disk` or `source` (the camera was away).
+    #[schema(value_type = String)]
+    reason: recorder::GapReason,
+}
+
+/// Paths of a recording's files.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Urls {
+    /// HLS, also while it grows.
+    playlist: String,
+    /// The whole as one file; null until it is finished. Where codec or size changed the manifest names more.
+    mp4: Option<String>,
+    /// What it consists of; null until it is finished.
+    manifest: Option<String>,
+}
+
+impl RecordingView {
+    fn new(shown: Shown) -> RecordingView {
+        let Shown { recording, gaps, trouble } = shown;
+        let url = |file: File| format!("/recordings/{}/{file}", recording.stream);
+        let finished = matches!(recording.state, RecordingState::Complete | RecordingState::Repaired);
+        RecordingView {
+            urls: Urls {
+                playlist: url(File::Playlist),
+                mp4: finished.then(|| url(File::Export(1))),
+                manifest: finished.then(|| url(File::Manifest)),
+            },
+            id: recording.stream.to_string(),
+            room: recording.room.to_string(),
+            account: recording.account,
+            publisher: recording.publisher,
+            state: recording.state,
+            started_at: recording.started_at,
+            ended_at: recording.ended_at,
+            duration_seconds: recording.duration_ms as f64 / 1000.0,
+            bytes: recording.bytes,
+            gap_count: recording.gaps,
+            gaps: gaps.iter().map(GapView::new).collect(),
+            trouble,
+        }
+    }
+}
+
+impl GapView {
+    fn new(gap: &recorder::Gap) -> GapView {
+        let track = match gap.track {
+            Track::Audio => "audio",
+            Track::Video => "video",
+        };
+        GapView { from: gap.from, to: gap.to, track, reason: gap.reason }
+    }
+}
+
+/// A page of recordings.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RecordingPage {
+    /// Newest first.
+    recordings: Vec<RecordingView>,
+    /// The value of `before` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Which recordings to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    /// `recording`, `finalising`, `complete`, `repaired` or `failed`.
+    state: Option<String>,
+    /// Only this room. Needed when the token is not for all rooms.
+    room: Option<String>,
+    /// 1 to 500; 100 when absent.
+    limit: Option<usize>,
+    /// The id of the last recording of the page before.
+    before: Option<String>,
+    /// Taken in place of the Authorization header.
+    #[serde(rename = "access_token")]
+    #[param(ignore)]
+    _token: Option<String>,
+}
+
+/// Lists recordings, newest first.
+#[utoipa::path(get, path = "/recordings", tag = "Recordings", params(ListQuery),
+    responses((status = 200, description = "A page of recordings", body = RecordingPage),
+        (status = 400, description = "A parameter is wrong", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn list(
+    State(app): State<App>,
+    Extension(library): Extension<Library>,
+    RawQuery(raw): RawQuery,
+    Query(query): Query<ListQuery>,
+    headers: HeaderMap,
+) -> Result<Json<RecordingPage>, Problem> {
+    let room = query.room.as_deref().map(RoomName::parse).transpose()?;
+    let action = Action::ReadRecordings(room.as_ref().map(RoomName::as_str));
+    app.authorizer.decide_read(&headers, raw.as_deref(), action)?;
+    let bad = |detail: String| Problem::new(Kind::BadRequest, detail);
+    let state = match query.state.as_deref() {
+        None => None,
+        Some(text) => Some(RecordingState::parse(text).ok_or_else(|| {
+            bad(format!("state is {text:?}; use recording, finalising, complete, repaired or failed"))
+        })?),
+    };
+    let limit = match query.limit {
+        None => 100,
+        Some(limit @ 1..=500) => limit,
+        Some(other) => return Err(bad(format!("limit is {other}; use 1 to 500"))),
+    };
+    let before = match query.before.as_deref() {
+        None => None,
+        Some(text) => {
+            Some(StreamId::parse(text).ok_or_else(|| bad(format!("before is {text:?}, not a recording's id")))?)
+        }
+    };
+    let query = RecordingQuery { state, room, limit, before };
+    let recordings = library.recordings(&query).await.map_err(ControlError::from)?;
+    let next = recordings.last().filter(|_| recordings.len() == limit).map(|last| last.recording.stream.to_string());
+    Ok(Json(RecordingPage { recordings: recordings.into_iter().map(RecordingView::new).collect(), next }))
+}
+
+/// Shows one recording.
+#[utoipa::path(get, path = "/recordings/{id}", tag = "Recordings", params(("id" = String, Path, description = "The recording's id, which is its stream's")),
+    responses((status = 200, description = "The recording", body = RecordingView),
+        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "No such recording", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn show(
+    State(app): State<App>,
+    Extension(library): Extension<Library>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+) -> Result<Json<RecordingView>, Problem> {
+    let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
+    let shown = library.recording(&row.stream).await.map_err(ControlError::from)?.ok_or_else(missing)?;
+    Ok(Json(RecordingView::new(shown)))
+}
+
+/// How to give a file.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct FileQuery {
+    /// 1: to be saved under a name that tells room and time.
+    download: Option<u8>,
+}
+
+/// Gives a file of a recording: `index.m3u8`, `init-N.mp4`, `segment-NNNNNN.m4s`, `recording.mp4`, `manifest.json`.
+#[utoipa::path(get, path = "/recordings/{id}/{file}", tag = "Recordings",
+    params(("id" = String, Path, description = "The recording's id"), ("file" = String, Path, description = "The file's name"), FileQuery,
+        ("Range" = Option<String>, Header, description = "One range of bytes"), ("If-None-Match" = Option<String>, Header, description = "An ETag from before")),
+    responses((status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The part that was asked for", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "It has not changed"),
+        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "No such file", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 416, description = "The file is shorter", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn file(
+    State(app): State<App>,
+    Extension(library): Extension<Library>,
+    Path((id, name)): Path<(String, String)>,
+    RawQuery(raw): RawQuery,
+    Query(query): Query<FileQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
+    let file: File = name.parse().map_err(|_| Problem::new(Kind::RecordingNotFound, "a recording has no such file"))?;
+    let (opened, metadata) = library.open(&row.stream, file).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Problem::new(Kind::RecordingNotFound, "this recording has no such file, or not yet"),
+        _ => {
+            tracing::error!(stream = %row.stream, %file, %error, "a recording's file cannot be opened");
+            Problem::new(Kind::Internal, "the reason is in the server's log")
+        }
+    })?;
+    let asked = download::Asked {
+        headers: &headers,
+        file,
+        save_as: query.download.filter(|&number| number == 1).map(|_| file_name(&row, file)),
+        token: raw.as_deref().and_then(download::token),
+    };
+    download::answer(asked, opened, &metadata).await
+}
+
+/// Removes a recording and its files for good.
+#[utoipa::path(delete, path = "/recordings/{id}", tag = "Recordings", params(("id" = String, Path, description = "The recording's id")),
+    responses((status = 204, description = "It is gone"),
+        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "No such recording", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "It is not finished", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn remove(
+    State(app): State<App>,
+    Extension(library): Extension<Library>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let who = app.authorizer.decide(&headers, Action::Admin)?;
+    let stream = StreamId::parse(&id).ok_or_else(missing)?;
+    let removed = library.remove(&stream).await.map_err(|error| match error {
+        LibraryError::Running => Problem::new(Kind::RecordingRunning, error.to_string()),
+        LibraryError::Store(error) => ControlError::from(error).into(),
+        LibraryError::Io(error) => {
+            tracing::error!(%stream, %error, "a recording cannot be removed");
+            Problem::new(Kind::StorageUnavailable, "the recording's files cannot be removed now").retry_after(STORAGE_RETRY)
+        }
+    })?;
+    if !removed {
+        return Err(missing());
+    }
+    tracing::info!(%stream, subject = who.subject, "a recording was removed on request");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The recording, when this request may read it.
+async fn readable(
+    app: &App,
+    library: &Library,
+    id: &str,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Result<Recording, Problem> {
+    // Who has no good token learns nothing, not even what there is.
+    if !app.authorizer.knows(headers, query) {
+        app.authorizer.decide_read(headers, query, Action::ReadRecordings(None))?;
+    }
+    let stream = StreamId::parse(id).ok_or_else(missing)?;
+    let row = library.row(&stream).await.map_err(ControlError::from)?.ok_or_else(missing)?;
+    app.authorizer.decide_read(headers, query, Action::ReadRecordings(Some(row.room.as_str())))?;
+    Ok(row)
+}
+
+/// `front-door-20261122T153000Z.mp4`, and the like.
+fn file_name(row: &Recording, file: File) -> String {
+    let start = row.started_at.strftime("%Y%m%dT%H%M%SZ");
+    match file {
+        File::Export(1) => format!("{}-{start}.mp4", row.room),
+        other => format!("{}-{start}-{other}", row.room),
+    }
+}
+
+fn missing() -> Problem {
+    Problem::new(Kind::RecordingNotFound, "no recording has this id")
+}

@@ -1,0 +1,222 @@
+//! A file over HTTP: entity tags, conditions and one range (RFC 9110 §8.8.3, §13 and §14), streamed.
+
+use crate::problem::{Kind, Problem};
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    IF_RANGE, RANGE,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use recorder::File;
+use std::fmt::Write as _;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio_util::io::ReaderStream;
+
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
+/// A playlist is read whole to be rewritten; a longer one, of weeks, goes out as it is.
+const LONGEST_PLAYLIST: u64 = 16 << 20;
+
+/// What the client asks for.
+pub(super) struct Asked<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) file: File,
+    /// A name that is safe in a header.
+    pub(super) save_as: Option<String>,
+    /// A token out of the query, to be passed on by a playlist.
+    pub(super) token: Option<&'a str>,
+}
+
+/// The token of a query as it stands there, when it can go into another URL as it is.
+pub(super) fn token(query: &str) -> Option<&str> {
+    let token = query.split('&').find_map(|pair| pair.strip_prefix("access_token="))?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%+/=".contains(&byte);
+    (!token.is_empty() && token.bytes().all(plain)).then_some(token)
+}
+
+/// Answers with `opened`, of which `metadata` tells.
+pub(super) async fn answer(
+    asked: Asked<'_>,
+    mut opened: tokio::fs::File,
+    metadata: &Metadata,
+) -> Result<Response<Body>, Problem> {
+    let len = metadata.len();
+    if let (File::Playlist, Some(token), 0..=LONGEST_PLAYLIST) = (asked.file, asked.token, len) {
+        let mut text = String::new();
+        opened.read_to_string(&mut text).await.map_err(unreadable)?;
+        return Ok(respond(StatusCode::OK, &asked, vec![], Body::from(with_token(&text, token))));
+    }
+    let tag = entity_tag(metadata);
+    let mut headers = vec![(ETAG, tag.clone()), (ACCEPT_RANGES, "bytes".to_owned())];
+    let text = |name: HeaderName| asked.headers.get(name).and_then(|value| value.to_str().ok());
+    if text(IF_NONE_MATCH).is_some_and(|known| matches(known, &tag)) {
+        return Ok(respond(StatusCode::NOT_MODIFIED, &asked, headers, Body::empty()));
+    }
+    let range = text(RANGE).filter(|_| text(IF_RANGE).is_none_or(|known| known == tag));
+    match range.map_or(Wanted::All, |range| wanted(range, len)) {
+        Wanted::All => {
+            headers.push((CONTENT_LENGTH, len.to_string()));
+            Ok(respond(StatusCode::OK, &asked, headers, stream(opened, len)))
+        }
+        Wanted::Part { from, to } => {
+            headers.push((CONTENT_LENGTH, (to - from + 1).to_string()));
+            headers.push((CONTENT_RANGE, format!("bytes {from}-{to}/{len}")));
+            opened.seek(io::SeekFrom::Start(from)).await.map_err(unreadable)?;
+            Ok(respond(StatusCode::PARTIAL_CONTENT, &asked, headers, stream(opened, to - from + 1)))
+        }
+        Wanted::Beyond => {
+            let problem = Problem::new(Kind::RangeNotSatisfiable, format!("the file has {len} bytes"));
+            Err(match HeaderValue::from_str(&format!("bytes */{len}")) {
+                Ok(value) => problem.header(CONTENT_RANGE, value),
+                Err(_) => problem,
+            })
+        }
+    }
+}
+
+fn respond(status: StatusCode, asked: &Asked<'_>, headers: Vec<(HeaderName, String)>, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let save = asked.save_as.as_ref().map(|name| (CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")));
+    let kind = match asked.file {
+        File::Playlist => "application/vnd.apple.mpegurl",
+        File::Manifest => "application/json",
+        File::Segment(_) => "video/iso.segment",
+        File::Init(_) | File::Export(_) => "video/mp4",
+    };
+    // It may be for this client only, and a file may grow: it is asked for anew, and mostly answered by 304.
+    let always = [(CONTENT_TYPE, kind.to_owned()), (CACHE_CONTROL, "private, no-cache".to_owned())];
+    for (name, value) in always.into_iter().chain(save).chain(headers) {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// Not more than was promised, should the file grow meanwhile.
+fn stream(file: tokio::fs::File, len: u64) -> Body {
+    Body::from_stream(ReaderStream::with_capacity(file.take(len), CHUNK))
+}
+
+/// Files are replaced by others or grow, nothing is written over: length and time tell versions apart.
+fn entity_tag(metadata: &Metadata) -> String {
+    let nanos = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    format!("\"{:x}-{nanos:x}\"", metadata.len())
+}
+
+/// `If-None-Match` compares weakly.
+fn matches(known: &str, tag: &str) -> bool {
+    known.split(',').map(str::trim).any(|each| each == "*" || each.strip_prefix("W/").unwrap_or(each) == tag)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    All,
+    /// Both inclusive.
+    Part {
+        from: u64,
+        to: u64,
+    },
+    Beyond,
+}
+
+/// Reads a `Range`. What is not one range of bytes is passed over, as RFC 9110 §14.2 allows.
+fn wanted(range: &str, len: u64) -> Wanted {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let Some((first, last)) = range.trim().strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
+        return Wanted::All;
+    };
+    if !digits(first) || !digits(last) {
+        return Wanted::All;
+    }
+    // What has more digits than a number can have lies beyond any file.
+    let number = |text: &str| text.parse::<u64>().unwrap_or(u64::MAX);
+    match (first, last) {
+        ("", "") => Wanted::All,
+        ("", last) => match number(last).min(len) {
+            0 => Wanted::Beyond,
+            count => Wanted::Part { from: len - count, to: len - 1 },
+        },
+        (first, _) if number(first) >= len => Wanted::Beyond,
+        (first, "") => Wanted::Part { from: number(first), to: len - 1 },
+        (first, last) if number(last) < number(first) => Wanted::All,
+        (first, last) => Wanted::Part { from: number(first), to: number(last).min(len - 1) },
+    }
+}
+
+/// Every address in the playlist, with the token.
+fn with_token(playlist: &str, token: &str) -> String {
+    let mut text = String::with_capacity(playlist.len() * 2);
+    for line in playlist.lines() {
+        let _ = match line.strip_prefix("#EXT-X-MAP:URI=\"").and_then(|rest| rest.strip_suffix('"')) {
+            Some(uri) => writeln!(text, "#EXT-X-MAP:URI=\"{uri}?access_token={token}\""),
+            None if line.is_empty() || line.starts_with('#') => writeln!(text, "{line}"),
+            None => writeln!(text, "{line}?access_token={token}"),
+        };
+    }
+    text
+}
+
+fn unreadable(error: io::Error) -> Problem {
+    tracing::error!(%error, "a recording's file cannot be read");
+    Problem::new(Kind::Internal, "the reason is in the server's log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ranges_are_read_as_rfc_9110_says() {
+        let part = |from, to| Wanted::Part { from, to };
+        for (range, expected) in [
+            ("bytes=0-0", part(0, 0)),
+            ("bytes=10-19", part(10, 19)),
+            ("bytes=90-", part(90, 99)),
+            ("bytes=-10", part(90, 99)),
+            ("bytes=-1000", part(0, 99)),
+            ("bytes=95-1000", part(95, 99)),
+            ("bytes=100-", Wanted::Beyond),
+            ("bytes=-0", Wanted::Beyond),
+            ("bytes=99999999999999999999999-", Wanted::Beyond),
+            ("bytes=0-1,5-6", Wanted::All),
+            ("bytes=5-4", Wanted::All),
+            ("bytes=+5-6", Wanted::All),
+            ("bytes=-", Wanted::All),
+            ("seconds=0-1", Wanted::All),
+            ("", Wanted::All),
+        ] {
+            assert_eq!(wanted(range, 100), expected, "{range}");
+        }
+        assert_eq!(wanted("bytes=0-0", 0), Wanted::Beyond);
+        assert_eq!(wanted("bytes=-5", 0), Wanted::Beyond);
+    }
+
+    proptest! {
+        #[test]
+        fn no_range_reaches_beyond_the_file(range in "bytes=[0-9]{0,21}-[0-9]{0,21}|\\PC{0,20}", len in 0u64..1000) {
+            if let Wanted::Part { from, to } = wanted(&range, len) {
+                prop_assert!(from <= to && to < len);
+            }
+        }
+    }
+
+    #[test]
+    fn entity_tags_match_weakly_and_in_lists() {
+        assert!(matches("\"a\", W/\"b\"", "\"b\"") && matches("*", "\"b\"") && !matches("\"a\"", "\"b\""));
+    }
+
+    #[test]
+    fn a_playlist_passes_the_token_on() {
+        let playlist = "#EXTM3U\n#EXT-X-MAP:URI=\"init-1.mp4\"\n#EXTINF:2,\nsegment-000001.m4s\n";
+        let expected = "#EXTM3U\n#EXT-X-MAP:URI=\"init-1.mp4?access_token=t\"\n#EXTINF:2,\nsegment-000001.m4s?access_token=t\n";
+        assert_eq!(with_token(playlist, "t"), expected);
+        assert_eq!(token("a=b&access_token=x.y-z"), Some("x.y-z"));
+        assert_eq!(token("access_token=x\"y"), None);
+    }
+}

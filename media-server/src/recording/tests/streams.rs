@@ -1,0 +1,137 @@
+//! Streams that go well.
+
+use super::bench::{Bench, Camera, wait};
+use crate::control::Recorder;
+use crate::recording::LibraryError;
+use crate::store::{RecordingQuery, RecordingState};
+use recorder::GapReason;
+use sfu::parameters::{RoomId, SessionId};
+use std::fs;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_becomes_a_finished_recording() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    let mut camera = bench.start(1);
+    bench.send(&mut camera, 10.0);
+    bench.until(&camera, RecordingState::Recording).await;
+    bench.finish(&camera).await;
+    let row = bench.row(&camera).await;
+    assert_eq!((row.state, row.gaps), (RecordingState::Complete, 0));
+    assert!((9_950..=10_050).contains(&row.duration_ms), "{row:?}");
+    let manifest = bench.manifest(&camera);
+    assert!(manifest.complete && !manifest.repaired && manifest.gaps.is_empty());
+    assert_eq!(manifest.segments.len(), 5);
+    assert_eq!(row.bytes, manifest.segments.iter().map(|segment| segment.bytes).sum::<u64>());
+    assert_eq!(manifest.description.started_at, row.started_at);
+    for file in ["index.m3u8", "init-1.mp4", "segment-000005.m4s", "recording.mp4"] {
+        assert!(bench.has(&camera, file), "{file}");
+    }
+    let playlist = fs::read_to_string(bench.path(&camera).join("index.m3u8")).unwrap();
+    assert!(playlist.ends_with("#EXT-X-ENDLIST\n"), "{playlist}");
+    let names = fs::read_dir(bench.path(&camera)).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_str().unwrap().ends_with(".tmp")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_that_came_before_the_start_is_recorded() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    let mut camera = Camera::new(1, 0.0);
+    bench.send(&mut camera, 3.0);
+    bench.begin(&camera);
+    bench.send(&mut camera, 3.0);
+    bench.finish(&camera).await;
+    let manifest = bench.manifest(&camera);
+    assert!((5.95..=6.05).contains(&manifest.duration) && manifest.gaps.is_empty(), "{manifest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_grows_while_it_is_watched() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    let mut camera = bench.start(1);
+    bench.send(&mut camera, 5.0);
+    bench.until(&camera, RecordingState::Recording).await;
+    wait("two segments are listed", || {
+        let playlist = fs::read_to_string(bench.path(&camera).join("index.m3u8")).unwrap_or_default();
+        playlist.contains("segment-000002.m4s") && !playlist.contains("ENDLIST")
+    });
+    let shown = bench.shown(&camera).await;
+    assert!(shown.recording.bytes > 0 && shown.recording.duration_ms >= 4000, "{shown:?}");
+    assert_eq!(shown.trouble, None);
+    bench.finish(&camera).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_camera_that_leaves_and_returns_is_one_recording_with_a_gap() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    let mut camera = bench.start(1);
+    bench.send(&mut camera, 3.0);
+    bench.leave(&camera);
+    let mut again = Camera::new(1, 8.0);
+    again.session = SessionId(99);
+    bench.send(&mut again, 3.0);
+    // The end of the first one is told again, too late.
+    bench.leave(&camera);
+    bench.finish(&camera).await;
+    let manifest = bench.manifest(&camera);
+    assert!((10.5..=11.5).contains(&manifest.duration), "{manifest:?}");
+    assert!(!manifest.repaired && !manifest.gaps.is_empty());
+    assert!(manifest.gaps.iter().all(|gap| gap.reason == GapReason::Source), "{:?}", manifest.gaps);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_are_recorded_each_by_itself() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    let mut cameras: Vec<_> = (1..=4).map(|room| bench.start(room)).collect();
+    for _ in 0..5 {
+        cameras.iter_mut().for_each(|camera| bench.send(camera, 1.0));
+    }
+    for camera in &cameras {
+        bench.finish(camera).await;
+    }
+    let listed = bench.library().recordings(&RecordingQuery::default()).await.unwrap();
+    assert_eq!(listed.len(), 4);
+    assert!(listed.iter().all(|shown| shown.recording.state == RecordingState::Complete && shown.trouble.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finishing_what_nobody_records_is_done_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    bench.plane.finish(RoomId(7)).await;
+    let mut camera = bench.start(1);
+    bench.send(&mut camera, 1.0);
+    bench.finish(&camera).await;
+    bench.plane.finish(camera.room).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_without_a_frame_is_a_failed_recording() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    let camera = bench.start(1);
+    bench.until(&camera, RecordingState::Recording).await;
+    bench.finish(&camera).await;
+    let shown = bench.shown(&camera).await;
+    assert_eq!(shown.recording.state, RecordingState::Failed);
+    assert_eq!(shown.trouble, Some("nothing playable was recorded"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_finished_recordings_are_removed() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    let mut camera = bench.start(1);
+    bench.send(&mut camera, 3.0);
+    bench.until(&camera, RecordingState::Recording).await;
+    let library = bench.library();
+    assert!(matches!(library.remove(&camera.stream).await, Err(LibraryError::Running)));
+    bench.finish(&camera).await;
+    assert!(library.remove(&camera.stream).await.unwrap());
+    assert!(!library.remove(&camera.stream).await.unwrap());
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
