@@ -164,6 +164,11 @@ impl MediaPlane {
         Arc::new(self.0.board.snapshot())
     }
 
+    /// Asks the camera of a room for a keyframe.
+    pub fn request_keyframe(&self, room: RoomId) {
+        self.put(room, Command::RequestKeyframe(room));
+    }
+
     /// Whether every media thread is there.
     pub fn is_running(&self) -> bool {
         let threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);

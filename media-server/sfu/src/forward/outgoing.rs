@@ -136,6 +136,19 @@ impl Outgoing {
         self.refilled = Some(now);
     }
 
+    /// Starts again at a keyframe, for a viewer who has decoded nothing yet; sequence numbers go on, so that no nonce is
+    /// used twice. `planned` is the index behind the last packet of any plan so far. `false` when the viewer is still on its
+    /// way from a keyframe, or has not started.
+    pub fn restart_at_keyframe(&mut self, now: Instant, keyframe: KeyframeStart, newest: u32, planned: u64) -> bool {
+        if self.state != State::Live {
+            return false;
+        }
+        self.start = self.wire_index(planned.max(self.first));
+        self.repairs.clear();
+        self.start_at_keyframe(now, keyframe, newest);
+        true
+    }
+
     /// Starts with the packet at `index`, which is about to be sent to all.
     pub fn start_live(&mut self, index: u64, newest: u32) {
         self.first = index;

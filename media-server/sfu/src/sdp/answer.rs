@@ -232,14 +232,20 @@ fn write(offer: &Offer, local: &LocalDescription, answers: &[SectionAnswer<'_>])
     out.push(format_args!("a=ice-options:trickle"));
     let sends = answers.iter().any(|a| a.ssrcs.is_some());
     out.push(format_args!("a=msid-semantic: WMS{}", if sends { format!(" {STREAM}") } else { String::new() }));
-    for answer in answers {
-        answer.write(&mut out, local, answer.section.mid == offer.tagged_mid());
+    // Candidates belong into the tagged section (RFC 9143 §7.1.3). Some clients skip inactive sections, candidates
+    // included, so they stand in the first active one too.
+    let tagged = answers.iter().position(|answer| answer.section.mid == offer.tagged_mid());
+    let active = answers.iter().position(|answer| answer.direction != Direction::Inactive);
+    let skipped = tagged.is_some_and(|tagged| answers[tagged].direction == Direction::Inactive);
+    for (index, answer) in answers.iter().enumerate() {
+        let here = Some(index);
+        answer.write(&mut out, local, here == tagged || skipped && here == active);
     }
     out.0
 }
 
 impl SectionAnswer<'_> {
-    fn write(&self, out: &mut Lines, local: &LocalDescription, tagged: bool) {
+    fn write(&self, out: &mut Lines, local: &LocalDescription, with_candidates: bool) {
         let section = self.section;
         let numbers = self.payload_types.iter().flat_map(|p| [Some(p.number), p.rtx]).flatten();
         let numbers: Vec<String> = numbers.map(|n| n.to_string()).collect();
@@ -250,7 +256,7 @@ impl SectionAnswer<'_> {
             out.push(format_args!("b=TIAS:{bits}"));
         }
         out.push(format_args!("a=rtcp:9 IN IP4 0.0.0.0"));
-        if tagged {
+        if with_candidates {
             out.push_candidates(&local.candidates);
         }
         // Repeated in every section, as browsers do: some clients look nowhere else.

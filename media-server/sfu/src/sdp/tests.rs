@@ -149,7 +149,8 @@ fn h264(id: &str, mode: u8) -> String {
 
 // What holds for the answer to every client.
 
-/// Order of sections, mids, the group, roles, one transport everywhere, candidates once, in the tagged section.
+/// Order of sections, mids, the group, roles, one transport everywhere, candidates in the tagged section (and, should that
+/// be inactive, in the first active one too).
 fn check_frame(name: &str, offer: &str, answer: &Answer) {
     let kinds = |texts: Vec<&str>| texts.iter().map(|m| m.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(kinds(lines(offer, "m=")), kinds(lines(&answer.text, "m=")), "{name}: order of sections");
@@ -178,10 +179,13 @@ fn check_frame(name: &str, offer: &str, answer: &Answer) {
         "a=end-of-candidates",
     ];
     let tagged = lines(offer, "a=group:BUNDLE ").first().map_or("0", |g| g.split(' ').next().unwrap());
-    for section in &answer.media {
-        let is_tagged = section.contains(&format!("a=mid:{tagged}"));
+    let inactive = |section: &Vec<String>| section.iter().any(|l| l == "a=inactive");
+    let tagged = answer.media.iter().position(|section| section.contains(&format!("a=mid:{tagged}"))).unwrap();
+    let also = answer.media.iter().position(|section| !inactive(section)).filter(|_| inactive(&answer.media[tagged]));
+    for (index, section) in answer.media.iter().enumerate() {
+        let expected = index == tagged || Some(index) == also;
         for candidate in candidates {
-            assert_eq!(section.iter().any(|l| l == candidate), is_tagged, "{name}: {candidate}");
+            assert_eq!(section.iter().any(|l| l == candidate), expected, "{name}: {candidate}");
         }
     }
     for unanswered in ["a=simulcast", "a=rid", "a=bundle-only", "a=extmap-allow-mixed", "a=crypto"] {
@@ -577,6 +581,17 @@ fn a_kind_that_the_camera_lacks_is_inactive_with_codecs() {
     assert!(answer.has("video", "a=inactive") && answer.has("audio", "a=sendonly"));
     assert!(answer.values("video", "a=ssrc").is_empty() && answer.values("video", "a=msid").is_empty());
     assert!(tracks.video.is_none() && tracks.audio.is_some());
+}
+
+#[test]
+fn an_inactive_tagged_section_does_not_hide_the_candidates() {
+    // Its audio stands first.
+    let mut source = source(&[payload(96, Codec::Vp8, "")]);
+    source.audio = None;
+    let (answer, _) = view(fixture("chrome-view"), &source);
+    check_frame("video only", fixture("chrome-view"), &answer);
+    assert_eq!(answer.values("audio", "a=candidate:").len(), 2);
+    assert_eq!(answer.values("video", "a=candidate:").len(), 2);
 }
 
 #[test]

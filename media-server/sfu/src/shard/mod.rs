@@ -79,6 +79,8 @@ pub enum Command {
         /// Theirs.
         remote: IceCredentials,
     },
+    /// Asks the room's publisher for a keyframe; rate-limited like those of viewers.
+    RequestKeyframe(RoomId),
     /// Ends a session.
     Close(SessionId),
     /// Bits per second that every publisher may send from now on.
@@ -183,6 +185,12 @@ impl Shard {
                 self.by_ufrag.insert(local.ufrag.clone(), session);
                 if let Some(transport) = self.transport(session) {
                     transport.restart_ice(local, remote);
+                }
+            }
+            Command::RequestKeyframe(room) => {
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.request_keyframe(now);
+                    self.hasten(now);
                 }
             }
             Command::Close(session) => self.end(now, session, EndReason::Closed),
@@ -294,7 +302,7 @@ impl Shard {
             }
             let behind = subscriber.is_behind();
             if keyframe {
-                room.request_keyframe(now);
+                room.keyframe_wanted_by(now, position);
             }
             if behind {
                 room.poke(now);

@@ -18,6 +18,12 @@ const GATHER_MOST: u64 = 32;
 const STALE_KEYFRAME: Duration = Duration::from_secs(3);
 /// How long a joining viewer waits for a newer keyframe before it gets the stale one.
 const KEYFRAME_WAIT: Duration = Duration::from_millis(400);
+/// A viewer gets its first packet so long after the handshake: it has our last flight by then, and its keys.
+const SETTLE: Duration = Duration::from_millis(10);
+/// So long after it came, a viewer who asks for a keyframe has missed the start, and gets it again from the ring.
+const STARTING: Duration = Duration::from_secs(3);
+/// How often it may.
+const RESTART_EVERY: Duration = Duration::from_millis(300);
 /// How often those who catch up get their next packets.
 const PACE: Duration = Duration::from_millis(5);
 
@@ -210,7 +216,8 @@ impl Room {
         let publisher = self.publishers.iter().find(|publisher| Some(publisher.id) == active).or(self.publishers.last());
         let subscriber = &mut self.subscribers[position];
         subscriber.connected = true;
-        subscriber.waiting = now;
+        subscriber.waiting = now + SETTLE;
+        subscriber.joined = Some(now);
         if let Some(publisher) = publisher {
             for kind in [MediaKind::Video, MediaKind::Audio] {
                 if let (Some(outgoing), Some(track)) = (subscriber.outgoing(kind), publisher.track(kind)) {
@@ -226,7 +233,25 @@ impl Room {
         if stale {
             self.request_keyframe(now);
         }
-        self.pace_at = Some(now);
+        self.poke(now + SETTLE);
+    }
+
+    /// A viewer cannot decode. One that has just come starts again at the cached keyframe, which costs the camera nothing;
+    /// for any other the camera is asked.
+    pub(super) fn keyframe_wanted_by(&mut self, now: Instant, position: usize) {
+        let keyframe = self.video.track.keyframe();
+        let newest = self.video.track.newest().map_or(0, |(timestamp, _)| timestamp);
+        let planned = self.video.planned;
+        let subscriber = &mut self.subscribers[position];
+        let since = |at: Option<Instant>| at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        let starting = since(subscriber.joined) < STARTING && since(subscriber.restarted) >= RESTART_EVERY;
+        if let (true, Some(outgoing), Some(keyframe)) = (starting, subscriber.video.as_mut(), keyframe) {
+            if outgoing.restart_at_keyframe(now, keyframe, newest, planned) {
+                subscriber.restarted = Some(now);
+                return self.poke(now);
+            }
+        }
+        self.request_keyframe(now);
     }
 
     pub(super) fn request_keyframe(&mut self, now: Instant) {
@@ -272,7 +297,8 @@ impl Room {
         let newest = self.video.track.newest().map_or(0, |(timestamp, _)| timestamp);
         let audio = self.audio.track.newest().map(|(timestamp, _)| timestamp);
         let audio_next = self.audio.planned;
-        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.connected) {
+        let settled = |subscriber: &&mut Subscriber| subscriber.connected && subscriber.waiting <= now;
+        for subscriber in self.subscribers.iter_mut().filter(settled) {
             let waited = now.saturating_duration_since(subscriber.waiting) >= KEYFRAME_WAIT;
             if let (Some(outgoing), Some(keyframe)) = (subscriber.video.as_mut().filter(|o| o.is_waiting()), keyframe) {
                 let fresh = now.saturating_duration_since(keyframe.at) <= STALE_KEYFRAME;

@@ -38,6 +38,10 @@ pub(super) struct Subscriber {
     pub(super) nacked: u64,
     /// Since when it waits for a keyframe.
     pub(super) waiting: Instant,
+    /// When its handshake was done.
+    pub(super) joined: Option<Instant>,
+    /// When it last began again at the cached keyframe.
+    pub(super) restarted: Option<Instant>,
     /// Progress of the burst under way: next run of the video plan, next of the audio plan.
     pub(super) runs: (usize, usize),
     report_at: Option<Instant>,
@@ -56,6 +60,8 @@ impl Subscriber {
             keyframe_requests: 0,
             nacked: 0,
             waiting: now,
+            joined: None,
+            restarted: None,
             runs: (0, 0),
             report_at: None,
         }
