@@ -248,7 +248,9 @@ async fn file(
     let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
     let file: File = name.parse().map_err(|_| Problem::new(Kind::RecordingNotFound, "a recording has no such file"))?;
     let (opened, metadata) = library.open(&row.stream, file).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Problem::new(Kind::RecordingNotFound, "this recording has no such file, or not yet"),
+        std::io::ErrorKind::NotFound => {
+            Problem::new(Kind::RecordingNotFound, "this recording has no such file, or not yet")
+        }
         _ => {
             tracing::error!(stream = %row.stream, %file, %error, "a recording's file cannot be opened");
             Problem::new(Kind::Internal, "the reason is in the server's log")
@@ -283,7 +285,8 @@ async fn remove(
         LibraryError::Store(error) => ControlError::from(error).into(),
         LibraryError::Io(error) => {
             tracing::error!(%stream, %error, "a recording cannot be removed");
-            Problem::new(Kind::StorageUnavailable, "the recording's files cannot be removed now").retry_after(STORAGE_RETRY)
+            Problem::new(Kind::StorageUnavailable, "the recording's files cannot be removed now")
+                .retry_after(STORAGE_RETRY)
         }
     })?;
     if !removed {

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
     /// The recordings folder cannot be made or read.
-    #[error("cannot use the recordings folder {path}: {source}; make it writable, or name another with MEDIA_RECORDINGS_DIR")]
+    #[error(
+        "cannot use the recordings folder {path}: {source}; make it writable, or name another with MEDIA_RECORDINGS_DIR"
+    )]
     Folder {
         /// Which.
         path: PathBuf,

@@ -80,7 +80,8 @@ pub(super) async fn jobs(shared: &Shared, leftovers: Leftovers) -> Result<Vec<Jo
 async fn unfinished(shared: &Shared, state: RecordingState) -> Result<Vec<StreamId>, StoreError> {
     let mut found = Vec::new();
     loop {
-        let query = RecordingQuery { state: Some(state), limit: 500, before: found.last().cloned(), ..Default::default() };
+        let query =
+            RecordingQuery { state: Some(state), limit: 500, before: found.last().cloned(), ..Default::default() };
         let page = shared.store.recordings(&query).await?;
         let last = page.len() < 500;
         found.extend(page.into_iter().map(|recording| recording.stream));

@@ -3,8 +3,8 @@
 use crate::problem::{Kind, Problem};
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-    IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use recorder::File;
@@ -214,7 +214,8 @@ mod tests {
     #[test]
     fn a_playlist_passes_the_token_on() {
         let playlist = "#EXTM3U\n#EXT-X-MAP:URI=\"init-1.mp4\"\n#EXTINF:2,\nsegment-000001.m4s\n";
-        let expected = "#EXTM3U\n#EXT-X-MAP:URI=\"init-1.mp4?access_token=t\"\n#EXTINF:2,\nsegment-000001.m4s?access_token=t\n";
+        let expected =
+            "#EXTM3U\n#EXT-X-MAP:URI=\"init-1.mp4?access_token=t\"\n#EXTINF:2,\nsegment-000001.m4s?access_token=t\n";
         assert_eq!(with_token(playlist, "t"), expected);
         assert_eq!(token("a=b&access_token=x.y-z"), Some("x.y-z"));
         assert_eq!(token("access_token=x\"y"), None);

@@ -4,5 +4,6 @@ mod authorization;
 mod bench;
 mod bodies;
 mod operations;
+mod recordings;
 mod sessions;
 mod streams;

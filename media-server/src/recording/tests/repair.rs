@@ -67,9 +67,7 @@ async fn a_folder_that_cannot_be_repaired_is_left_alone() {
     let (camera, store) = crashed(place.path()).await;
     let folder = place.path().join(camera.stream.as_str());
     fs::write(folder.join("init-1.mp4"), b"not an initialisation segment").unwrap();
-    let held = || -> u64 {
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
-    };
+    let held = || -> u64 { fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum() };
     let before = held();
     let bench = Bench::with(settings(place.path()), store).await;
     bench.until(&camera, RecordingState::Failed).await;

@@ -1,0 +1,226 @@
+//! Recordings as a player sees them: lists, files, ranges, and what is refused.
+
+use super::bench::{Answer, Wishes, bench, jwt};
+use crate::auth::AuthMode;
+use crate::auth::test_tokens::sign;
+use crate::http::{recording_routes, router_with};
+use crate::recording::tests::bench::{Bench as Recordings, Camera};
+use crate::store::RecordingState;
+use axum::http::StatusCode;
+use serde_json::json;
+use std::fs;
+
+struct Bench {
+    http: super::bench::Bench,
+    recordings: Recordings,
+    camera: Camera,
+    _place: tempfile::TempDir,
+}
+
+/// Six seconds of the room `front-door` are recorded.
+async fn recorded(auth: AuthMode) -> Bench {
+    let place = tempfile::tempdir().unwrap();
+    let recordings = Recordings::new(place.path()).await;
+    let mut camera = recordings.start(1);
+    recordings.send(&mut camera, 6.0);
+    recordings.finish(&camera).await;
+    let mut http = bench(Wishes { auth, ..Wishes::default() }).await;
+    http.router = router_with(http.app.clone(), recording_routes(recordings.library()));
+    Bench { http, recordings, camera, _place: place }
+}
+
+impl Bench {
+    fn url(&self, file: &str) -> String {
+        format!("/recordings/{}{file}", self.camera.stream)
+    }
+
+    async fn get(&self, file: &str, headers: &[(&str, &str)]) -> Answer {
+        self.http.call(&format!("GET {}", self.url(file)), headers, "").await
+    }
+
+    fn bytes(&self, file: &str) -> Vec<u8> {
+        fs::read(self.recordings.path(&self.camera).join(file)).unwrap()
+    }
+}
+
+fn token(scope: &str, room: &str) -> String {
+    sign(
+        json!({"sub": "me", "iss": "https://issuer", "aud": "cams", "exp": 4_000_000_000u64, "scope": scope, "room": room}),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recordings_are_listed_and_shown() {
+    let bench = recorded(AuthMode::Open).await;
+    let list = bench.http.get("/recordings?room=front-door&limit=1").await.json();
+    let first = &list["recordings"][0];
+    assert_eq!(first["id"], bench.camera.stream.as_str());
+    assert_eq!((first["room"].as_str(), first["state"].as_str()), (Some("front-door"), Some("complete")));
+    assert!(first["durationSeconds"].as_f64().is_some_and(|seconds| (5.9..6.1).contains(&seconds)), "{first}");
+    assert_eq!((&first["gapCount"], &first["gaps"], &first["trouble"]), (&json!(0), &json!([]), &json!(null)));
+    for (name, file) in [("playlist", "index.m3u8"), ("mp4", "recording.mp4"), ("manifest", "manifest.json")] {
+        assert_eq!(first["urls"][name], bench.url(&format!("/{file}")));
+        assert_eq!(bench.get(&format!("/{file}"), &[]).await.status, StatusCode::OK);
+    }
+    assert_eq!(bench.get("", &[]).await.json(), *first);
+    assert_eq!(list["next"], bench.camera.stream.as_str());
+    let next = bench.http.get(&format!("/recordings?before={}", bench.camera.stream)).await.json();
+    assert_eq!(next, json!({"recordings": []}));
+    assert_eq!(bench.http.get("/recordings?room=yard").await.json(), json!({"recordings": []}));
+    assert_eq!(bench.http.get("/recordings?state=failed").await.json(), json!({"recordings": []}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_parameters_are_named() {
+    let bench = recorded(AuthMode::Open).await;
+    for (query, word) in [
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("state=over", "state"),
+        ("before=x", "before"),
+        ("room=.x", "room"),
+        ("sort=size", "sort"),
+    ] {
+        let answer = bench.http.get(&format!("/recordings?{query}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
+        assert!(answer.json()["detail"].as_str().unwrap().contains(word), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_given_whole_in_part_or_not_again() {
+    let bench = recorded(AuthMode::Open).await;
+    let mp4 = bench.bytes("recording.mp4");
+    let whole = bench.get("/recording.mp4", &[]).await;
+    assert_eq!((whole.status, whole.header("content-type")), (StatusCode::OK, "video/mp4"));
+    assert_eq!((whole.header("content-length"), whole.header("accept-ranges")), (&*mp4.len().to_string(), "bytes"));
+    let tag = whole.header("etag").to_owned();
+    assert_eq!(whole.header("content-disposition"), "");
+    let part = bench.get("/recording.mp4", &[("range", "bytes=4-7")]).await;
+    assert_eq!((part.status, part.body.as_str()), (StatusCode::PARTIAL_CONTENT, "ftyp"));
+    assert_eq!(part.header("content-range"), format!("bytes 4-7/{}", mp4.len()));
+    assert_eq!(part.header("content-length"), "4");
+    let same = bench.get("/recording.mp4", &[("range", "bytes=4-7"), ("if-range", &tag)]).await;
+    assert_eq!(same.status, StatusCode::PARTIAL_CONTENT);
+    let other = bench.get("/recording.mp4", &[("range", "bytes=4-7"), ("if-range", "\"x\"")]).await;
+    assert_eq!((other.status, other.header("content-length")), (StatusCode::OK, &*mp4.len().to_string()));
+    let beyond = bench.get("/recording.mp4", &[("range", "bytes=99999999-")]).await;
+    assert_eq!(
+        (beyond.status, beyond.problem().as_str()),
+        (StatusCode::RANGE_NOT_SATISFIABLE, "range-not-satisfiable")
+    );
+    assert_eq!(beyond.header("content-range"), format!("bytes */{}", mp4.len()));
+    let known = bench.get("/recording.mp4", &[("if-none-match", &tag)]).await;
+    assert_eq!((known.status, known.body.len()), (StatusCode::NOT_MODIFIED, 0));
+    let head = bench.http.call(&format!("HEAD {}", bench.url("/recording.mp4")), &[], "").await;
+    assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
+    assert_eq!(head.header("content-length"), mp4.len().to_string());
+    let saved = bench.get("/recording.mp4?download=1", &[]).await;
+    let named = saved.header("content-disposition");
+    assert!(named.starts_with("attachment; filename=\"front-door-20") && named.ends_with("Z.mp4\""), "{named}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_range_gives_is_what_the_file_holds() {
+    use axum::body::to_bytes;
+    let bench = recorded(AuthMode::Open).await;
+    let segment = bench.bytes("segment-000001.m4s");
+    let middle = segment.len() / 2;
+    let range = format!("bytes={}-{}", middle, middle + 999);
+    let line = format!("GET {}", bench.url("/segment-000001.m4s"));
+    let response = bench.http.answer(super::bench::request(&line, &[("range", &range)], "")).await;
+    assert_eq!(to_bytes(response.into_body(), 1 << 20).await.unwrap(), segment[middle..middle + 1000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_leads_out_of_the_recording() {
+    let bench = recorded(AuthMode::Open).await;
+    fs::write(bench.recordings.folder.join("secret.txt"), "secret").unwrap();
+    fs::write(bench.recordings.path(&bench.camera).join("secret.txt"), "secret").unwrap();
+    for name in [
+        "/secret.txt",
+        "/..%2Fsecret.txt",
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/..%5Csecret.txt",
+        "/index.m3u8%00",
+        "/index.m3u8/",
+        "/segment-1.m4s",
+        "/segment-000009.m4s",
+        "/recording.mp4.tmp",
+        "/%2Fetc%2Fpasswd",
+    ] {
+        let answer = bench.get(name, &[]).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{name}: {answer:?}");
+        assert!(!answer.body.contains("secret\""), "{name}");
+        answer.problem();
+    }
+    for id in ["..", "%2e%2e", "x", "00000000-0000-7000-8000-000000000000"] {
+        for rest in ["", "/index.m3u8", "/secret.txt"] {
+            let answer = bench.http.get(&format!("/recordings/{id}{rest}")).await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{id}{rest}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_may_watch_the_room_may_see_its_recordings() {
+    let bench = recorded(jwt()).await;
+    let mine = format!("Bearer {}", token("subscribe", "front-door"));
+    for file in ["", "/index.m3u8", "/recording.mp4", "/manifest.json"] {
+        for (scope, room, status) in [
+            ("subscribe", "front-door", StatusCode::OK),
+            ("subscribe", "*", StatusCode::OK),
+            ("subscribe", "yard", StatusCode::FORBIDDEN),
+            ("publish", "front-door", StatusCode::FORBIDDEN),
+        ] {
+            let bearer = format!("Bearer {}", token(scope, room));
+            let answer = bench.get(file, &[("authorization", &bearer)]).await;
+            assert_eq!(answer.status, status, "{file} {scope} {room}");
+            let answer = bench.get(&format!("{file}?access_token={}", token(scope, room)), &[]).await;
+            assert_eq!(answer.status, status, "{file} {scope} {room}, by query");
+        }
+        assert_eq!(bench.get(file, &[]).await.problem(), "token-missing");
+        assert_eq!(bench.get(file, &[("authorization", "Bearer x.y.z")]).await.problem(), "token-invalid");
+    }
+    // Neither is told whether it exists.
+    assert_eq!(bench.http.get("/recordings/x").await.problem(), "token-missing");
+    let list = bench.http.call("GET /recordings", &[("authorization", &mine)], "").await;
+    assert_eq!(list.problem(), "room-not-granted");
+    let list = bench.http.call("GET /recordings?room=front-door", &[("authorization", &mine)], "").await;
+    assert_eq!(list.json()["recordings"].as_array().unwrap().len(), 1);
+    let removal = bench.http.call(&format!("DELETE {}", bench.url("")), &[("authorization", &mine)], "").await;
+    assert_eq!(removal.problem(), "scope-missing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_playlist_asked_for_by_query_leads_to_playable_files() {
+    let bench = recorded(jwt()).await;
+    let token = token("subscribe", "front-door");
+    let playlist = bench.get(&format!("/index.m3u8?access_token={token}"), &[]).await;
+    assert_eq!(playlist.header("content-type"), "application/vnd.apple.mpegurl");
+    let files: Vec<_> = playlist.body.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(files.len(), 3, "{}", playlist.body);
+    let map = format!("URI=\"init-1.mp4?access_token={token}\"");
+    assert!(playlist.body.contains(&map), "{}", playlist.body);
+    for file in files {
+        assert_eq!(bench.get(&format!("/{file}"), &[]).await.status, StatusCode::OK, "{file}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admins_remove_what_is_finished() {
+    let bench = recorded(jwt()).await;
+    let admin = format!("Bearer {}", token("admin", "*"));
+    let remove =
+        async |id: &str| bench.http.call(&format!("DELETE /recordings/{id}"), &[("authorization", &admin)], "").await;
+    let mut running = bench.recordings.start(2);
+    bench.recordings.send(&mut running, 2.0);
+    bench.recordings.until(&running, RecordingState::Recording).await;
+    let refused = remove(running.stream.as_str()).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::CONFLICT, "recording-running"));
+    assert_eq!(remove(bench.camera.stream.as_str()).await.status, StatusCode::NO_CONTENT);
+    assert!(!bench.recordings.path(&bench.camera).exists());
+    assert_eq!(remove(bench.camera.stream.as_str()).await.problem(), "recording-not-found");
+    assert_eq!(remove("x").await.problem(), "recording-not-found");
+}
