@@ -1,0 +1,67 @@
+//! A disk that fills up pauses the recording and nothing else.
+
+use crate::harness::{Mount, Recorded, Setup, alone, camera, decode_errors, figure, frames_in, until, viewer, within};
+use recorder::GapReason;
+use std::time::Duration;
+
+/// The recorder leaves 64 MiB free.
+const DISK: &str = "100M";
+const BALLAST: usize = 60 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_pauses_the_recording_and_not_the_stream() {
+    let _turn = alone().await;
+    let setup = Setup::new();
+    let disk = setup.folder().join("disk");
+    let _mount = Mount::at(&disk, DISK, "rw");
+    let server = setup.variable("MEDIA_RECORDINGS_DIR", disk.to_str().unwrap()).start().await;
+    let camera = camera(&server, "door").await;
+    let watching = viewer(&server, "door").await;
+    let frames = || camera.stats().video.map_or(0, |video| video.frames);
+    let sent = |least: u64| {
+        let frames = &frames;
+        until("frames", Duration::from_secs(10), move || async move { (frames() >= least).then_some(()) })
+    };
+    sent(60).await;
+
+    let ballast = disk.join("ballast");
+    std::fs::write(&ballast, vec![0; BALLAST]).unwrap();
+    let logged = until("the log names the disk", Duration::from_secs(10), || {
+        let line = server.log().lines().find(|line| line.contains("WARN") | line.contains("ERROR")).map(str::to_owned);
+        async move { line.filter(|line| line.contains("disk") || line.contains("space")) }
+    })
+    .await;
+    figure(&format!("log: {}", logged.trim()));
+    // For two keyframe intervals nothing is recorded, and everything is seen.
+    sent(frames() + 120).await;
+    std::fs::remove_file(&ballast).unwrap();
+    // It tries again every 2 s and begins at a keyframe.
+    sent(frames() + 180).await;
+
+    let report = watching.report();
+    let (video, audio) = (report.video.unwrap(), report.audio.unwrap());
+    assert_eq!((video.lost, audio.lost, video.broken_frames), (0, 0, 0), "{video:?} {audio:?}");
+    let id = server.api.end("door").await;
+    let total = camera.stop().await.unwrap().video.unwrap().frames;
+    let recorded = Recorded::complete(&disk, &id).await;
+    let (gap, gaps) = recorded.video_gaps();
+    let mut kept = 0;
+    for export in &recorded.manifest.exports {
+        let path = recorded.folder.join(&export.file);
+        kept += frames_in(&path).await;
+        assert_eq!(decode_errors(&path).await, "");
+    }
+    figure(&format!(
+        "full disk: {kept} of {total} frames recorded, {gaps} gaps of {gap:.1} s; the viewer lost none of {}",
+        video.frames
+    ));
+    assert!(
+        gaps > 0 && recorded.manifest.gaps.iter().any(|gap| gap.reason == GapReason::Disk),
+        "{:?}",
+        recorded.manifest.gaps
+    );
+    assert!(gap >= 3.0 && kept > 60, "{:?}", recorded.manifest.gaps);
+    let unmarked = (total - kept) as f64 - gap * 30.0;
+    assert!(unmarked <= 1.0 + gaps as f64, "{unmarked} frames are missing and not marked");
+    within("the viewer's goodbye", Duration::from_secs(5), watching.lost()).await;
+}

@@ -1,0 +1,25 @@
+//! The whole server, as it is shipped: the release binary as a process of its own, real sockets, real files.
+//!
+//! Each test starts its own server on free ports and in a folder of its own, and ends only processes that it started.
+//! Tests run one after the other, whatever the runner is told, because they measure; what they measured goes to stderr.
+//! `cargo build --release -p media-server -p media-client` comes first; `MEDIA_SERVER` and `MEDIA_CLIENT` name other
+//! binaries. ffmpeg makes clips and judges recordings. The tests of a lossy network and of a full disk make network
+//! namespaces and mounts, so they need root.
+
+// The lint's allowance for tests covers test functions, not what they share.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod caps;
+mod crash;
+mod disk;
+mod harness;
+mod hostile;
+mod joins;
+mod loss;
+mod moving;
+mod networks;
+mod recording;
+mod refusals;
+mod shutdown;
+mod takeover;
