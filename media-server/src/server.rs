@@ -8,10 +8,11 @@ use crate::auth::Authorizer;
 use crate::config::Config;
 use crate::control::{Control, ControlError, ControlParts, Media, Recorder};
 use crate::demo;
-use crate::http::{App, AppParts, ReadyCheck, SnapshotSource, router_with};
+use crate::http::{App, AppParts, ReadyCheck, SnapshotSource, recording_routes, router_with};
 use crate::metrics::{Metrics, watch_event_loop, watch_media};
 use crate::net::tap::Taps;
 use crate::net::{MediaPlane, NetConfig, NetError, Started};
+use crate::recording::{RecordingError, RecordingParts, RecordingPlane, RecordingSettings, TapSource};
 use crate::store::{Store, StoreError};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
+/// Not used while nothing is recorded.
+const SEGMENT_DURATION: Duration = Duration::from_secs(10);
 /// How long open HTTP requests may take to end after the streams have.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
@@ -59,6 +62,9 @@ pub enum ServerError {
     /// The control plane.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The recording plane.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     /// Listening failed while running, or signals cannot be had.
     #[error("the server failed: {0}")]
     Io(#[from] io::Error),
@@ -115,14 +121,15 @@ impl Server {
         metrics.install();
         let shutdown = CancellationToken::new();
         let (media, events, taps) = start_media(&config, http)?;
-        let recorder = start_recorder(&config, &store, taps);
+        let recording = start_recording(&config, &store, media.clone(), taps).await?;
         let control = Control::start(ControlParts {
             media: media.clone().map(|plane| Arc::new(plane) as Arc<dyn Media>),
             events,
             store: store.clone(),
             limits: config.limits.clone(),
             idle_timeout: config.idle_timeout,
-            recorder,
+            // What was recorded can be played even when nothing is recorded now.
+            recorder: config.recording.is_some().then(|| Arc::new(recording.clone()) as Arc<dyn Recorder>),
         })
         .await?;
         tokio::spawn(watch_event_loop(metrics.clone(), shutdown.clone()));
@@ -138,7 +145,7 @@ impl Server {
             ready: ready_checks(&config, &store, media.as_ref()),
             shutdown: shutdown.clone(),
         });
-        let service = router_with(app, axum::Router::new()).into_make_service_with_connect_info::<SocketAddr>();
+        let service = router_with(app, recording_routes(recording.library())).into_make_service_with_connect_info::<SocketAddr>();
         let stopping = shutdown.clone();
         let serving = tokio::spawn(async move {
             let served = axum::serve(listener, service).with_graceful_shutdown(stopping.cancelled_owned()).await;
@@ -210,8 +217,20 @@ fn start_media(config: &Config, http: SocketAddr) -> Result<MediaParts, ServerEr
     Ok((Some(plane), events, Some(taps)))
 }
 
-fn start_recorder(_config: &Config, _store: &Store, _taps: Option<Taps>) -> Option<Arc<dyn Recorder>> {
-    None
+async fn start_recording(
+    config: &Config,
+    store: &Store,
+    media: Option<MediaPlane>,
+    taps: Option<Taps>,
+) -> Result<RecordingPlane, RecordingError> {
+    let segment_duration = config.recording.as_ref().map_or(SEGMENT_DURATION, |recording| recording.segment_duration);
+    RecordingPlane::start(RecordingParts {
+        settings: RecordingSettings::new(&config.recordings_dir, segment_duration),
+        store: store.clone(),
+        taps: taps.filter(|_| config.recording.is_some()).map(|taps| Box::new(taps) as Box<dyn TapSource>),
+        keyframes: media.map(|media| Arc::new(move |room| media.request_keyframe(room)) as _),
+    })
+    .await
 }
 
 fn ready_checks(config: &Config, store: &Store, media: Option<&MediaPlane>) -> Vec<ReadyCheck> {
