@@ -6,6 +6,8 @@
 
 pub mod camera;
 pub mod crowd;
+pub mod http;
+pub mod load;
 pub mod peer;
 pub mod reception;
 pub mod sdp;
