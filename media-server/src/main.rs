@@ -6,7 +6,7 @@ use clap::{Args as _, CommandFactory, FromArgMatches, Parser};
 use media_server::args::{Args, Command, LogFormat, ServeArgs, write_completions, write_man};
 use media_server::config::{Environment, load};
 use media_server::server;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -65,7 +65,7 @@ fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,dimpl=warn,webrtc=warn,rtc=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => builder.with_ansi(std::env::var_os("NO_COLOR").is_none()).init(),
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init(),
         LogFormat::Json => builder.json().init(),
     }
 }

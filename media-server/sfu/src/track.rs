@@ -157,10 +157,13 @@ impl Track {
         }
     }
 
-    /// `old` no longer feeds this track, unless `new` does already.
-    pub fn end_source_unless(&mut self, old: SessionId, new: SessionId) {
-        if self.source().is_some_and(|key| key.0 != new) {
-            self.end_source(old);
+    /// Only `session` may feed this track from now on. What another one sent is forgotten: payload types mean something else
+    /// now, and a packet repeated under another payload type would be another packet under the same nonce.
+    pub fn expect_source(&mut self, session: SessionId) {
+        if self.source().is_none_or(|key| key.0 != session) {
+            self.source = None;
+            self.keyframe = None;
+            self.ring.forget();
         }
     }
 
@@ -231,6 +234,18 @@ mod tests {
         assert_eq!(track.keyframe().unwrap().index, 1);
         assert_eq!(track.map_timestamp(second, 80), Some(181_000));
         assert_eq!(track.map_timestamp((SessionId(1), 7), 80), None);
+    }
+
+    #[test]
+    fn what_another_source_sent_is_not_repeated() {
+        let mut track = Track::new(MediaKind::Video);
+        let now = Instant::now();
+        track.put(now, (SessionId(1), 7), &packet(1, 0, KEY));
+        track.expect_source(SessionId(1));
+        assert!(track.ring().meta(0).is_some());
+        track.expect_source(SessionId(2));
+        assert!(track.ring().meta(0).is_none());
+        assert_eq!(track.put(now, (SessionId(2), 9), &packet(1, 0, KEY)), Put::Appended(1));
     }
 
     #[test]

@@ -153,11 +153,10 @@ impl Room {
 
     /// From now on `from` feeds the room.
     fn follow(&mut self, from: SessionId) {
-        if let Some(old) = self.active.replace(from) {
-            self.clock.forget();
-            self.video.track.end_source_unless(old, from);
-            self.audio.track.end_source_unless(old, from);
-        }
+        self.active = Some(from);
+        self.clock.forget();
+        self.video.track.expect_source(from);
+        self.audio.track.expect_source(from);
         let Some(publisher) = self.publishers.iter().find(|publisher| publisher.id == from) else { return };
         for subscriber in &mut self.subscribers {
             for kind in [MediaKind::Video, MediaKind::Audio] {
