@@ -74,6 +74,16 @@ impl RecordingFolder {
         Ok(())
     }
 
+    /// Whether a part could be written now.
+    pub(super) fn probe(&mut self) -> Result<(), DiskError> {
+        self.make()?;
+        check_space(&self.path, self.min_free)?;
+        let path = self.file(&format!("probe{TEMPORARY}"));
+        let written = fs::write(&path, [0; 64 << 10]).and_then(|()| File::open(&path)?.sync_all());
+        let removed = fs::remove_file(&path);
+        written.and(removed).map_err(at(&path))
+    }
+
     fn make(&mut self) -> Result<(), DiskError> {
         if !self.made {
             fs::create_dir_all(&self.path).map_err(at(&self.path))?;

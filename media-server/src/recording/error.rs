@@ -46,16 +46,16 @@ pub(super) enum DiskError {
         /// What the system said.
         source: io::Error,
     },
-    /// The last write failed a moment ago, and it is too early for the next one.
-    #[error("the disk is given a moment")]
-    Pausing,
+    /// A write failed, and no probe has been written since.
+    #[error("recording is paused")]
+    Paused,
 }
 
 impl DiskError {
     /// For those who may not know our paths.
     pub(super) fn in_short(&self) -> &'static str {
         match self {
-            DiskError::Full { .. } | DiskError::Pausing => FULL,
+            DiskError::Full { .. } | DiskError::Paused => FULL,
             DiskError::Io { source, .. } => in_short(source.kind()),
         }
     }

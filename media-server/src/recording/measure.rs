@@ -17,7 +17,7 @@ pub(super) fn describe() {
     metrics::describe_gauge!(LAG, Unit::Seconds, "Age of the oldest media that a recording's writer is busy with.");
     metrics::describe_counter!(BYTES, Unit::Bytes, "Bytes of media written to recordings.");
     metrics::describe_counter!(DROPPED, "Packets that were not recorded since a disk was too slow.");
-    metrics::describe_counter!(ERRORS, "Writes that failed, those not tried while a disk is given a moment left out.");
+    metrics::describe_counter!(ERRORS, "Writes to recordings that failed, probes of a failing disk included.");
     metrics::describe_gauge!(PAUSED, "Recordings that wait for their disk to be well again.");
     metrics::describe_gauge!(FREE, Unit::Bytes, "Bytes free where recordings are written, as of the newest write.");
     metrics::describe_gauge!(ACTIVE, "Recordings under way, by state: recording, finalising.");

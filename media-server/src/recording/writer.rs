@@ -2,7 +2,7 @@
 //!
 //! Time is the media's: while the writer is behind, what it handles is as old as its arrival says, so that a slow disk
 //! alone never makes packets look lost. A write that fails pauses the recording: the rest of what was to be written is
-//! given up, the gap is marked, and after a moment a new segment is tried.
+//! given up, and media is passed over until a probe can be written; then a new segment begins and the gap is marked.
 
 use super::RequestKeyframe;
 use super::conclude::conclude;
@@ -16,7 +16,7 @@ use super::tap::arrival;
 use crate::control::{RoomName, StreamId};
 use crate::net::tap::{TapBatch, TapRecord};
 use crate::store::{NewRecording, RecordingState};
-use recorder::{Config, Description, GapReason, Output, Packet, Recording, Tracks};
+use recorder::{Config, Description, GapReason, Output, Packet, Recording, Track, Tracks};
 use sfu::parameters::{Codec, RoomId, SessionId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -36,6 +36,8 @@ struct Failing {
     since: Instant,
     retry_at: Instant,
     told_at: Instant,
+    /// A probe was written: media is recorded again, and nothing of it has failed yet.
+    probed: bool,
     _counted: Counted,
 }
 
@@ -166,8 +168,11 @@ impl Writer {
                 self.recording.handle_timeout(first);
             }
         }
+        let paused = self.is_paused();
         for record in &batch.records {
-            self.handle(record, &batch.bytes);
+            if !paused || matches!(record, TapRecord::SourceEnded { .. }) {
+                self.handle(record, &batch.bytes);
+            }
         }
         self.carry_out();
         self.contacts.load.end(batch);
@@ -196,11 +201,29 @@ impl Writer {
         }
     }
 
-    fn finish(&mut self) {
-        if let Some(failing) = &mut self.failing {
-            // The last chance for what is held.
-            failing.retry_at = Instant::now();
+    /// Whether nothing can be recorded now. When it is time, the disk is tried.
+    fn is_paused(&mut self) -> bool {
+        let now = Instant::now();
+        match &mut self.failing {
+            None | Some(Failing { probed: true, .. }) => return false,
+            Some(failing) if now < failing.retry_at => return true,
+            Some(_) => {}
         }
+        if let Err(error) = self.folder.probe() {
+            self.failed(&error);
+            return true;
+        }
+        if let Some(failing) = &mut self.failing {
+            failing.probed = true;
+        }
+        for track in [Track::Audio, Track::Video] {
+            self.recording.handle_dropped(self.handled, track, GapReason::Disk);
+        }
+        self.request_keyframe();
+        false
+    }
+
+    fn finish(&mut self) {
         self.recording.finish(Instant::now().max(self.handled));
         self.carry_out();
     }
@@ -227,14 +250,14 @@ impl Writer {
 
     fn write(&mut self, output: Output) -> Result<(), DiskError> {
         match &self.failing {
-            Some(failing) if Instant::now() < failing.retry_at => Err(DiskError::Pausing),
+            Some(Failing { probed: false, .. }) => Err(DiskError::Paused),
             _ => self.folder.carry_out(output),
         }
     }
 
     fn failed(&mut self, error: &DiskError) {
         self.orderly = false;
-        if matches!(error, DiskError::Pausing) {
+        if matches!(error, DiskError::Paused) {
             return;
         }
         measure::write_failed();
@@ -245,10 +268,11 @@ impl Writer {
         match &mut self.failing {
             None => {
                 tracing::error!(stream = %self.new.stream, %error, remedy, "recording is paused; the stream goes on");
-                self.failing = Some(Failing { since: now, retry_at, told_at: now, _counted: Counted::paused() });
+                self.failing =
+                    Some(Failing { since: now, retry_at, told_at: now, probed: false, _counted: Counted::paused() });
             }
             Some(failing) => {
-                failing.retry_at = retry_at;
+                (failing.retry_at, failing.probed) = (retry_at, false);
                 if now.saturating_duration_since(failing.told_at) >= REMIND {
                     failing.told_at = now;
                     tracing::error!(stream = %self.new.stream, %error, remedy, "recording is still paused");
@@ -262,12 +286,12 @@ impl Writer {
         self.shared.set_trouble(&self.new.stream, None);
         let paused = failing.since.elapsed().as_secs();
         tracing::info!(stream = %self.new.stream, paused, "recording goes on; the gap is marked");
-        self.request_keyframe();
     }
 
-    /// None while nothing could be written anyhow: each costs the camera's viewers bandwidth.
+    /// Not while nothing could be written anyhow: each costs the camera's viewers bandwidth.
     fn request_keyframe(&self) {
-        if let (None, Some(request)) = (&self.failing, &self.contacts.keyframes) {
+        let paused = self.failing.as_ref().is_some_and(|failing| !failing.probed);
+        if let (false, Some(request)) = (paused, &self.contacts.keyframes) {
             request(self.contacts.room);
         }
     }

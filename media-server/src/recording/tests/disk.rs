@@ -3,7 +3,7 @@
 
 use super::bench::{Bench, Camera, settings, wait};
 use crate::store::{RecordingState, Store};
-use recorder::{Gap, GapReason, Track};
+use recorder::{GapReason, Manifest, Track};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -14,8 +14,19 @@ fn prepare(bench: &Bench, camera: &Camera) -> std::path::PathBuf {
     path
 }
 
-fn disk_gaps(gaps: &[Gap], track: Track) -> f64 {
-    gaps.iter().filter(|gap| gap.reason == GapReason::Disk && gap.track == track).map(|gap| gap.to - gap.from).sum()
+/// What of the picture is not recorded is marked; gives how much that is, in seconds.
+fn marked(manifest: &Manifest) -> f64 {
+    assert!(manifest.gaps.iter().all(|gap| gap.reason == GapReason::Disk), "{:?}", manifest.gaps);
+    let gaps = || manifest.gaps.iter().filter(|gap| gap.track == Track::Video).map(|gap| (gap.from, gap.to));
+    let segments = manifest.segments.iter().map(|segment| (segment.start, segment.start + segment.duration));
+    let mut stretches: Vec<_> = segments.chain(gaps()).collect();
+    stretches.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut end = 0.0;
+    for (from, to) in stretches {
+        assert!(from < end + 0.05, "nothing is said of {end} to {from}: {manifest:#?}");
+        end = to.max(end);
+    }
+    gaps().map(|(from, to)| to - from).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +55,7 @@ async fn a_disk_without_space_costs_a_gap_and_not_the_recording() {
     let shown = bench.shown(&camera).await;
     assert_eq!((shown.recording.state, shown.trouble), (RecordingState::Repaired, None));
     let manifest = bench.manifest(&camera);
-    assert!(disk_gaps(&manifest.gaps, Track::Video) > 0.0, "{:?}", manifest.gaps);
+    assert!(marked(&manifest) > 0.0);
     assert_eq!(*shown.gaps, manifest.gaps);
     let files: Vec<_> = manifest.segments.iter().map(|segment| segment.file.as_str()).collect();
     assert!(files.len() > 1 && !files.contains(&"segment-000002.m4s"), "{files:?}");
@@ -74,7 +85,8 @@ async fn a_folder_that_cannot_be_made_is_tried_again() {
     bench.finish(&camera).await;
     let row = bench.row(&camera).await;
     assert_eq!(row.state, RecordingState::Repaired);
-    assert!(bench.manifest(&camera).segments.len() > 1);
+    let manifest = bench.manifest(&camera);
+    assert!(manifest.segments.len() > 1 && marked(&manifest) > 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,5 +136,5 @@ async fn a_disk_that_hangs_holds_up_nothing_else() {
     assert!(reader.join().unwrap().is_ok());
     let manifest = bench.manifest(&stuck);
     assert_eq!(bench.row(&stuck).await.state, RecordingState::Repaired);
-    assert!(!manifest.segments.is_empty());
+    assert!(marked(&manifest) > 1.0);
 }
