@@ -50,9 +50,6 @@ async fn five_percent_loss_each_way_is_repaired_or_marked() {
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     });
     let live = server.api.stream("door").await.unwrap();
-    let id = server.api.end("door").await;
-    let recorded = Recorded::complete(&server.setup().recordings(), &id).await;
-
     let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value}"));
     let (came, lost, recovered) =
         (number(&viewers["packets"]), number(&viewers["lost"]), number(&viewers["recovered"]));
@@ -60,8 +57,6 @@ async fn five_percent_loss_each_way_is_repaired_or_marked() {
     let broken: u64 =
         viewers["each"].as_array().unwrap().iter().map(|each| number(&each["video"]["broken_frames"])).sum();
     let sent = number(&camera["video"]["frames"]);
-    let kept = frames_in(&recorded.mp4()).await;
-    let (gap_seconds, gaps) = recorded.video_gaps();
     let dropped = network.counters().map(|(all, lost)| lost as f64 / all as f64);
     figure(&format!(
         "{:.2} % lost to the server, {:.2} % to clients; {VIEWERS} viewers: {came} packets, {recovered} recovered, {lost} missing \
@@ -71,7 +66,6 @@ async fn five_percent_loss_each_way_is_repaired_or_marked() {
         missing * 100.0,
         camera["feedback"]["retransmitted"]
     ));
-    figure(&format!("recording: {kept} of {sent} frames; {gaps} gaps of {gap_seconds:.2} s in all"));
     // Else the network was not what the test is about.
     for share in dropped {
         assert!((0.03..0.07).contains(&share), "{dropped:?}");
@@ -79,6 +73,12 @@ async fn five_percent_loss_each_way_is_repaired_or_marked() {
     assert_eq!(viewers["failed"], 0, "{viewers}");
     assert!(came > VIEWERS * 5000 && recovered > came / 40, "{viewers}");
     assert!(missing < MISSING, "{missing}: {viewers} {live}");
+
+    let id = server.api.end("door").await;
+    let recorded = Recorded::complete(&server.setup().recordings(), &id).await;
+    let kept = frames_in(&recorded.mp4()).await;
+    let (gap_seconds, gaps) = recorded.video_gaps();
+    figure(&format!("recording: {kept} of {sent} frames; {gaps} gaps of {gap_seconds:.2} s in all"));
     // What is not there is marked: a frame more for each gap's edges, and one that was the very last.
     let unmarked = (sent - kept) as f64 - gap_seconds * RATE;
     assert!(unmarked <= 1.0 + gaps as f64, "{unmarked} frames are missing and not in {:?}", recorded.manifest.gaps);

@@ -1,7 +1,7 @@
 //! The server's HTTP side, as a client without a library sees it.
 
 use super::until;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RANGE};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::Value;
 use sfu::parameters::Fingerprint;
@@ -79,6 +79,11 @@ impl Api {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.client.get(self.url(path))).await
+    }
+
+    /// Part of a file.
+    pub(crate) async fn range(&self, path: &str, bytes: &str) -> Answer {
+        self.send(self.client.get(self.url(path)).header(RANGE, bytes)).await
     }
 
     pub(crate) async fn post(&self, path: &str, content_type: &str, body: impl Into<String>) -> Answer {
