@@ -2,7 +2,7 @@
 //! the load test that compares servers by them.
 //!
 //! `peer`, `camera`, `viewer`, `reception` and `stream` are sans-IO, so the same clients stand in simulated networks
-//! (tests/shard.rs) and on real sockets (`crowd`).
+//! (tests/tests/shard_sim.rs) and on real sockets (`crowd`).
 
 pub mod camera;
 pub mod crowd;

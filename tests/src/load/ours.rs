@@ -34,7 +34,7 @@ impl Ours {
         let document = format!(
             "apiVersion: media.streamsession.io/v1alpha1\nkind: StreamSession\nmetadata:\n  name: load\nspec:\n  \
              limits: {{maxPublishers: 4, maxSubscribersPerRoom: 5000, maxBitrate: 20M}}\n  \
-             recording: {{enabled: {record}}}\n  auth: {{mode: Open}}\n"
+             recording: {{enabled: {record}}}\n  auth: {{mode: Open, acknowledgeOpen: true}}\n"
         );
         std::fs::write(&session, document)?;
         let (http_port, udp_port) = (free_tcp()?, free_udp()?);
