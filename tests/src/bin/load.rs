@@ -25,7 +25,7 @@ struct Args {
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     /// Rounds; the table shows medians
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// What to measure
     #[arg(long, value_delimiter = ',', default_value = "floor,ours,janus")]
