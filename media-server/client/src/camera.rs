@@ -3,6 +3,7 @@
 //! Frames leave when they are due, from the moment the connection stands; one that is late leaves at once and keeps its
 //! timestamp. What a receiver asks to have again is sent again; a keyframe that it asks for is counted and not made.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
-use crate::outgoing::{Outgoing, Progress};
-use crate::peer::{Peer, PeerError, local_addresses};
+use crate::outgoing::{Outgoing, Progress, Writers};
+use crate::peer::{HANDSHAKES, Peer, PeerError, local_addresses};
 use crate::rtp::feedback::FeedbackState;
 use crate::signal::{Endpoint, Session};
 use crate::source::Source;
@@ -20,8 +21,6 @@ use crate::source::Source;
 pub use crate::outgoing::SentTrack;
 pub use crate::rtp::feedback::Feedback;
 
-/// How long a connection may take from the answer on.
-const CONNECT_LIMIT: Duration = Duration::from_secs(8);
 /// A camera that has not started.
 #[derive(Debug)]
 pub struct Camera {
@@ -77,34 +76,15 @@ impl Camera {
         if addresses.is_empty() {
             return Err(PeerError::NoAddress(endpoint.url().to_string()).into());
         }
-        let outgoing = Outgoing::new(&self.source);
-        let peer = Peer::new(addresses, outgoing.media_engine()?, outgoing.interceptors()).await?;
-        let started = async {
-            let tracks = outgoing.add_tracks(&peer).await?;
-            let offer = peer.offer().await?;
-            let posted = Instant::now();
-            let session = endpoint.post(offer).await?;
-            let answered = posted.elapsed();
-            let connect = async {
-                peer.accept(session.answer.clone()).await?;
-                peer.connected(CONNECT_LIMIT).await?;
-                let connected = posted.elapsed();
-                Ok::<_, PeerError>((tracks.writers().await?, connected))
-            };
-            match connect.await {
-                Ok((writers, connected)) => Ok((session, writers, answered, connected)),
-                Err(error) => {
-                    // The first failure is the one to tell.
-                    let _ = session.delete().await;
-                    Err(Error::from(error))
+        let mut first_post = None;
+        let mut handshakes = 1;
+        let Connected { peer, session, outgoing, writers, answered, connected } = loop {
+            match connect(&endpoint, &addresses, &self.source, &mut first_post).await {
+                Err(error) if error.is_stuck_handshake() && handshakes < HANDSHAKES => {
+                    tracing::info!("the handshake is stuck: once more");
+                    handshakes += 1;
                 }
-            }
-        };
-        let (session, writers, answered, connected) = match started.await {
-            Ok(started) => started,
-            Err(error) => {
-                peer.close().await;
-                return Err(error);
+                done => break done?,
             }
         };
         let progress = Arc::new(Progress::default());
@@ -122,6 +102,56 @@ impl Camera {
         });
         let started = Instant::now();
         Ok(RunningCamera { peer, session, feedback, progress, started, answered, connected, stop, ended, task })
+    }
+}
+
+struct Connected {
+    peer: Peer,
+    session: Session,
+    outgoing: Outgoing,
+    writers: Writers,
+    answered: Duration,
+    connected: Duration,
+}
+
+/// One session; times count from the first POST.
+async fn connect(
+    endpoint: &Endpoint,
+    addresses: &[SocketAddr],
+    source: &Source,
+    first_post: &mut Option<Instant>,
+) -> Result<Connected, Error> {
+    let outgoing = Outgoing::new(source);
+    let peer = Peer::new(addresses.to_vec(), outgoing.media_engine()?, outgoing.interceptors()).await?;
+    let started = async {
+        let tracks = outgoing.add_tracks(&peer).await?;
+        let offer = peer.offer().await?;
+        let posted = *first_post.get_or_insert_with(Instant::now);
+        let session = endpoint.post(offer).await?;
+        let answered = posted.elapsed();
+        let connect = async {
+            peer.accept(session.answer.clone()).await?;
+            peer.connected().await?;
+            let connected = posted.elapsed();
+            Ok::<_, PeerError>((tracks.writers().await?, connected))
+        };
+        match connect.await {
+            Ok((writers, connected)) => Ok((session, writers, answered, connected)),
+            Err(error) => {
+                // The first failure is the one to tell.
+                let _ = session.delete().await;
+                Err(Error::from(error))
+            }
+        }
+    };
+    match started.await {
+        Ok((session, writers, answered, connected)) => {
+            Ok(Connected { peer, session, outgoing, writers, answered, connected })
+        }
+        Err(error) => {
+            peer.close().await;
+            Err(error)
+        }
     }
 }
 

@@ -55,6 +55,11 @@ impl Error {
         }
     }
 
+    /// Another session may succeed where this one got stuck.
+    pub(crate) fn is_stuck_handshake(&self) -> bool {
+        matches!(self, Error::Peer(PeerError::NotConnected { cause: NotConnected::Dtls, .. }))
+    }
+
     /// The addresses that were tried: ours, and the server's.
     pub fn candidates(&self) -> Option<(&[String], &[String])> {
         match self {

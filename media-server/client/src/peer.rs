@@ -26,6 +26,13 @@ use crate::codec::{Codec, MediaKind};
 const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Checks of a pair before it counts as failed: for as long as a connection may take.
 const CHECKS: u16 = 2000;
+/// How long checks may take, from the answer on.
+const ICE_LIMIT: Duration = Duration::from_secs(8);
+/// How long a handshake may take. The library's DTLS client forgets to repeat its last flight once it has seen the server
+/// repeat its own, so a lost datagram can leave a handshake stuck: what takes longer is begun anew.
+const HANDSHAKE_LIMIT: Duration = Duration::from_millis(2500);
+/// Sessions that are tried until a handshake is done.
+pub(crate) const HANDSHAKES: usize = 4;
 const DISCONNECTED_AFTER: Duration = Duration::from_secs(5);
 const FAILED_AFTER: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(2);
@@ -172,18 +179,13 @@ impl Peer {
     }
 
     /// Waits until media can flow.
-    pub(crate) async fn connected(&self, limit: Duration) -> Result<(), PeerError> {
-        let mut state = self.state.clone();
-        let settled = state.wait_for(|state| {
-            matches!(
-                state.connection,
-                RTCPeerConnectionState::Connected | RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed
-            )
-        });
-        let settled = match tokio::time::timeout(limit, settled).await {
-            Ok(Ok(state)) => *state,
-            _ => *self.state.borrow(),
-        };
+    pub(crate) async fn connected(&self) -> Result<(), PeerError> {
+        self.connected_within(ICE_LIMIT).await
+    }
+
+    pub(crate) async fn connected_within(&self, limit: Duration) -> Result<(), PeerError> {
+        let checked = self.reached(limit, |state| state.ice).await;
+        let settled = if checked.ice { self.reached(HANDSHAKE_LIMIT, |_| false).await } else { checked };
         if settled.connection == RTCPeerConnectionState::Connected {
             return Ok(());
         }
@@ -191,6 +193,22 @@ impl Peer {
         let remote = self.connection.remote_description().await.map(|description| description.sdp).unwrap_or_default();
         let cause = if settled.ice { NotConnected::Dtls } else { NotConnected::Ice };
         Err(PeerError::NotConnected { cause, local: candidates(&local), remote: candidates(&remote) })
+    }
+
+    /// Waits until it is as `wanted`, or settled in any other way.
+    async fn reached(&self, limit: Duration, wanted: impl Fn(&State) -> bool) -> State {
+        let mut state = self.state.clone();
+        let settled = state.wait_for(|state| {
+            wanted(state)
+                || matches!(
+                    state.connection,
+                    RTCPeerConnectionState::Connected | RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed
+                )
+        });
+        match tokio::time::timeout(limit, settled).await {
+            Ok(Ok(state)) => *state,
+            _ => *self.state.borrow(),
+        }
     }
 
     /// Waits until the connection is over. The handle is independent of the peer.

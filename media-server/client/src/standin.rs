@@ -143,7 +143,7 @@ async fn serve(
             let answer = peer.answer(body.to_owned()).await.unwrap();
             let source = source.clone();
             tokio::spawn(async move {
-                peer.connected(Duration::from_secs(10)).await.unwrap();
+                peer.connected().await.unwrap();
                 let (_stop, stopped) = watch::channel(false);
                 let writers = tracks.writers().await.unwrap();
                 writers.play(&source, &outgoing.feedback, &Progress::default(), stopped).await;
@@ -283,7 +283,7 @@ mod tests {
         let real = crate::peer::candidates(&answer)[0].rsplit_once(':').unwrap().1.to_owned();
         let answer = answer.replace(&format!(" {real} "), &format!(" {} ", address.port()));
         camera.accept(answer).await.unwrap();
-        let error = Error::from(camera.connected(Duration::from_millis(200)).await.unwrap_err());
+        let error = Error::from(camera.connected_within(Duration::from_millis(200)).await.unwrap_err());
         let (local, remote) = error.candidates().unwrap();
         assert!(!local.is_empty());
         assert_eq!(remote, [address.to_string()]);

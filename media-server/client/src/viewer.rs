@@ -1,5 +1,6 @@
 //! A headless viewer: watches a WHEP endpoint and tells what came, when, and what did not. Nothing is decoded.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,12 @@ use webrtc::peer_connection::{MediaEngine, Registry};
 
 use crate::codec::{Codec, MediaKind};
 use crate::error::Error;
-use crate::peer::{Offered, Peer, PeerError, local_addresses, media_engine, rtc_kind};
+use crate::peer::{HANDSHAKES, Offered, Peer, PeerError, local_addresses, media_engine, rtc_kind};
 use crate::rtp::reception::{Reception, ReceptionTap};
 use crate::signal::{Endpoint, Session};
 
 pub use crate::rtp::reception::TrackReport;
 
-/// How long a connection may take from the answer on.
-const CONNECT_LIMIT: Duration = Duration::from_secs(8);
 /// After everything that reports on arrivals, before anything that would delay a packet.
 const LAST_SLOT: usize = 12_500;
 
@@ -104,41 +103,57 @@ impl Viewer {
         if addresses.is_empty() {
             return Err(PeerError::NoAddress(endpoint.url().to_string()).into());
         }
-        let incoming = Incoming::default();
-        let peer = Peer::new(addresses, incoming.media_engine()?, incoming.interceptors()).await?;
-        let started = async {
-            for kind in [MediaKind::Video, MediaKind::Audio] {
-                let init = RTCRtpTransceiverInit {
-                    direction: RTCRtpTransceiverDirection::Recvonly,
-                    ..RTCRtpTransceiverInit::default()
-                };
-                peer.connection.add_transceiver_from_kind(rtc_kind(kind), Some(init)).await?;
+        let mut first_post = None;
+        for _ in 1..HANDSHAKES {
+            match watch(&endpoint, &addresses, &mut first_post).await {
+                Err(error) if error.is_stuck_handshake() => tracing::info!("the handshake is stuck: once more"),
+                done => return done,
             }
-            let offer = peer.offer().await?;
-            let posted = Instant::now();
-            let session = endpoint.post(offer).await?;
-            let answered = posted.elapsed();
-            let connect = async {
-                peer.accept(session.answer.clone()).await?;
-                peer.connected(CONNECT_LIMIT).await
+        }
+        watch(&endpoint, &addresses, &mut first_post).await
+    }
+}
+
+/// One session; times count from the first POST.
+async fn watch(
+    endpoint: &Endpoint,
+    addresses: &[SocketAddr],
+    first_post: &mut Option<Instant>,
+) -> Result<Watching, Error> {
+    let incoming = Incoming::default();
+    let peer = Peer::new(addresses.to_vec(), incoming.media_engine()?, incoming.interceptors()).await?;
+    let started = async {
+        for kind in [MediaKind::Video, MediaKind::Audio] {
+            let init = RTCRtpTransceiverInit {
+                direction: RTCRtpTransceiverDirection::Recvonly,
+                ..RTCRtpTransceiverInit::default()
             };
-            match connect.await {
-                Ok(()) => Ok((session, posted, answered, posted.elapsed())),
-                Err(error) => {
-                    // The first failure is the one to tell.
-                    let _ = session.delete().await;
-                    Err(Error::from(error))
-                }
-            }
+            peer.connection.add_transceiver_from_kind(rtc_kind(kind), Some(init)).await?;
+        }
+        let offer = peer.offer().await?;
+        let posted = *first_post.get_or_insert_with(Instant::now);
+        let session = endpoint.post(offer).await?;
+        let answered = posted.elapsed();
+        let connect = async {
+            peer.accept(session.answer.clone()).await?;
+            peer.connected().await
         };
-        match started.await {
-            Ok((session, posted, answered, connected)) => {
-                Ok(Watching { peer, session, reception: incoming.reception, posted, answered, connected })
-            }
+        match connect.await {
+            Ok(()) => Ok((session, posted, answered, posted.elapsed())),
             Err(error) => {
-                peer.close().await;
-                Err(error)
+                // The first failure is the one to tell.
+                let _ = session.delete().await;
+                Err(Error::from(error))
             }
+        }
+    };
+    match started.await {
+        Ok((session, posted, answered, connected)) => {
+            Ok(Watching { peer, session, reception: incoming.reception, posted, answered, connected })
+        }
+        Err(error) => {
+            peer.close().await;
+            Err(error)
         }
     }
 }

@@ -17,6 +17,10 @@ pub(super) const SDP_LIMIT: usize = 64 * 1024;
 /// Most bytes of a JSON body.
 pub const JSON_LIMIT: usize = 16 * 1024;
 
+/// A body that is too large is read to its end, up to so many bytes, and thrown away: a connection that is closed with
+/// bytes unread is reset, and the sender would not see why.
+const DISCARD_LIMIT: usize = 1024 * 1024;
+
 /// A body is to be there whole within this time.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
@@ -40,25 +44,33 @@ pub async fn read_json<T: DeserializeOwned>(request: Request<Body>) -> Result<T,
 async fn read(request: Request<Body>, limit: usize) -> Result<Vec<u8>, Problem> {
     let too_large = || Problem::new(Kind::BodyTooLarge, format!("the body may have {limit} bytes here"));
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
+    if announced.is_some_and(|length| length > DISCARD_LIMIT as u64) {
         return Err(too_large());
     }
+    let mut length = 0;
     let collect = async {
         let mut bytes = Vec::new();
         let mut stream = request.into_body().into_data_stream();
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|_| Problem::new(Kind::BadRequest, "the body broke off"))?;
-            if bytes.len() + chunk.len() > limit {
+            length += chunk.len();
+            if length > DISCARD_LIMIT {
                 return Err(too_large());
             }
-            bytes.extend_from_slice(&chunk);
+            if length <= limit {
+                bytes.extend_from_slice(&chunk);
+            }
         }
-        Ok(bytes)
+        if length > limit { Err(too_large()) } else { Ok(bytes) }
     };
-    timeout(TIME_LIMIT, collect).await.unwrap_or_else(|_| {
-        let seconds = TIME_LIMIT.as_secs();
-        Err(Problem::new(Kind::RequestTimeout, format!("the body was not there whole within {seconds} s")))
-    })
+    match timeout(TIME_LIMIT, collect).await {
+        Ok(collected) => collected,
+        Err(_) if length > limit => Err(too_large()),
+        Err(_) => {
+            let seconds = TIME_LIMIT.as_secs();
+            Err(Problem::new(Kind::RequestTimeout, format!("the body was not there whole within {seconds} s")))
+        }
+    }
 }
 
 fn check_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Problem> {
