@@ -16,6 +16,7 @@ kind: StreamSession
 metadata:
   name: browser-tests
 spec:
+  exposure: {type: ClusterIP}
   limits: {maxPublishers: 4, maxSubscribersPerRoom: 40}
   recording: {enabled: true, segmentDuration: 2s, idleTimeout: 30s}
   auth: {mode: Open}
