@@ -2,8 +2,9 @@
 
 use crate::harness::{
     FLASH_CLIP_SECONDS, Network, Picture, Recorded, Setup, alone, decode_errors, figure, flash_clip, frames_in,
-    media_client, publishing, within,
+    lean_camera, media_client, packets_in, publishing, within,
 };
+use recorder::{GapReason, Track};
 use serde_json::Value;
 use std::process::Stdio;
 use std::time::Duration;
@@ -83,4 +84,40 @@ async fn five_percent_loss_each_way_is_repaired_or_marked() {
     let unmarked = (sent - kept) as f64 - gap_seconds * RATE;
     assert!(unmarked <= 1.0 + gaps as f64, "{unmarked} frames are missing and not in {:?}", recorded.manifest.gaps);
     assert_eq!(decode_errors(&recorded.mp4()).await, "");
+}
+
+/// Nothing but retransmissions of the picture, payload type 97, gets lost.
+fn without_repairs(datagram: &[u8]) -> bool {
+    datagram[0] < 128 || datagram[1] & 0x7f != 97
+}
+
+/// No RTP and RTCP passes.
+fn without_media(datagram: &[u8]) -> bool {
+    datagram[0] < 128
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_repaired_is_marked_as_a_gap() {
+    let _turn = alone().await;
+    let server = Setup::new().start().await;
+    // A keyframe every 60 frames: what is lost at 75 to 80 costs the picture until 120.
+    let mut camera = lean_camera(&server, "door").await;
+    for (frames, passes) in [(75, without_repairs as fn(&[u8]) -> bool), (80, without_media), (200, without_repairs)] {
+        camera.passes = passes;
+        let came = camera.live(Duration::from_secs(10), |camera| camera.client.totals().frames >= frames).await;
+        assert!(came, "{:?}", camera.client.totals());
+    }
+    let id = server.api.end("door").await;
+    let recorded = Recorded::complete(&server.setup().recordings(), &id).await;
+    let kept = packets_in(&recorded.mp4(), "v:0").await;
+    let gaps = &recorded.manifest.gaps;
+    figure(&format!("5 frames lost for good: {kept} of {} frames recorded, {gaps:?}", camera.client.totals().frames));
+    let [video] = gaps.iter().filter(|gap| gap.track == Track::Video).collect::<Vec<_>>()[..] else {
+        panic!("{gaps:?}")
+    };
+    assert_eq!(video.reason, GapReason::Loss);
+    assert!((video.from - 2.5).abs() < 0.1 && (video.to - 4.0).abs() < 0.1, "{video:?}");
+    assert!(gaps.iter().any(|gap| gap.track == Track::Audio && gap.reason == GapReason::Loss), "{gaps:?}");
+    let missing = camera.client.totals().frames - kept;
+    assert!((44..=46).contains(&missing), "{missing} frames are missing");
 }

@@ -30,7 +30,7 @@ async fn records_all(server: &Server, room: &str, picture: Picture) {
     let mp4 = recorded.mp4();
 
     let sent = (stats.video.unwrap().frames, stats.audio.unwrap().frames);
-    let kept = (frames_in(&mp4).await, packets_in(&mp4).await);
+    let kept = (frames_in(&mp4).await, packets_in(&mp4, "a:0").await);
     let pairs = [(flashes(&clip.video).await, flashes(&mp4).await), (beeps(&clip.audio).await, beeps(&mp4).await)];
     for (source, copy) in &pairs {
         assert_eq!((source.len(), copy.len()), (FLASHES.len(), FLASHES.len()), "{pairs:?}");

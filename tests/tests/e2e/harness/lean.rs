@@ -49,6 +49,8 @@ pub(crate) struct Lean<C> {
     pub(crate) etag: String,
     /// Each datagram leaves so often.
     pub(crate) copies: usize,
+    /// What leaves; the rest is lost on the way.
+    pub(crate) passes: fn(&[u8]) -> bool,
     /// Datagrams that came to the present socket.
     pub(crate) received: u64,
     /// What it has sent, when it is to be kept.
@@ -63,7 +65,8 @@ impl<C: Client> Lean<C> {
         loop {
             self.client.handle_timeout(Instant::now());
             while let Some((to, datagram)) = self.client.poll_datagram() {
-                for _ in 0..self.copies {
+                let copies = if (self.passes)(&datagram) { self.copies } else { 0 };
+                for _ in 0..copies {
                     // A candidate of a family that this socket has not cannot be sent to.
                     let _ = self.socket.send_to(&datagram, to).await;
                 }
@@ -127,7 +130,7 @@ impl Opened {
     fn with<C>(self, client: impl FnOnce(&Identity, sfu::parameters::IceCredentials, Description) -> C) -> Lean<C> {
         let Opened { socket, ice, identity, answer, session, etag } = self;
         let client = client(&identity, ice, answer.clone());
-        Lean { client, socket, answer, session, etag, copies: 1, received: 0, sent: None }
+        Lean { client, socket, answer, session, etag, copies: 1, passes: |_| true, received: 0, sent: None }
     }
 }
 

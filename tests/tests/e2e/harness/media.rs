@@ -39,9 +39,9 @@ pub(crate) async fn frames_in(path: &Path) -> u64 {
     probe(path, "v:0", "-count_frames", "nb_read_frames").await
 }
 
-/// Packets of the sound.
-pub(crate) async fn packets_in(path: &Path) -> u64 {
-    probe(path, "a:0", "-count_packets", "nb_read_packets").await
+/// Packets of a track (`v:0` or `a:0`): encoded frames, decoded or not.
+pub(crate) async fn packets_in(path: &Path, track: &str) -> u64 {
+    probe(path, track, "-count_packets", "nb_read_packets").await
 }
 
 /// Decodes all of it; gives what ffmpeg complains about, empty if it plays.
