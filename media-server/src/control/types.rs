@@ -267,7 +267,7 @@ pub struct StreamInfo {
     pub end_reason: Option<String>,
     /// A publisher's media is there now.
     pub publishing: bool,
-    /// Subscribers now, those that still connect included.
+    /// Subscribers that are connected.
     pub viewers: usize,
     /// Where to find it in the media plane's snapshot, while it has a room there.
     #[serde(skip)]
