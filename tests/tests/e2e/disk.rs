@@ -1,6 +1,6 @@
 //! A disk that fills up pauses the recording and nothing else.
 
-use crate::harness::{Mount, Recorded, Setup, alone, camera, decode_errors, figure, frames_in, until, viewer};
+use crate::harness::{Recorded, Setup, alone, camera, decode_errors, figure, frames_in, until, viewer};
 use recorder::GapReason;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ const BALLAST: usize = 60 << 20;
 async fn a_full_disk_pauses_the_recording_and_not_the_stream() {
     let _turn = alone().await;
     let setup = Setup::new();
-    let disk = setup.folder().join("disk");
-    let _mount = Mount::at(&disk, DISK, "rw");
+    let mount = setup.mount(DISK, "rw");
+    let disk = mount.path();
     let server = setup.variable("MEDIA_RECORDINGS_DIR", disk.to_str().unwrap()).start().await;
     let camera = camera(&server, "door").await;
     let watching = viewer(&server, "door").await;
@@ -43,7 +43,7 @@ async fn a_full_disk_pauses_the_recording_and_not_the_stream() {
     assert_eq!((video.lost, audio.lost, video.broken_frames), (0, 0, 0), "{video:?} {audio:?}");
     let id = server.api.end("door").await;
     let total = camera.stop().await.unwrap().video.unwrap().frames;
-    let recorded = Recorded::complete(&disk, &id).await;
+    let recorded = Recorded::complete(disk, &id).await;
     let (gap, gaps) = recorded.video_gaps();
     let mut kept = 0;
     for export in &recorded.manifest.exports {

@@ -1,6 +1,6 @@
 //! Bad input gets an error that names the thing and the remedy, and a running stream does not notice.
 
-use crate::harness::{Mount, Server, Setup, alone, camera, camera_offer, viewer, viewer_offer, within};
+use crate::harness::{Server, Setup, alone, camera, camera_offer, viewer, viewer_offer, within};
 use media_client::viewer::Watching;
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
@@ -108,10 +108,10 @@ async fn a_wrong_start_names_the_thing_and_the_remedy() {
     refuses(&second, &[&udp, "in use", "--udp-port"]);
 
     let setup = Setup::new();
-    let folder = setup.folder().join("read-only");
-    let _mount = Mount::at(&folder, "1M", "ro");
+    let mount = setup.mount("1M", "ro");
+    let folder = mount.path();
     let path = folder.to_str().unwrap().to_owned();
-    refuses(&setup.clone().data(&folder), &[&path, "--data-dir"]);
+    refuses(&setup.clone().data(folder), &[&path, "--data-dir"]);
     refuses(&setup.variable("MEDIA_RECORDINGS_DIR", path.clone()), &[&path, "MEDIA_RECORDINGS_DIR"]);
 
     assert!(server.is_alive());

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use tempfile::TempDir;
 
 /// Runs a program of the system that must succeed; gives its standard output.
 fn system(program: &str, arguments: &[&str]) -> String {
@@ -109,21 +111,30 @@ impl Drop for Network {
     }
 }
 
-/// A small disk in memory.
-pub(crate) struct Mount(PathBuf);
+/// A small disk in memory, inside a folder that it keeps.
+pub(crate) struct Mount {
+    path: PathBuf,
+    _folder: Arc<TempDir>,
+}
 
 impl Mount {
-    /// Mounts one of this size (as `64M`) with these options at `path`.
-    pub(crate) fn at(path: &Path, size: &str, options: &str) -> Mount {
-        std::fs::create_dir_all(path).unwrap();
+    /// Mounts one of this size (as `64M`) with these options.
+    pub(super) fn new(folder: Arc<TempDir>, size: &str, options: &str) -> Mount {
+        let path = folder.path().join("disk");
+        std::fs::create_dir(&path).unwrap();
         let options = format!("size={size},{options}");
         system("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", path.to_str().unwrap()]);
-        Mount(path.to_owned())
+        Mount { path, _folder: folder }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
     }
 }

@@ -1,6 +1,7 @@
 //! Starts the release binary and ends it, on free ports, in a folder of its own.
 
 use super::api::Api;
+use super::namespace::Mount;
 use super::until;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -90,6 +91,11 @@ impl Setup {
     /// A folder of the test's own, gone with the last setup and server that knows it.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// A disk of its own in that folder.
+    pub(crate) fn mount(&self, size: &str, options: &str) -> Mount {
+        Mount::new(Arc::clone(&self.folder), size, options)
     }
 
     /// Where recordings are, unless a variable says otherwise.
