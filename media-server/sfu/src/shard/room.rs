@@ -126,7 +126,12 @@ impl Room {
         let new_keyframe = lane.track.keyframe() != keyframe;
         let gathered = lane.track.ring().head() - lane.planned >= GATHER_MOST;
         let room_timestamp = lane.track.ring().meta(index).map_or(0, |meta| meta.timestamp);
-        let due = if gathered || (received.marker && received.kind == MediaKind::Video) { now } else { now + GATHER };
+        // A sound is whole; it waits only for a frame that is on its way already.
+        let whole = match received.kind {
+            MediaKind::Audio => self.flush_at.is_none(),
+            MediaKind::Video => received.marker,
+        };
+        let due = if gathered || whole { now } else { now + GATHER };
         self.flush_at = Some(self.flush_at.map_or(due, |at| at.min(due)));
         if started {
             self.follow(from);
