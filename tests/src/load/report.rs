@@ -79,7 +79,7 @@ pub fn verdicts(measured: &[Measured], bars: &Bars) -> Vec<Outcome> {
 /// A table in Markdown: medians over the rounds.
 pub fn table(measured: &[Measured]) -> String {
     let mut out = String::from(
-        "| server | viewers | CPU µs a packet | × floor | ÷ Janus | delivered % | loss % | memory a viewer | \
+        "| server | viewers | CPU µs a packet | × floor | share of Janus | delivered % | loss % | memory a viewer | \
          first packet p50 / p95 ms | keyframe p50 / p95 ms | SRTP |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for viewers in sizes(measured) {
