@@ -18,7 +18,8 @@ pub(crate) async fn play(http: SocketAddr, auth: AuthMode, shutdown: Cancellatio
 
 async fn publish_for_ever(http: SocketAddr, auth: &AuthMode) {
     loop {
-        let camera = Camera::new(format!("http://{http}/whip/demo"), media_client::demo::source()).with_token(token(auth));
+        let camera =
+            Camera::new(format!("http://{http}/whip/demo"), media_client::demo::source()).with_token(token(auth));
         match camera.start().await {
             Ok(mut camera) => match camera.ended().await {
                 Ended::Played | Ended::Lost => tracing::info!("the demo was ended; it begins again"),

@@ -49,7 +49,9 @@ fn serve(args: &ServeArgs) -> ExitCode {
 }
 
 fn probe(args: Vec<String>) -> ExitCode {
-    let command = media_client::probe::Args::augment_args(clap::Command::new("media-server probe").version(env!("CARGO_PKG_VERSION")));
+    let command = media_client::probe::Args::augment_args(
+        clap::Command::new("media-server probe").version(env!("CARGO_PKG_VERSION")),
+    );
     let matches = command.get_matches_from(std::iter::once("media-server probe".to_owned()).chain(args));
     let args = match media_client::probe::Args::from_arg_matches(&matches) {
         Ok(args) => args,
@@ -62,10 +64,13 @@ fn probe(args: Vec<String>) -> ExitCode {
 }
 
 fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,dimpl=warn,webrtc=warn,rtc=warn"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,dimpl=warn,webrtc=warn,rtc=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init(),
+        LogFormat::Text => {
+            builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init()
+        }
         LogFormat::Json => builder.json().init(),
     }
 }

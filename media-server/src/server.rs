@@ -145,7 +145,8 @@ impl Server {
             ready: ready_checks(&config, &store, media.as_ref()),
             shutdown: shutdown.clone(),
         });
-        let service = router_with(app, recording_routes(recording.library())).into_make_service_with_connect_info::<SocketAddr>();
+        let service =
+            router_with(app, recording_routes(recording.library())).into_make_service_with_connect_info::<SocketAddr>();
         let stopping = shutdown.clone();
         let serving = tokio::spawn(async move {
             let served = axum::serve(listener, service).with_graceful_shutdown(stopping.cancelled_owned()).await;
@@ -247,7 +248,9 @@ fn ready_checks(config: &Config, store: &Store, media: Option<&MediaPlane>) -> V
             name: "media",
             check: Arc::new(move || {
                 let running = media.is_running();
-                Box::pin(async move { if running { Ok(()) } else { Err("a media thread has ended: restart".to_owned()) } })
+                Box::pin(
+                    async move { if running { Ok(()) } else { Err("a media thread has ended: restart".to_owned()) } },
+                )
             }),
         });
     }
@@ -258,9 +261,11 @@ fn ready_checks(config: &Config, store: &Store, media: Option<&MediaPlane>) -> V
             check: Arc::new(move || {
                 let folder = folder.clone();
                 Box::pin(async move {
-                    tokio::task::spawn_blocking(move || probe_folder(&folder).map_err(|error| format!("{}: {error}", folder.display())))
-                        .await
-                        .unwrap_or_else(|_| Err("the check was cancelled".to_owned()))
+                    tokio::task::spawn_blocking(move || {
+                        probe_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))
+                    })
+                    .await
+                    .unwrap_or_else(|_| Err("the check was cancelled".to_owned()))
                 })
             }),
         });
@@ -269,9 +274,11 @@ fn ready_checks(config: &Config, store: &Store, media: Option<&MediaPlane>) -> V
 }
 
 fn make_folder(path: &Path, remedy: &'static str) -> Result<(), ServerError> {
-    std::fs::create_dir_all(path)
-        .and_then(|()| probe_folder(path))
-        .map_err(|source| ServerError::Folder { path: path.to_owned(), source, remedy })
+    std::fs::create_dir_all(path).and_then(|()| probe_folder(path)).map_err(|source| ServerError::Folder {
+        path: path.to_owned(),
+        source,
+        remedy,
+    })
 }
 
 /// Whether files can be made there.

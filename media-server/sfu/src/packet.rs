@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn reads_extensions_and_padding() {
         let packet = [
-            0xb0, 0xe0, 0, 5, 0, 0, 0, 9, 0, 0, 0, 7, 0xbe, 0xde, 0, 2, 0x10, b'v', 0x31, 0x12, 0x34, 0, 0, 0, 1, 2, 0, 2,
+            0xb0, 0xe0, 0, 5, 0, 0, 0, 9, 0, 0, 0, 7, 0xbe, 0xde, 0, 2, 0x10, b'v', 0x31, 0x12, 0x34, 0, 0, 0, 1, 2, 0,
+            2,
         ];
         let header = Header::parse(&packet).unwrap();
         assert_eq!((header.payload_type, header.marker, header.sequence, header.ssrc), (96, true, 5, 7));

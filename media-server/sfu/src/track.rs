@@ -192,7 +192,8 @@ impl Track {
         // What is in the ring belongs to the old source: nobody can start there.
         self.ring.forget();
         self.keyframe = None;
-        self.source = Some(Source { key, extender, index_offset: head as i64 - first as i64, timestamp_offset, first: head });
+        self.source =
+            Some(Source { key, extender, index_offset: head as i64 - first as i64, timestamp_offset, first: head });
     }
 }
 

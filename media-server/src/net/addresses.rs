@@ -11,7 +11,11 @@ const MOST: usize = 8;
 /// machine's own browser is the first guest, so loopback comes first; otherwise it is left out.
 pub(super) fn candidates(udp: &UdpConfig, bound: SocketAddr, loopback: bool) -> Vec<SocketAddr> {
     if !udp.announce.is_empty() {
-        return udp.announce.iter().map(|Announce { ip, port }| SocketAddr::new(*ip, port.unwrap_or(bound.port()))).collect();
+        return udp
+            .announce
+            .iter()
+            .map(|Announce { ip, port }| SocketAddr::new(*ip, port.unwrap_or(bound.port())))
+            .collect();
     }
     let ips = match udp.address.filter(|address| !address.is_unspecified()) {
         Some(address) => vec![address],

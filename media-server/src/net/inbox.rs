@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// What a media thread is given besides its own datagrams.
 pub(super) enum Input {
     /// By the control plane.
-    Command(Command),
+    Command(Box<Command>),
     /// A datagram that the kernel gave to another thread.
     Datagram {
         /// Its sender.

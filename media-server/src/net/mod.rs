@@ -117,7 +117,9 @@ impl MediaPlane {
             inboxes.push((inputs, wake));
         }
         let mut threads = Vec::new();
-        for (index, ((mut socket, (inputs, wake)), taps)) in sockets.into_iter().zip(inboxes).zip(tap_senders).enumerate() {
+        for (index, ((mut socket, (inputs, wake)), taps)) in
+            sockets.into_iter().zip(inboxes).zip(tap_senders).enumerate()
+        {
             if !config.segmentation {
                 socket.without_segmentation();
             }
@@ -187,7 +189,7 @@ impl MediaPlane {
     }
 
     fn put(&self, room: RoomId, command: Command) {
-        self.0.mailboxes[tap::shard_of(room, self.0.mailboxes.len())].put(Input::Command(command));
+        self.0.mailboxes[tap::shard_of(room, self.0.mailboxes.len())].put(Input::Command(Box::new(command)));
     }
 }
 
@@ -237,7 +239,7 @@ impl Media for MediaPlane {
 
     fn set_max_bitrate(&self, bits_per_second: Option<u64>) {
         for mailbox in &self.0.mailboxes {
-            mailbox.put(Input::Command(Command::SetMaxBitrate(bits_per_second)));
+            mailbox.put(Input::Command(Box::new(Command::SetMaxBitrate(bits_per_second))));
         }
     }
 }
@@ -260,7 +262,9 @@ fn bind(udp: &UdpConfig, shards: usize) -> Result<Vec<Socket>, NetError> {
     for address in wanted {
         match bind_all(address, shards) {
             Ok(sockets) => return Ok(sockets),
-            Err(source) if source.kind() == io::ErrorKind::AddrInUse => return Err(NetError::PortInUse(address.port())),
+            Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
+                return Err(NetError::PortInUse(address.port()));
+            }
             Err(source) => last = Some(NetError::Bind { address, source }),
         }
     }

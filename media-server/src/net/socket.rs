@@ -200,7 +200,9 @@ impl Socket {
                 Some(libc::EINTR) => continue,
                 Some(libc::EAGAIN | libc::ENOBUFS) if self.wait_for_room() => continue,
                 // The path or the device cannot segment: from the next burst on, plain datagrams.
-                Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE) if self.send.is_run(start) && error.raw_os_error() == Some(libc::EIO) => {
+                Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)
+                    if self.send.is_run(start) && error.raw_os_error() == Some(libc::EIO) =>
+                {
                     self.segments = false;
                 }
                 _ => {}

@@ -90,7 +90,7 @@ impl Turn {
         loop {
             let now = Instant::now();
             match self.worker.inputs.try_recv() {
-                Ok(Input::Command(command)) => self.worker.shard.handle_command(now, command),
+                Ok(Input::Command(command)) => self.worker.shard.handle_command(now, *command),
                 Ok(Input::Datagram { from, bytes, via }) => {
                     let known = self.worker.shard.is_bound(from);
                     self.worker.shard.handle_datagram(now, from, &bytes);
@@ -183,7 +183,9 @@ fn told(event: Event) -> MediaEvent {
             session,
             reason: match reason {
                 sfu::EndReason::Closed => EndReason::Closed,
-                sfu::EndReason::Transport(TransportError::Timeout | TransportError::ConsentExpired) => EndReason::Timeout,
+                sfu::EndReason::Transport(TransportError::Timeout | TransportError::ConsentExpired) => {
+                    EndReason::Timeout
+                }
                 sfu::EndReason::Transport(TransportError::PeerClosed) => EndReason::PeerClosed,
                 sfu::EndReason::Transport(error) => EndReason::Failed(error.to_string()),
             },

@@ -111,7 +111,8 @@ impl Reception {
     /// Sequence numbers to ask for now; `round_trip` spaces the attempts. Empty when nothing is due.
     pub fn nacks(&mut self, now: Instant, round_trip: Duration, out: &mut Vec<u16>) {
         out.clear();
-        self.missing.retain(|missing| missing.attempts < ATTEMPTS && now.saturating_duration_since(missing.since) < GIVE_UP);
+        self.missing
+            .retain(|missing| missing.attempts < ATTEMPTS && now.saturating_duration_since(missing.since) < GIVE_UP);
         let retry = SHORTEST_RETRY.max(round_trip + round_trip / 2);
         for missing in &mut self.missing {
             if missing.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= retry) {

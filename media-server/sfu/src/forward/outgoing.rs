@@ -168,7 +168,9 @@ impl Outgoing {
         let newest_sent = self.wire_index(newest);
         for sequence in sequences {
             let back = (newest_sent as u16).wrapping_sub(*sequence);
-            let Some(wire) = newest_sent.checked_sub(u64::from(back)).filter(|wire| *wire >= self.start) else { continue };
+            let Some(wire) = newest_sent.checked_sub(u64::from(back)).filter(|wire| *wire >= self.start) else {
+                continue;
+            };
             let index = wire - self.start + self.first;
             let recent = self.repaired.iter().any(|(done, _)| *done == index);
             if !recent && self.repairs.len() < MOST_REPAIRS && !self.repairs.contains(&index) {
@@ -337,7 +339,14 @@ impl Outgoing {
     }
 
     /// Writes and seals the packet; gives its length on the wire.
-    fn write_packet(&mut self, ring: &PacketRing, meta: &PacketMeta, number: u8, sealer: &Sealer, out: &mut [u8]) -> usize {
+    fn write_packet(
+        &mut self,
+        ring: &PacketRing,
+        meta: &PacketMeta,
+        number: u8,
+        sealer: &Sealer,
+        out: &mut [u8],
+    ) -> usize {
         let payload = ring.payload(meta);
         let wire = self.wire_index(meta.index);
         let padding = usize::from(meta.padding);

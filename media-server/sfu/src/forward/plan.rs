@@ -124,7 +124,8 @@ mod tests {
     fn ring_of(sizes: &[u16]) -> PacketRing {
         let mut ring = PacketRing::new(64);
         for (index, len) in sizes.iter().enumerate() {
-            let meta = PacketMeta { index: index as u64, timestamp: 0, payload_type: 96, marker: false, len: 0, padding: 0 };
+            let meta =
+                PacketMeta { index: index as u64, timestamp: 0, payload_type: 96, marker: false, len: 0, padding: 0 };
             assert!(ring.put(meta, &vec![0; usize::from(*len)]));
         }
         ring
@@ -139,13 +140,15 @@ mod tests {
 
     #[test]
     fn a_frame_leaves_as_one_run() {
-        assert_eq!(runs(&[1200, 1200, 1200, 310]), (vec![0..4], vec![0; 4]));
+        const WHOLE: Run = 0..4;
+        assert_eq!(runs(&[1200, 1200, 1200, 310]), (vec![WHOLE], vec![0; 4]));
     }
 
     #[test]
     fn almost_equal_packets_are_padded() {
         assert_eq!(runs(&[1149, 1149, 1148, 1148]).1, [0, 0, 1, 0]);
-        assert_eq!(runs(&[1148, 1149, 1148, 200]), (vec![0..4], vec![1, 0, 1, 0]));
+        const WHOLE: Run = 0..4;
+        assert_eq!(runs(&[1148, 1149, 1148, 200]), (vec![WHOLE], vec![1, 0, 1, 0]));
     }
 
     #[test]

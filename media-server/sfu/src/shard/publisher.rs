@@ -147,12 +147,13 @@ impl Publisher {
     }
 
     fn classify(&self, header: &Header, packet: &[u8]) -> Option<(MediaKind, bool)> {
-        let candidates = [MediaKind::Video, MediaKind::Audio].into_iter().filter_map(|kind| Some((kind, self.track(kind)?)));
+        let candidates =
+            [MediaKind::Video, MediaKind::Audio].into_iter().filter_map(|kind| Some((kind, self.track(kind)?)));
         for (kind, track) in candidates {
-            if let Some(mid) = track.extensions.mid.and_then(|id| header.extension(packet, id)) {
-                if mid != track.mid.as_bytes() {
-                    continue;
-                }
+            if let Some(mid) = track.extensions.mid.and_then(|id| header.extension(packet, id))
+                && mid != track.mid.as_bytes()
+            {
+                continue;
             }
             for payload_type in &track.payload_types {
                 if payload_type.number == header.payload_type {
@@ -174,10 +175,10 @@ impl Publisher {
         let (kind, repair) = (self.streams[position].kind, self.streams[position].repair);
         self.streams[position].heard = now;
         let track = self.track(kind)?;
-        if let Some(sequence) = track.extensions.transport_cc.and_then(|id| header.extension(packet, id)) {
-            if let Ok(sequence) = <[u8; 2]>::try_from(sequence) {
-                self.arrivals.received(now, u16::from_be_bytes(sequence));
-            }
+        if let Some(sequence) = track.extensions.transport_cc.and_then(|id| header.extension(packet, id))
+            && let Ok(sequence) = <[u8; 2]>::try_from(sequence)
+        {
+            self.arrivals.received(now, u16::from_be_bytes(sequence));
         }
         let track = self.track(kind)?;
         let payload = &packet[header.payload.clone()];

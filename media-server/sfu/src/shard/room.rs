@@ -136,10 +136,8 @@ impl Room {
         if started {
             self.follow(from);
         }
-        if new_keyframe {
-            if let Some(publisher) = self.active() {
-                publisher.keyframe_came();
-            }
+        if new_keyframe && let Some(publisher) = self.active() {
+            publisher.keyframe_came();
         }
         self.copy_to_tap(now, from, received, index, room_timestamp);
         started
@@ -192,7 +190,15 @@ impl Room {
     }
 
     /// A publisher's clock was told.
-    pub(super) fn sender_report(&mut self, now: Instant, from: SessionId, kind: MediaKind, ssrc: u32, ntp: u64, rtp: u32) {
+    pub(super) fn sender_report(
+        &mut self,
+        now: Instant,
+        from: SessionId,
+        kind: MediaKind,
+        ssrc: u32,
+        ntp: u64,
+        rtp: u32,
+    ) {
         let lane = if kind == MediaKind::Video { &self.video } else { &self.audio };
         let Some(timestamp) = lane.track.map_timestamp((from, ssrc), rtp) else { return };
         self.clock.reported(now, kind, ntp, timestamp);
@@ -217,7 +223,8 @@ impl Room {
     /// A subscriber connected: it starts as soon as there is something to start with.
     pub(super) fn subscriber_connected(&mut self, now: Instant, position: usize) {
         let active = self.active;
-        let publisher = self.publishers.iter().find(|publisher| Some(publisher.id) == active).or(self.publishers.last());
+        let publisher =
+            self.publishers.iter().find(|publisher| Some(publisher.id) == active).or(self.publishers.last());
         let subscriber = &mut self.subscribers[position];
         subscriber.connected = true;
         subscriber.waiting = now + SETTLE;
@@ -249,11 +256,11 @@ impl Room {
         let subscriber = &mut self.subscribers[position];
         let since = |at: Option<Instant>| at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
         let starting = since(subscriber.joined) < STARTING && since(subscriber.restarted) >= RESTART_EVERY;
-        if let (true, Some(outgoing), Some(keyframe)) = (starting, subscriber.video.as_mut(), keyframe) {
-            if outgoing.restart_at_keyframe(now, keyframe, newest, planned) {
-                subscriber.restarted = Some(now);
-                return self.poke(now);
-            }
+        if let (true, Some(outgoing), Some(keyframe)) = (starting, subscriber.video.as_mut(), keyframe)
+            && outgoing.restart_at_keyframe(now, keyframe, newest, planned)
+        {
+            subscriber.restarted = Some(now);
+            return self.poke(now);
         }
         self.request_keyframe(now);
     }
@@ -329,13 +336,16 @@ impl Room {
                     for (lane, outgoing, run) in lanes {
                         let Some(outgoing) = outgoing else { continue };
                         let ring = lane.track.ring();
-                        if let Some(transmit) = outgoing.poll(now, ring, lane.planned, &lane.plan, run, to, sealer, slab) {
+                        if let Some(transmit) =
+                            outgoing.poll(now, ring, lane.planned, &lane.plan, run, to, sealer, slab)
+                        {
                             self.turn = Some(turn);
                             return Some(transmit);
                         }
                     }
                 }
-                let waits = subscriber.video.as_ref().is_some_and(|o| o.is_waiting()) && self.video.track.keyframe().is_some();
+                let waits =
+                    subscriber.video.as_ref().is_some_and(|o| o.is_waiting()) && self.video.track.keyframe().is_some();
                 if subscriber.is_behind() || waits {
                     self.pace_at = Some(now + PACE);
                 }

@@ -2,9 +2,9 @@
 
 use crate::feedback::read::Feedback;
 use crate::feedback::write;
-use crate::sdp;
 use crate::forward::outgoing::Outgoing;
 use crate::parameters::{MediaKind, SessionId, SubscriberTracks};
+use crate::sdp;
 use crate::shard::clock::SourceClock;
 use crate::transport::Transport;
 use std::time::{Duration, Instant};
@@ -48,7 +48,13 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new(now: Instant, id: SessionId, transport: Transport, tracks: SubscriberTracks, starts: [u16; 4]) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        id: SessionId,
+        transport: Transport,
+        tracks: SubscriberTracks,
+        starts: [u16; 4],
+    ) -> Self {
         let [video, video_repair, audio, audio_repair] = starts;
         Self {
             id,
@@ -91,7 +97,13 @@ impl Subscriber {
 
     /// Acts on what the subscriber tells; `true` when it asks for a keyframe. `planned` is the index behind the last
     /// planned packet of video and of audio.
-    pub(super) fn feedback(&mut self, now: Instant, feedback: Feedback, planned: (u64, u64), clock: &SourceClock) -> bool {
+    pub(super) fn feedback(
+        &mut self,
+        now: Instant,
+        feedback: Feedback,
+        planned: (u64, u64),
+        clock: &SourceClock,
+    ) -> bool {
         match feedback {
             Feedback::Nack { ssrc, sequences } => {
                 let Some(kind) = self.kind_of(ssrc) else { return false };
