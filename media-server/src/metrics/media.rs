@@ -107,7 +107,11 @@ pub(super) fn describe() {
         ("media_server_udp_datagrams_total", "UDP datagrams of all kinds."),
         (
             "media_server_udp_dropped_total",
-            "Datagrams dropped: of unknown address, not authentic, replayed or malformed.",
+            "Datagrams dropped: of unknown address, not authentic, replayed or malformed, or for a thread too far behind.",
+        ),
+        (
+            "media_server_udp_steered_total",
+            "Datagrams that the kernel gave to another media thread than their session's.",
         ),
         ("media_server_stun_refused_total", "STUN requests that failed the integrity check or named no session."),
         ("media_server_udp_send_errors_total", "Datagrams that the kernel refused to send or had no room for."),
@@ -155,7 +159,8 @@ pub(super) fn copy(snapshot: &Snapshot) {
         metrics::counter!(name, "direction" => direction).absolute(value);
     }
     for (name, value) in [
-        ("media_server_udp_dropped_total", sum(|shard| shard.counters.dropped)),
+        ("media_server_udp_dropped_total", sum(|shard| shard.counters.dropped + shard.not_steered)),
+        ("media_server_udp_steered_total", sum(|shard| shard.steered)),
         ("media_server_stun_refused_total", sum(|shard| shard.counters.stun_refused)),
         ("media_server_udp_send_errors_total", sum(|shard| shard.send_errors)),
         ("media_server_udp_send_calls_total", sum(|shard| shard.send_calls)),

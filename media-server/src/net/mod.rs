@@ -17,7 +17,7 @@ pub use stats::{SessionSnapshot, ShardStats, Snapshot};
 
 use crate::config::UdpConfig;
 use crate::control::{Media, MediaEvent, Publish, Subscribe};
-use inbox::{Input, Mailbox};
+use inbox::{Input, Mailbox, mailbox};
 use rand::rngs::{OsRng, StdRng};
 use rand::{Rng, SeedableRng, TryRngCore};
 use sfu::parameters::{Fingerprint, IceCredentials, LocalDescription, RoomId, SessionId};
@@ -112,14 +112,12 @@ impl MediaPlane {
         let mut mailboxes = Vec::new();
         let mut inboxes = Vec::new();
         for _ in 0..shards {
-            let (mailbox, inputs, wake) = Mailbox::new().map_err(NetError::Resources)?;
+            let (mailbox, inbox) = mailbox().map_err(NetError::Resources)?;
             mailboxes.push(mailbox);
-            inboxes.push((inputs, wake));
+            inboxes.push(inbox);
         }
         let mut threads = Vec::new();
-        for (index, ((mut socket, (inputs, wake)), taps)) in
-            sockets.into_iter().zip(inboxes).zip(tap_senders).enumerate()
-        {
+        for (index, ((mut socket, inbox), taps)) in sockets.into_iter().zip(inboxes).zip(tap_senders).enumerate() {
             if !config.segmentation {
                 socket.without_segmentation();
             }
@@ -127,8 +125,7 @@ impl MediaPlane {
                 index,
                 shard: Shard::new(identity.clone(), random_bytes()),
                 socket,
-                inputs,
-                wake,
+                inbox,
                 peers: mailboxes.clone(),
                 events: events.clone(),
                 taps,

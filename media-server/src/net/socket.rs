@@ -21,7 +21,7 @@ const RECEIVE_SIZE: usize = 2048;
 const SEND_BATCH: usize = 256;
 /// Socket buffers asked for; the kernel may grant less.
 const BUFFER: libc::c_int = 4 << 20;
-/// How long a full socket buffer is waited for before what does not fit is dropped.
+/// How long a full socket buffer is waited for before what does not fit is dropped, in milliseconds.
 const SEND_PATIENCE_MS: libc::c_int = 5;
 
 /// What one call to [`Socket::send`] did.
@@ -180,6 +180,7 @@ impl Socket {
     fn flush(&mut self, queued: usize, outcome: &mut Outcome) {
         let fd = self.socket.as_raw_fd();
         let mut start = 0;
+        let mut patient = true;
         while start < queued {
             let rest = (queued - start) as libc::c_uint;
             // SAFETY: entries start..queued were set by `Send::set` for this flush; the bytes they lead to are borrowed by
@@ -198,13 +199,15 @@ impl Socket {
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
                 Some(libc::EINTR) => continue,
-                Some(libc::EAGAIN | libc::ENOBUFS) if self.wait_for_room() => continue,
-                // The path or the device cannot segment: from the next burst on, plain datagrams.
-                Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)
-                    if self.send.is_run(start) && error.raw_os_error() == Some(libc::EIO) =>
-                {
-                    self.segments = false;
+                // Once for a flush: what is stuck now costs this thread milliseconds, not each message its own.
+                Some(libc::EAGAIN | libc::ENOBUFS) if patient => {
+                    patient = self.wait_for_room();
+                    if patient {
+                        continue;
+                    }
                 }
+                // The path or the device cannot segment: from the next burst on, plain datagrams.
+                Some(libc::EIO) if self.send.is_run(start) => self.segments = false,
                 _ => {}
             }
             // Only this message failed: a peer that cannot be reached does not hold up the others.

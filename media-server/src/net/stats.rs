@@ -26,6 +26,8 @@ pub struct ShardStats {
     pub send_calls: u64,
     /// Datagrams handed over to the thread that owns their session.
     pub steered: u64,
+    /// Datagrams dropped since the thread that owns their session was too far behind.
+    pub not_steered: u64,
     /// Tap batches dropped since the recorder was behind.
     pub tap_dropped: u64,
     /// CPU time of the thread.

@@ -31,7 +31,9 @@ impl Wake {
     pub(super) fn clear(&self) {
         let mut sink = [0; 16];
         while matches!((&self.ours).read(&mut sink), Ok(1..)) {}
-        self.awake.store(false, Ordering::Release);
+        // A swap, not a store: whoever found `true` just before, and so did not write, had filled the queue by then, and only
+        // reading his value makes that visible here.
+        self.awake.swap(false, Ordering::AcqRel);
     }
 }
 

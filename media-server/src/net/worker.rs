@@ -4,17 +4,16 @@
 //! Nothing here waits for anything but the socket, the mailbox and the clock.
 
 use crate::control::{EndReason, MediaEvent};
-use crate::net::inbox::{Input, Mailbox};
+use crate::net::inbox::{Inbox, Input, Mailbox};
 use crate::net::socket::Socket;
 use crate::net::stats::{Board, EVERY, ShardStats};
 use crate::net::steer::Steering;
 use crate::net::tap::TapSender;
-use crate::net::wake::Wake;
 use sfu::forward::slab::{MAX_TRANSMIT, Transmit};
 use sfu::transport::TransportError;
 use sfu::{Event, Shard};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -28,8 +27,7 @@ pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) shard: Shard,
     pub(super) socket: Socket,
-    pub(super) inputs: Receiver<Input>,
-    pub(super) wake: Arc<Wake>,
+    pub(super) inbox: Inbox,
     pub(super) peers: Vec<Mailbox>,
     pub(super) events: UnboundedSender<MediaEvent>,
     pub(super) taps: TapSender,
@@ -81,15 +79,15 @@ impl Turn {
         let work = self.worker.shard.poll_timeout().map(|at| at.saturating_duration_since(now));
         // At rest the counts still go up once more, so that a rate falls to zero; then there is nothing to wake for.
         let count = (self.counted_at + EVERY).saturating_duration_since(now);
-        self.worker.socket.wait(&*self.worker.wake, Some(work.map_or(count, |work| work.min(count))))
+        self.worker.socket.wait(self.worker.inbox.wake(), Some(work.map_or(count, |work| work.min(count))))
     }
 
     /// `false` when it is over.
     fn inputs(&mut self) -> bool {
-        self.worker.wake.clear();
+        self.worker.inbox.wake().clear();
         loop {
             let now = Instant::now();
-            match self.worker.inputs.try_recv() {
+            match self.worker.inbox.next() {
                 Ok(Input::Command(command)) => self.worker.shard.handle_command(now, *command),
                 Ok(Input::Datagram { from, bytes, via }) => {
                     let known = self.worker.shard.is_bound(from);
@@ -114,8 +112,8 @@ impl Turn {
                 stats.bytes_in += bytes.len() as u64;
                 match steering.owner(from, bytes, |from| shard.is_bound(from)) {
                     Some(owner) => {
-                        stats.steered += 1;
-                        peers[owner].put(Input::Datagram { from, bytes: bytes.to_vec(), via: *index });
+                        let handed_over = peers[owner].hand_over(from, bytes, *index);
+                        *(if handed_over { &mut stats.steered } else { &mut stats.not_steered }) += 1;
                     }
                     None => shard.handle_datagram(now, from, bytes),
                 }
