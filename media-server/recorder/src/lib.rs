@@ -40,6 +40,8 @@
 //!   composition offsets), nothing is dropped.
 //! - Packets are a stranger's: nothing in them panics, and nothing makes memory grow without bound.
 
+#![forbid(unsafe_code)]
+
 mod clock;
 mod depacketize;
 mod export;

@@ -1,0 +1,93 @@
+//! Where the timeline is cut into parts and segments.
+
+use shiguredo_mp4::boxes::SampleEntry;
+
+use super::{Recording, VIDEO, slot};
+use crate::{frames::Timed, lane::Lane, manifest::GapReason, types::Track};
+
+impl Recording {
+    /// Puts a frame onto the timeline, where it may begin a new segment.
+    pub(super) fn place(&mut self, track: Track, frame: Timed) {
+        let lane = &mut self.lanes[slot(track)];
+        let Some(at) = lane.clock.as_ref().map(|clock| clock.at(frame.rtp)) else { return };
+        let gap = lane.gap_before(&frame);
+        if let Some(entry) = &frame.frame.entry
+            && self.entries.entry(track) != Some(entry)
+        {
+            let entry = entry.clone();
+            let change = self.entries.entry(track).is_some();
+            if change && !self.lanes[slot(track)].may_disturb(frame.arrival) {
+                return self.lanes[slot(track)].lose(GapReason::Loss);
+            }
+            self.lanes[slot(track)].settle_before(frame.rtp, frame.arrival);
+            self.adopt(track, &entry);
+        }
+        if self.segment_ends(track, &frame, at) {
+            if track == Track::Video {
+                self.lanes[VIDEO].settle_before(frame.rtp, frame.arrival);
+            }
+            self.flush(true, at);
+            self.segments.close();
+            self.segment_start = None;
+        }
+        self.segment_start.get_or_insert(at);
+        self.lanes[slot(track)].append(frame);
+        if let Some(gap) = gap {
+            self.segments.gap(gap);
+        }
+        self.flush(false, i64::MAX);
+    }
+
+    /// From here on a track is coded like this.
+    pub(super) fn adopt(&mut self, track: Track, entry: &SampleEntry) {
+        if self.entries.entry(track) == Some(entry) {
+            return;
+        }
+        self.flush_all();
+        self.segments.close();
+        self.segment_start = None;
+        match track {
+            Track::Video => self.entries.video = Some(entry.clone()),
+            Track::Audio => self.entries.audio = Some(entry.clone()),
+        }
+    }
+
+    /// At the first keyframe after the segment's duration, or at twice the duration without any.
+    fn segment_ends(&self, track: Track, frame: &Timed, at: i64) -> bool {
+        let Some(start) = self.segment_start else { return false };
+        let begins_well = frame.frame.keyframe && (track == Track::Video || self.entries.video.is_none());
+        let factor = if begins_well { 1 } else { 2 };
+        at - start >= factor * i64::try_from(self.config.segment_duration.as_nanos()).unwrap_or(i64::MAX / 4)
+    }
+
+    /// Everything that is not given out yet, whether its duration is known or not.
+    pub(super) fn flush_all(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::settle_tail);
+        self.flush(true, i64::MAX);
+    }
+
+    /// Gives out parts: whole ones, or `all` that is ready and begins before `before` (nanoseconds of the timeline).
+    pub(super) fn flush(&mut self, all: bool, before: i64) {
+        let length = i64::try_from(self.config.part_duration.as_nanos()).unwrap_or(i64::MAX / 4);
+        loop {
+            let ready = || self.lanes.iter().filter_map(Lane::ready);
+            let Some(start) = ready().map(|(from, _)| from).min().filter(|from| *from < before) else { return };
+            let limit = start + length;
+            let bytes: usize = self.lanes.iter().map(Lane::ready_bytes).sum();
+            if !all && bytes < self.config.max_part_bytes && ready().all(|(_, to)| to < limit) {
+                return;
+            }
+            let arrived = self.lanes.iter().filter_map(|lane| lane.waiting_since().0).min().unwrap_or(self.created);
+            let since = arrived.saturating_duration_since(self.created);
+            let at = self.segments.started_at() + since;
+            let [video, audio] =
+                self.lanes.each_mut().map(|lane| lane.take(start, limit, before, self.config.max_part_bytes));
+            let runs = [(Track::Video, &video[..]), (Track::Audio, &audio[..])];
+            let runs: Vec<_> = runs.into_iter().filter(|(_, samples)| !samples.is_empty()).collect();
+            if runs.is_empty() {
+                return;
+            }
+            self.segments.part(&self.entries, &runs, at);
+        }
+    }
+}

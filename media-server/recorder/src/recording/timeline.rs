@@ -1,0 +1,173 @@
+//! Which source's frames lie where on the timeline: anchored by arrival and sender reports once all tracks are there,
+//! and anew when a source or its timestamps change.
+
+use std::time::{Duration, Instant};
+
+use super::{AUDIO, Phase, Recording, VIDEO, slot};
+use crate::{
+    clock::{self, Clock, nanos},
+    frames::Timed,
+    lane::Lane,
+    manifest::GapReason,
+    types::Track,
+};
+
+/// The first frames wait so long for sender reports, so that sound and picture begin aligned …
+pub(super) const REPORT_WAIT: Duration = Duration::from_millis(600);
+/// … and so long for a track that was negotiated.
+pub(super) const TRACK_WAIT: Duration = Duration::from_secs(1);
+
+impl Recording {
+    pub(super) fn change_source(&mut self, now: Instant, track: Track, source: u64) {
+        for frame in self.lanes[slot(track)].last_frames(now) {
+            self.handle_frame(now, track, frame);
+        }
+        self.place_rest(track);
+        self.lanes[slot(track)].change_source(source);
+        if self.phase == Phase::Running {
+            self.phase = Phase::Starting(Some(now));
+        }
+    }
+
+    pub(super) fn handle_frame(&mut self, now: Instant, track: Track, frame: Timed) {
+        let lane = &mut self.lanes[slot(track)];
+        if lane.jumps(&frame) && lane.clock.is_some() {
+            if !lane.may_disturb(now) {
+                return lane.lose(GapReason::Loss);
+            }
+            self.place_rest(track);
+            let lane = &mut self.lanes[slot(track)];
+            lane.clock = None;
+            lane.report = None;
+            lane.gap = Some(GapReason::Source);
+            self.phase = Phase::Starting(Some(now));
+        }
+        match &mut self.phase {
+            Phase::Starting(since) => {
+                since.get_or_insert(frame.arrival);
+                self.lanes[slot(track)].held.push(frame);
+                self.start_if_ready(now);
+            }
+            Phase::Running if self.lanes[slot(track)].clock.is_none() => {
+                self.lanes[slot(track)].held.push(frame);
+                self.start();
+            }
+            Phase::Running => self.place(track, frame),
+            Phase::Done => {}
+        }
+    }
+
+    /// The lanes that frames are to be expected of.
+    fn needed(&self) -> impl Iterator<Item = &Lane> {
+        let expected = [self.expected.video, self.expected.audio];
+        self.lanes
+            .iter()
+            .zip(expected)
+            .filter(|(lane, expected)| *expected || lane.source.is_some())
+            .map(|(lane, _)| lane)
+    }
+
+    pub(super) fn framed(&self) -> bool {
+        self.needed().all(|lane| !lane.held.is_empty())
+    }
+
+    pub(super) fn start_if_ready(&mut self, now: Instant) {
+        let Phase::Starting(Some(since)) = self.phase else { return };
+        let waited = now.saturating_duration_since(since);
+        let reported =
+            self.needed().count() < 2 || self.needed().all(|lane| lane.report.is_some() || lane.clock.is_some());
+        if self.framed() && (reported || waited >= REPORT_WAIT) || waited >= TRACK_WAIT {
+            self.start();
+        }
+    }
+
+    /// Sets the clocks of the tracks that have none and puts what was held onto the timeline.
+    pub(super) fn start(&mut self) {
+        let joining = [VIDEO, AUDIO].map(|slot| self.lanes[slot].clock.is_none() && !self.lanes[slot].held.is_empty());
+        let mut times = [0, 1].map(|slot| if joining[slot] { self.arrival_time(slot) } else { 0 });
+        if joining == [true, true] {
+            let of = |lane: &Lane, at| Some((lane.report?, lane.held.first()?.rtp, at));
+            let [video, audio] = &self.lanes;
+            if let (Some(picture), Some(sound)) = (of(video, times[VIDEO]), of(audio, times[AUDIO])) {
+                times[VIDEO] += clock::correction(picture, sound, (video.rate, audio.rate)).unwrap_or(0);
+            }
+        }
+        if joining != [false, false] {
+            let joined = [VIDEO, AUDIO].into_iter().filter(|&slot| joining[slot]);
+            if let Some(epoch) = self.epoch {
+                let again = joined.clone().any(|slot| !self.lanes[slot].fresh);
+                if again {
+                    self.flush_all();
+                    self.segments.discontinue();
+                    self.segment_start = None;
+                }
+                // Not before the end of what was: a source's clock may have run ahead of ours.
+                let short = |slot: usize| nanos(self.lanes[slot].end, self.lanes[slot].rate) - (times[slot] - epoch);
+                let shift = joined.clone().map(short).max().unwrap_or(0).max(0);
+                times = times.map(|time| time + shift);
+            }
+            let first = joined.clone().map(|slot| times[slot]).min().unwrap_or(0);
+            let epoch = *self.epoch.get_or_insert(first);
+            for slot in joined {
+                let lane = &mut self.lanes[slot];
+                let rtp = lane.held.first().map_or(0, |frame| frame.rtp);
+                lane.clock = Some(Clock::new(lane.rate, rtp, times[slot] - epoch));
+                lane.fresh = true;
+            }
+        }
+        self.phase = Phase::Running;
+        self.place_held();
+        self.align();
+    }
+
+    /// When the first held frame of a lane happened, by the quickest of the held ones: nanoseconds since `created`.
+    fn arrival_time(&self, slot: usize) -> i64 {
+        let lane = &self.lanes[slot];
+        let Some(first) = lane.held.first() else { return 0 };
+        let time = |frame: &Timed| clock::since(frame.arrival, self.created) - nanos(frame.rtp - first.rtp, lane.rate);
+        lane.held.iter().map(time).min().unwrap_or(0)
+    }
+
+    /// What is held of a track goes onto its old timeline, before it gets a new one.
+    fn place_rest(&mut self, track: Track) {
+        let lane = &mut self.lanes[slot(track)];
+        if lane.clock.is_some() {
+            for frame in std::mem::take(&mut lane.held) {
+                self.place(track, frame);
+            }
+        } else if !lane.held.is_empty() {
+            self.start();
+        }
+    }
+
+    fn place_held(&mut self) {
+        // First how all tracks are coded, so that they begin in one init segment.
+        for track in [Track::Video, Track::Audio] {
+            let first = self.lanes[slot(track)].held.first();
+            if let Some(entry) = first.and_then(|frame| frame.frame.entry.clone()) {
+                self.adopt(track, &entry);
+            }
+        }
+        let mut held: Vec<(i64, Track, Timed)> = Vec::new();
+        for lane in &mut self.lanes {
+            let Some(clock) = &lane.clock else { continue };
+            held.extend(
+                std::mem::take(&mut lane.held).into_iter().map(|frame| (clock.at(frame.rtp), lane.track, frame)),
+            );
+        }
+        held.sort_by_key(|(at, ..)| *at);
+        for (_, track, frame) in held {
+            self.place(track, frame);
+        }
+    }
+
+    /// Moves the picture towards the sound, when reports of both are there.
+    pub(super) fn align(&mut self) {
+        let [video, audio] = &mut self.lanes;
+        if let (Some(picture), Some(report)) = (&mut video.clock, video.report)
+            && let (Some(sound), Some(other)) = (&audio.clock, audio.report)
+        {
+            picture.follow(report, sound, other);
+        }
+    }
+}
