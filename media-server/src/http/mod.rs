@@ -15,9 +15,11 @@ mod live;
 mod openapi;
 mod operations;
 mod pages;
+mod patience;
 mod problems;
 mod rate;
 mod recordings;
+mod serve;
 mod sessions;
 mod streams;
 
@@ -26,13 +28,13 @@ pub use body::{JSON_LIMIT, read_json, read_text};
 pub use layers::RequestId;
 pub use openapi::document as openapi_document;
 pub use recordings::routes as recording_routes;
+pub use serve::{ConnectionLimits, serve};
 pub use streams::identity_to_principal;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 
-/// Every route, with the layers around them. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: the
-/// limit per address needs the peer.
+/// Every route, with the layers around them. Serve it with [`serve`], which tells the limit per address of the peer.
 pub fn router(app: App) -> Router {
     router_with(app, Router::new())
 }

@@ -99,7 +99,6 @@ pub(super) async fn bench(wishes: Wishes) -> Bench {
     let environment =
         Environment::read(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()));
     let mut config: Config = resolve(&ServeArgs::default(), &environment, None, None).unwrap();
-    config.auth = wishes.auth.clone();
     if !wishes.media {
         config.media = MediaMode::ControlOnly("mesh".into());
     }

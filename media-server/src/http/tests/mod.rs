@@ -3,6 +3,7 @@
 mod authorization;
 mod bench;
 mod bodies;
+mod connections;
 mod operations;
 mod recordings;
 mod sessions;
