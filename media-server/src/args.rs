@@ -4,12 +4,14 @@
 //! Flags say what the process is (addresses, folders, log); what a session is (limits, recording, auth) stands in the
 //! StreamSession document, and the environment variables in [`crate::config::Environment`] override that.
 
+use crate::auth::Scope;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use streamsession_api::DurationString;
 
 /// A media server for live cameras: WHIP in, WHEP out, recorded on the way.
 ///
@@ -21,6 +23,8 @@ use std::str::FromStr;
     args_conflicts_with_subcommands = true,
     after_help = "Environment, overriding --session: MEDIA_MODE, MEDIA_MAX_PUBLISHERS, MEDIA_MAX_SUBSCRIBERS_PER_ROOM,\n\
                   MEDIA_RECORDINGS_DIR, TURN_URLS, TURN_USERNAME, TURN_CREDENTIAL. Secret: MEDIA_JWT_SECRET.\n\
+                  Tokens: `media-server token --scope publish --room front-door` makes one; a session without keys has the\n\
+                  server make the secret, as jwt.secret in --data-dir.\n\
                   Exit codes: 0 done, 1 failed while running, 2 wrong use or wrong configuration."
 )]
 pub struct Args {
@@ -42,6 +46,12 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// Make a bearer token for a camera, a viewer or an operator, and print it to stdout.
+    ///
+    /// It is signed with the secret of the server: the file of --jwt-secret-file, MEDIA_JWT_SECRET, or the file that the
+    /// server made in its data folder. A page takes it as http://HOST/watch/ROOM#token=TOKEN, all else as
+    /// "Authorization: Bearer TOKEN".
+    Token(Box<TokenArgs>),
     /// Print the completions for a shell to stdout.
     Completions {
         /// The shell.
@@ -49,6 +59,32 @@ pub enum Command {
     },
     /// Print the manual page (roff) to stdout.
     Man,
+}
+
+/// Flags of `media-server token`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct TokenArgs {
+    /// What it allows; repeatable, or with commas. admin is everything
+    #[arg(long, value_enum, required = true, value_delimiter = ',')]
+    pub scope: Vec<Scope>,
+    /// Where it allows it; repeatable, or with commas; '*' is every room, which admin has without it
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub room: Vec<String>,
+    /// For how long: 1h, 24h, 30d
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub lifetime: DurationString,
+    /// Who brings it; a camera that comes back under the same name takes its own place at once [default: a random name]
+    #[arg(long, value_name = "NAME")]
+    pub subject: Option<String>,
+    /// The account that its streams count for (limits.maxStreamsPerAccount)
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
+    /// File with the secret [default: MEDIA_JWT_SECRET, else jwt.secret in --data-dir]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub jwt_secret_file: Option<PathBuf>,
+    /// The server's own --data-dir and --session; the session's auth tells issuer and audience
+    #[command(flatten)]
+    pub files: FileArgs,
 }
 
 /// Flags of the server.
@@ -90,7 +126,7 @@ pub struct NetworkArgs {
 #[derive(Clone, Debug, Default, ClapArgs)]
 #[command(next_help_heading = "Files")]
 pub struct FileArgs {
-    /// Holds the registry and the recordings [default: ./streamsession-data]
+    /// Holds the registry, the recordings and a secret that was made [default: ./streamsession-data]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub data_dir: Option<PathBuf>,
     /// A StreamSession document (YAML), as for Kubernetes

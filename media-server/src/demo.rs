@@ -1,7 +1,6 @@
 //! `--demo`: the test clip, looped, published into the room `demo` over WHIP as any camera would.
 
-use crate::auth::AuthMode;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use crate::auth::{AuthMode, Grant, Scope, mint};
 use media_client::camera::{Camera, Ended};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 const RETRY: Duration = Duration::from_secs(1);
 /// Only as long as one POST may take.
-const TOKEN_SECONDS: i64 = 60;
+const TOKEN: Duration = Duration::from_secs(60);
 
 /// Plays until `shutdown`; begins again when the stream was ended or lost.
 pub(crate) async fn play(http: SocketAddr, auth: AuthMode, shutdown: CancellationToken) {
@@ -33,9 +32,14 @@ async fn publish_for_ever(http: SocketAddr, auth: &AuthMode) {
 /// A short-lived token of our own, where tokens are asked for.
 fn token(auth: &AuthMode) -> Option<String> {
     let AuthMode::Jwt { secret, issuer, audience } = auth else { return None };
-    let claims = serde_json::json!({
-        "sub": "demo", "scope": "publish", "room": "demo", "iss": issuer, "aud": audience,
-        "exp": jiff::Timestamp::now().as_second() + TOKEN_SECONDS,
-    });
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret.expose())).ok()
+    let grant = Grant {
+        subject: "demo".to_owned(),
+        scopes: vec![Scope::Publish],
+        rooms: vec!["demo".to_owned()],
+        issuer: issuer.clone(),
+        audience: audience.clone(),
+        lifetime: TOKEN,
+        ..Grant::default()
+    };
+    mint(secret, &grant, jiff::Timestamp::now().as_second()).ok()
 }

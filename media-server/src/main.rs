@@ -3,7 +3,7 @@
 //! What a person or a script is to read goes to stdout; the log goes to stderr.
 
 use clap::{Args as _, CommandFactory, FromArgMatches, Parser};
-use media_server::args::{Args, Command, LogFormat, ServeArgs, write_completions, write_man};
+use media_server::args::{Args, Command, LogFormat, ServeArgs, TokenArgs, write_completions, write_man};
 use media_server::config::{Environment, load};
 use media_server::server;
 use std::io::{IsTerminal, Write};
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     match args.command {
         None => serve(&args.serve),
         Some(Command::Probe { args }) => probe(args),
+        Some(Command::Token(args)) => token(&args),
         Some(Command::Completions { shell }) => {
             write_completions(shell, &mut std::io::stdout());
             ExitCode::SUCCESS
@@ -60,6 +61,18 @@ fn probe(args: Vec<String>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => ExitCode::from(runtime.block_on(media_client::cli::probe_and_print(&args))),
         Err(error) => fail(FAILED, &error),
+    }
+}
+
+fn token(args: &TokenArgs) -> ExitCode {
+    match media_server::token::make(args, &Environment::of_process(), jiff::Timestamp::now()) {
+        Ok(minted) => {
+            // Data to stdout, talk to stderr; nothing can be done when either is gone.
+            let _ = writeln!(std::io::stderr(), "{}", minted.about);
+            let _ = writeln!(std::io::stdout(), "{}", minted.token);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(MISCONFIGURED, &error),
     }
 }
 

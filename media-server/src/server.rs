@@ -4,18 +4,21 @@
 //! newcomers are refused, streams end, recordings are finalised, and last the media threads stop; all within the drain
 //! deadline.
 
-use crate::auth::Authorizer;
+use crate::auth::key::KeyError;
+use crate::auth::{AuthPlan, Authorizer, KeySource};
 use crate::config::Config;
 use crate::control::{Control, ControlError, ControlParts, Media, Recorder};
 use crate::demo;
-use crate::http::{App, AppParts, ReadyCheck, SnapshotSource, recording_routes, router_with};
+use crate::http::{App, AppParts, ConnectionLimits, ReadyCheck, SnapshotSource, recording_routes, router_with, serve};
+use crate::lock::FolderLock;
 use crate::metrics::{Metrics, watch_event_loop, watch_media};
 use crate::net::tap::Taps;
 use crate::net::{MediaPlane, NetConfig, NetError, Started};
 use crate::recording::{RecordingError, RecordingParts, RecordingPlane, RecordingSettings, TapSource};
 use crate::store::{Store, StoreError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Not used while nothing is recorded.
 const SEGMENT_DURATION: Duration = Duration::from_secs(10);
+/// Open files that are asked for.
+const MOST_FILES: u64 = 65_536;
 /// How long open HTTP requests may take to end after the streams have.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
@@ -53,6 +58,17 @@ pub enum ServerError {
         /// What would be right.
         remedy: &'static str,
     },
+    /// Another server works in it.
+    #[error("the folder {path} is in use by another media-server: stop that one, or {remedy}")]
+    FolderInUse {
+        /// Which.
+        path: PathBuf,
+        /// What would be right besides.
+        remedy: &'static str,
+    },
+    /// There is no secret for tokens.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Media.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -81,11 +97,20 @@ impl ServerError {
 pub async fn run(config: Config) -> Result<(), ServerError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = Server::start(config).await?;
-    server.announce()?;
+    let mut server = tokio::select! {
+        started = Server::start(config) => started?,
+        // Nothing runs yet that would have to be ended in an order.
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    server.announce(&mut io::stdout().lock())?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        ended = &mut server.serving => {
+            let reason = ended.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string());
+            return Err(ServerError::Io(io::Error::other(format!("HTTP: {reason}"))));
+        }
     }
     tokio::select! {
         () = server.stop() => {}
@@ -104,6 +129,8 @@ pub struct Server {
     http: SocketAddr,
     shutdown: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
+    /// Held until everything has ended.
+    _folders: Vec<FolderLock>,
 }
 
 impl Server {
@@ -116,6 +143,8 @@ impl Server {
         // HTTP first: a port in use is the likeliest mistake, and nothing else has been touched by then.
         let listener = listen(config.http).await?;
         let http = listener.local_addr()?;
+        let folders = lock_folders(&config)?;
+        let auth = config.auth.settle()?;
         let store = Store::open(&config.data_dir.join("registry.sqlite")).await?;
         let metrics = Metrics::new();
         metrics.install();
@@ -138,26 +167,19 @@ impl Server {
         tokio::spawn(watch_media(metrics.clone(), snapshot.clone(), shutdown.clone()));
         let app = App::new(AppParts {
             control: control.clone(),
-            authorizer: Authorizer::new(&config.auth),
+            authorizer: Authorizer::new(&auth),
             config: config.clone(),
             snapshot,
             metrics,
             ready: ready_checks(&config, &store, media.as_ref()),
             shutdown: shutdown.clone(),
         });
-        let service =
-            router_with(app, recording_routes(recording.library())).into_make_service_with_connect_info::<SocketAddr>();
-        let stopping = shutdown.clone();
-        let serving = tokio::spawn(async move {
-            let served = axum::serve(listener, service).with_graceful_shutdown(stopping.cancelled_owned()).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "HTTP ended");
-            }
-        });
+        let router = router_with(app, recording_routes(recording.library()));
+        let serving = tokio::spawn(serve(listener, router, connection_limits(), shutdown.clone()));
         if config.demo {
-            tokio::spawn(demo::play(http, config.auth.clone(), shutdown.clone()));
+            tokio::spawn(demo::play(http, auth, shutdown.clone()));
         }
-        Ok(Self { config, control, media, store, http, shutdown, serving })
+        Ok(Self { config, control, media, store, http, shutdown, serving, _folders: folders })
     }
 
     /// Where HTTP listens.
@@ -166,10 +188,9 @@ impl Server {
     }
 
     /// Prints what to open.
-    pub fn announce(&self) -> io::Result<()> {
-        let base = format!("http://{}", self.http);
+    pub fn announce(&self, out: &mut dyn Write) -> io::Result<()> {
+        let base = format!("http://{}", self.reachable());
         let room = if self.config.demo { "demo" } else { "front-door" };
-        let mut out = io::stdout().lock();
         writeln!(out, "console   {base}/")?;
         writeln!(out, "publish   {base}/publish/{room}    from this browser's camera")?;
         writeln!(out, "watch     {base}/watch/{room}")?;
@@ -183,7 +204,33 @@ impl Server {
             None => writeln!(out, "media     none: MEDIA_MODE names another mode, only the control API runs")?,
         }
         writeln!(out, "data      {}", self.config.data_dir.display())?;
+        match &self.config.auth {
+            AuthPlan::Open => {}
+            AuthPlan::Jwt { key: KeySource::Given(_), .. } => {
+                writeln!(out, "tokens    are needed; `{} token --help` tells how to make one", program())?;
+            }
+            AuthPlan::Jwt { key: KeySource::Made(path), issuer, audience } => {
+                let mut command = format!("{} token --scope publish,subscribe --room {room}", program());
+                command.push_str(&format!(" --data-dir {}", quoted(&self.config.data_dir)));
+                // It has the issuer and the audience that tokens must name.
+                if let (Some(session), true) = (&self.config.session, issuer.is_some() || audience.is_some()) {
+                    command.push_str(&format!(" --session {}", quoted(session)));
+                }
+                writeln!(out, "tokens    are needed, signed with the secret in {}; to make one:", path.display())?;
+                writeln!(out, "          {command}")?;
+            }
+        }
         out.flush()
+    }
+
+    /// Where HTTP listens; of all addresses one that a browser can open.
+    fn reachable(&self) -> SocketAddr {
+        if !self.http.ip().is_unspecified() {
+            return self.http;
+        }
+        let candidates = self.media.iter().flat_map(|plane| plane.candidates());
+        let ip = candidates.map(SocketAddr::ip).find(|ip| ip.is_ipv4() || self.http.is_ipv6());
+        SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), self.http.port())
     }
 
     /// Drains and ends.
@@ -281,6 +328,52 @@ fn make_folder(path: &Path, remedy: &'static str) -> Result<(), ServerError> {
     })
 }
 
+/// Both folders, where they are two.
+fn lock_folders(config: &Config) -> Result<Vec<FolderLock>, ServerError> {
+    let mut folders = vec![(&config.data_dir, "name another with --data-dir")];
+    // The same one under two names must not be locked twice.
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if real(&config.recordings_dir) != real(&config.data_dir) {
+        folders.push((&config.recordings_dir, "name another with MEDIA_RECORDINGS_DIR"));
+    }
+    let lock = |(path, remedy): (&PathBuf, &'static str)| match FolderLock::take(path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(ServerError::FolderInUse { path: path.clone(), remedy }),
+        Err(source) => Err(ServerError::Folder { path: path.clone(), source, remedy }),
+    };
+    folders.into_iter().map(lock).collect()
+}
+
+/// As it was called, so that what is printed can be pasted.
+fn program() -> String {
+    std::env::args_os().next().map_or_else(|| "media-server".to_owned(), |name| quoted(Path::new(&name)))
+}
+
+/// As a word of the shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(&byte);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// As many connections as the process may have files for, with half of them left to everything else. Many systems start
+/// processes with 1024 files and allow more to those who ask, so this asks.
+fn connection_limits() -> ConnectionLimits {
+    let files = getrlimit(Resource::Nofile);
+    let wanted = files.maximum.unwrap_or(u64::MAX).min(MOST_FILES);
+    let current = files.current.unwrap_or(u64::MAX);
+    let current = match current < wanted {
+        true => setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..files }).map_or(current, |()| wanted),
+        false => current,
+    };
+    let limits = ConnectionLimits::default();
+    let half = usize::try_from(current / 2).unwrap_or(usize::MAX);
+    ConnectionLimits { connections: limits.connections.min(half).max(1), ..limits }
+}
+
 /// Whether files can be made there.
 fn probe_folder(path: &Path) -> io::Result<()> {
     let probe = path.join(format!(".probe-{}", std::process::id()));
@@ -292,4 +385,88 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
         io::ErrorKind::AddrInUse => ServerError::HttpInUse(address),
         _ => ServerError::HttpBind { address, source },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Command, ServeArgs};
+    use crate::config::{Environment, SessionDocument, resolve};
+    use clap::Parser as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// A server without media, of a session with this spec.
+    async fn start(folder: &Path, spec: &str) -> Result<Server, ServerError> {
+        let text = format!(
+            "apiVersion: media.streamsession.io/v1alpha1\nkind: StreamSession\nmetadata: {{name: minimal}}\nspec: {spec}\n"
+        );
+        let session = folder.join("session.yaml");
+        std::fs::write(&session, &text).unwrap();
+        let mut args = ServeArgs::default();
+        args.network.http = Some("127.0.0.1:0".parse().unwrap());
+        args.files.data_dir = Some(folder.join("data"));
+        args.files.session = Some(session.clone());
+        let document = SessionDocument::parse(&session, &text).unwrap();
+        let environment = Environment { mode: Some("control-only".to_owned()), ..Environment::default() };
+        Server::start(resolve(&args, &environment, None, Some(&document)).unwrap()).await
+    }
+
+    fn announced(server: &Server) -> String {
+        let mut text = Vec::new();
+        server.announce(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    async fn status(server: &Server, authorization: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(server.http()).await.unwrap();
+        let request =
+            format!("GET /streams HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_session_without_keys_takes_the_tokens_that_the_printed_command_makes() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = start(folder.path(), "{auth: {audience: cams}}").await.unwrap();
+        let text = announced(&server);
+        let secret = std::fs::read_to_string(folder.path().join("data/jwt.secret")).unwrap();
+        assert!(!text.contains(secret.trim_end()) && text.contains("data/jwt.secret"), "{text}");
+        let command = text.lines().last().unwrap().trim();
+        let Some(Command::Token(args)) = Args::try_parse_from(command.split(' ')).unwrap().command else {
+            panic!("{command}")
+        };
+        let make = |args: &crate::args::TokenArgs| {
+            crate::token::make(args, &Environment::default(), jiff::Timestamp::now()).unwrap().token
+        };
+        let mut everywhere = (*args).clone();
+        everywhere.room = vec!["*".to_owned()];
+        assert_eq!(status(&server, "").await, "401");
+        assert_eq!(status(&server, &format!("Bearer {}", make(&args))).await, "403", "it is for one room");
+        let token = format!("Bearer {}", make(&everywhere));
+        assert_eq!(status(&server, &token).await, "200");
+        server.stop().await;
+        let server = start(folder.path(), "{auth: {audience: cams}}").await.unwrap();
+        assert_eq!(status(&server, &token).await, "200", "tokens outlive the process");
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_second_server_in_the_same_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = start(folder.path(), "{}").await.unwrap();
+        let text = start(folder.path(), "{}").await.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains("in use by another media-server") && text.contains("--data-dir"), "{text}");
+        first.stop().await;
+        start(folder.path(), "{}").await.unwrap().stop().await;
+    }
+
+    #[test]
+    fn what_is_printed_can_be_pasted() {
+        assert_eq!(quoted(Path::new("/data/a-b_c.d")), "/data/a-b_c.d");
+        assert_eq!(quoted(Path::new("my 'data'; x")), r"'my '\''data'\''; x'");
+        assert_eq!(quoted(Path::new("")), "''");
+    }
 }

@@ -4,8 +4,11 @@
 //! algorithm is pinned by this server and never taken from the token (RFC 8725 §3.1). `scope` says what may be done,
 //! `room` where. It does not know HTTP statuses; `http::error` maps [`AuthError`] to them.
 
+pub mod key;
+mod mint;
 mod token;
 
+pub use mint::{Grant, mint};
 pub use token::{Claims, Scope, TokenError, Verifier};
 
 #[cfg(test)]
@@ -13,8 +16,10 @@ pub(crate) use token::test_tokens;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use key::KeyError;
 use ring::digest::{SHA256, digest};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// A secret: shown by nothing, not even `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,6 +57,43 @@ pub enum AuthMode {
         /// When set, the `aud` claim must be or contain this.
         audience: Option<String>,
     },
+}
+
+/// How requests are to be authenticated, before the secret is read or made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthPlan {
+    /// As [`AuthMode::Open`].
+    Open,
+    /// As [`AuthMode::Jwt`].
+    Jwt {
+        /// Where the secret comes from.
+        key: KeySource,
+        /// When set, the `iss` claim must be this.
+        issuer: Option<String>,
+        /// When set, the `aud` claim must be or contain this.
+        audience: Option<String>,
+    },
+}
+
+/// Where the secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// Somebody gave it.
+    Given(Secret),
+    /// Nobody did: it stands in this file, which the first start makes.
+    Made(PathBuf),
+}
+
+impl AuthPlan {
+    /// Reads the secret, or makes it. The caller has locked the folder.
+    pub fn settle(&self) -> Result<AuthMode, KeyError> {
+        let AuthPlan::Jwt { key, issuer, audience } = self else { return Ok(AuthMode::Open) };
+        let secret = match key {
+            KeySource::Given(secret) => secret.clone(),
+            KeySource::Made(path) => key::read_or_make(path)?,
+        };
+        Ok(AuthMode::Jwt { secret, issuer: issuer.clone(), audience: audience.clone() })
+    }
 }
 
 /// What a request wants to do.
@@ -94,7 +136,7 @@ impl<'a> Action<'a> {
 /// Who asks, once it is known that they may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The `sub` claim; in open mode a digest of the bearer token. `None`: nobody in particular.
+    /// The `sub` claim; without one, and in open mode, a digest of the bearer token. `None`: nobody in particular.
     pub subject: Option<String>,
     /// The `account` claim, for the cap on streams per account.
     pub account: Option<String>,
@@ -201,7 +243,9 @@ impl Authorizer {
         if !claims.grants_room(action.room()) {
             return Err(AuthError::Room { room: action.room().map(str::to_owned) });
         }
-        Ok(Identity { subject: claims.subject, account: claims.account, admin })
+        // Who has no name is named after the token, so that its bearer can change and end its own sessions.
+        let subject = claims.subject.or_else(|| token.map(pseudonym));
+        Ok(Identity { subject, account: claims.account, admin })
     }
 }
 
@@ -224,7 +268,7 @@ fn access_token(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("access_token="))
 }
 
-/// A name for the holder of a token that is not checked: the token itself stays out of registry and log.
+/// A name for the holder of a token that names nobody: the token itself stays out of registry and log.
 fn pseudonym(token: &str) -> String {
     let hash = digest(&SHA256, token.as_bytes());
     let mut name = String::from("key:");

@@ -4,6 +4,7 @@
 //! always). A claim of the wrong type is a refusal, not an absence.
 
 use super::Secret;
+use clap::ValueEnum;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
@@ -16,7 +17,7 @@ const LEEWAY: u64 = 30;
 const MAX_LENGTH: usize = 8 * 1024;
 
 /// What a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Scope {
     /// Send media.
     Publish,

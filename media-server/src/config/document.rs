@@ -1,7 +1,7 @@
 //! The StreamSession document as a file, and which of its fields somebody wrote.
 
 use super::ConfigError;
-use crate::auth::Secret;
+use crate::auth::{Secret, key};
 use serde_yaml::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,14 +61,7 @@ impl SessionDocument {
 
 /// Reads a secret; one final newline is not part of it.
 pub(super) fn read_secret(path: &Path) -> Result<Secret, ConfigError> {
-    let mut bytes = fs::read(path).map_err(|error| file_error("--jwt-secret-file", path, error))?;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-    }
-    Ok(Secret::new(bytes))
+    key::read(path).map_err(|error| file_error("--jwt-secret-file", path, error))
 }
 
 fn file_error(flag: &'static str, path: &Path, error: std::io::Error) -> ConfigError {

@@ -37,16 +37,18 @@ pub enum ConfigError {
     /// Anybody could come in from outside.
     #[error(
         "--http {http} can be reached from other machines, and nothing says who may come in: give a secret for bearer \
-         tokens by --jwt-secret-file or MEDIA_JWT_SECRET, or say that everybody may do everything by \
+         tokens by --jwt-secret-file or MEDIA_JWT_SECRET, or a --session whose auth has mode JWT and no keys (as \
+         `spec: {{}}` has), for which a secret is made, or say that everybody may do everything by \
          auth: {{mode: Open, acknowledgeOpen: true}} in the session, or listen on 127.0.0.1"
     )]
     OpenToAll {
         /// Where HTTP would listen.
         http: SocketAddr,
     },
-    /// Tokens are wanted and there is no key.
+    /// The secret of the session did not reach this process.
     #[error(
-        "auth.mode is JWT, and there is no secret: give one of at least 32 bytes by --jwt-secret-file or MEDIA_JWT_SECRET"
+        "spec.auth.secretRef names a Secret, and its value did not reach this process: give it by MEDIA_JWT_SECRET \
+         (env.valueFrom.secretKeyRef of the container) or mount it and name the file by --jwt-secret-file"
     )]
     NoSecret,
     /// The document cannot be read as a StreamSession. The text begins with file, line and column.

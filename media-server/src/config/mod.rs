@@ -12,10 +12,10 @@ mod resolve;
 pub use document::SessionDocument;
 pub use environment::Environment;
 pub use error::ConfigError;
-pub use resolve::resolve;
+pub use resolve::{DEFAULT_DATA_DIR, resolve};
 
 use crate::args::{Announce, LogFormat, ServeArgs};
-use crate::auth::{AuthMode, Secret};
+use crate::auth::{AuthPlan, Secret};
 use crate::control::Limits;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -34,6 +34,8 @@ pub struct Config {
     pub media: MediaMode,
     /// Threads that carry media; `None` means half of the cores, at least one.
     pub shards: Option<NonZeroUsize>,
+    /// The StreamSession document, for what is printed.
+    pub session: Option<PathBuf>,
     /// Holds the registry; and the recordings, unless they have a folder of their own. Made when it is not there.
     pub data_dir: PathBuf,
     /// Holds the recordings. Made when it is not there.
@@ -47,7 +49,7 @@ pub struct Config {
     /// TURN and STUN servers that clients are told of; `None` when there are none.
     pub turn: Option<TurnConfig>,
     /// How requests are authenticated.
-    pub auth: AuthMode,
+    pub auth: AuthPlan,
     /// How long draining may take.
     pub drain_deadline: Duration,
     /// Changing requests a second from one address; 0 is no limit.

@@ -3,19 +3,19 @@
 use super::environment::check_ice_urls;
 use super::{Config, ConfigError, Environment, MediaMode, RecordingConfig, SessionDocument, TurnConfig, UdpConfig};
 use crate::args::{Announce, ServeArgs};
-use crate::auth::{AuthMode, Secret};
+use crate::auth::key::{self, MIN_SECRET};
+use crate::auth::{AuthPlan, KeySource, Secret};
 use crate::control::Limits;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use streamsession_api::{
     AuthMode as SpecAuthMode, DatabaseMode, ExposureType, StorageMode, StreamSessionSpec, TurnMode,
 };
 
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-const DEFAULT_DATA_DIR: &str = "streamsession-data";
+/// The data folder when nobody names one.
+pub const DEFAULT_DATA_DIR: &str = "streamsession-data";
 const DEFAULT_RATE_LIMIT: u32 = 50;
-/// RFC 7518 §3.2: a key of the size of the hash output or larger.
-const MIN_SECRET: usize = 32;
 
 /// Fields that name things of a cluster, and what to do without one.
 const CLUSTER_ONLY: &[(&str, &str)] = &[
@@ -74,12 +74,13 @@ pub fn resolve(
         media,
         shards: args.runtime.shards,
         recordings_dir: environment.recordings_dir.as_ref().map_or_else(|| data_dir.join("recordings"), PathBuf::from),
+        session: args.files.session.clone(),
+        auth: auth(http, environment, secret, session, spec, &data_dir)?,
         data_dir,
         limits: limits(environment, spec)?,
         recording,
         idle_timeout: spec.recording.idle_timeout.as_duration(),
         turn: turn(environment, spec)?,
-        auth: auth(http, environment, secret, session, spec)?,
         drain_deadline: spec.drain.deadline.as_duration(),
         rate_limit: args.access.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
         demo: args.runtime.demo,
@@ -167,14 +168,16 @@ fn turn(environment: &Environment, spec: &StreamSessionSpec) -> Result<Option<Tu
     }
 }
 
-/// Open is the default on a loopback address only; elsewhere it must be said, and said to be meant.
+/// A session's mode holds as it stands there, and by default it is JWT; for JWT without keys a secret is made. Without a
+/// session open is the default, on a loopback address only.
 fn auth(
     http: SocketAddr,
     environment: &Environment,
     file: Option<Secret>,
     session: Option<&SessionDocument>,
     spec: &StreamSessionSpec,
-) -> Result<AuthMode, ConfigError> {
+    data_dir: &Path,
+) -> Result<AuthPlan, ConfigError> {
     let loopback = http.ip().to_canonical().is_loopback();
     // In a pod every address is open to the cluster at most, when that is what the Service says.
     let inside = environment.in_cluster && spec.exposure.type_ == ExposureType::ClusterIP;
@@ -188,33 +191,34 @@ fn auth(
             format!("HS256 needs at least {MIN_SECRET} bytes; head -c 48 /dev/urandom | base64 makes a good one");
         return Err(ConfigError::value(source, length, remedy));
     }
-    let said = session.is_some_and(|session| session.says("auth.mode"));
     let secret_ref = session.is_some_and(|session| session.says("auth.secretRef"));
-    match (said.then_some(spec.auth.mode), secret) {
+    let jwt = |key| {
+        let (issuer, audience) = (spec.auth.issuer.clone(), spec.auth.audience.clone());
+        Ok(AuthPlan::Jwt { key, issuer, audience })
+    };
+    match (session.map(|_| spec.auth.mode), secret) {
         (Some(SpecAuthMode::Open), Some(_)) => Err(ConfigError::value(
             "spec.auth.mode",
             "Open",
             format!("a secret is given by {source}: use JWT, or remove it"),
         )),
-        (Some(SpecAuthMode::Open), None) if loopback || inside || spec.auth.acknowledge_open => Ok(AuthMode::Open),
+        (Some(SpecAuthMode::Open), None) if loopback || inside || spec.auth.acknowledge_open => Ok(AuthPlan::Open),
         (Some(SpecAuthMode::Open), None) => Err(ConfigError::OpenToAll { http }),
-        (_, Some(secret)) => {
-            Ok(AuthMode::Jwt { secret, issuer: spec.auth.issuer.clone(), audience: spec.auth.audience.clone() })
-        }
-        (None, None) if secret_ref => Err(ConfigError::cluster_only(
+        (_, Some(secret)) => jwt(KeySource::Given(secret)),
+        (Some(_), None) if secret_ref && environment.in_cluster => Err(ConfigError::NoSecret),
+        (Some(_), None) if secret_ref => Err(ConfigError::cluster_only(
             "spec.auth.secretRef",
             "remove it, and give the secret by --jwt-secret-file or MEDIA_JWT_SECRET",
         )),
-        (None, None) if loopback => Ok(AuthMode::Open),
+        (Some(_), None) => jwt(KeySource::Made(data_dir.join(key::FILE_NAME))),
+        (None, None) if loopback => Ok(AuthPlan::Open),
         (None, None) => Err(ConfigError::OpenToAll { http }),
-        (Some(_), None) => Err(ConfigError::NoSecret),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
     use std::time::Duration;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -245,7 +249,7 @@ mod tests {
         let config = resolve(&ServeArgs::default(), &Environment::default(), None, None).unwrap();
         assert_eq!(config.http, "127.0.0.1:8080".parse::<SocketAddr>().unwrap());
         assert_eq!((config.udp.port, config.udp.address), (8189, None));
-        assert_eq!(config.auth, AuthMode::Open);
+        assert_eq!(config.auth, AuthPlan::Open);
         assert_eq!((config.limits.max_publishers, config.limits.max_subscribers_per_room), (4, 50));
         assert_eq!(config.limits.max_bitrate, Some(8_000_000));
         assert_eq!(config.recordings_dir, Path::new("streamsession-data/recordings"));
@@ -288,33 +292,53 @@ mod tests {
         let none = Environment::default();
         let text = message(resolve(&outside(), &none, None, None));
         assert!(
-            text.contains("0.0.0.0:8080") && text.contains("--jwt-secret-file") && text.contains("acknowledgeOpen"),
+            ["0.0.0.0:8080", "--jwt-secret-file", "--session", "acknowledgeOpen"]
+                .iter()
+                .all(|part| text.contains(part)),
             "{text}"
         );
         let meant = session("  exposure: {mediaPort: 8189}\n  auth: {mode: Open, acknowledgeOpen: true}");
-        assert_eq!(resolve(&outside(), &none, None, Some(&meant)).unwrap().auth, AuthMode::Open);
+        assert_eq!(resolve(&outside(), &none, None, Some(&meant)).unwrap().auth, AuthPlan::Open);
         let keyed = environment(&[("MEDIA_JWT_SECRET", SECRET)]);
-        assert!(matches!(resolve(&outside(), &keyed, None, None).unwrap().auth, AuthMode::Jwt { .. }));
+        assert!(matches!(resolve(&outside(), &keyed, None, None).unwrap().auth, AuthPlan::Jwt { .. }));
         for loopback in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
             let mut args = ServeArgs::default();
             args.network.http = Some(loopback.parse().unwrap());
-            assert_eq!(resolve(&args, &none, None, None).unwrap().auth, AuthMode::Open, "{loopback}");
+            assert_eq!(resolve(&args, &none, None, None).unwrap().auth, AuthPlan::Open, "{loopback}");
         }
     }
 
     #[test]
-    fn jwt_takes_issuer_and_audience_from_the_document_and_needs_a_secret() {
+    fn jwt_takes_issuer_and_audience_from_the_document() {
         let document = session("  auth: {mode: JWT, issuer: 'https://i', audience: cams}");
-        let text = message(resolve(&ServeArgs::default(), &Environment::default(), None, Some(&document)));
-        assert!(text.contains("MEDIA_JWT_SECRET"), "{text}");
         let config =
             resolve(&ServeArgs::default(), &Environment::default(), Some(Secret::new(SECRET)), Some(&document));
-        let expected = AuthMode::Jwt {
-            secret: Secret::new(SECRET),
+        let expected = AuthPlan::Jwt {
+            key: KeySource::Given(Secret::new(SECRET)),
             issuer: Some("https://i".into()),
             audience: Some("cams".into()),
         };
         assert_eq!(config.unwrap().auth, expected);
+    }
+
+    #[test]
+    fn a_session_without_keys_means_tokens_by_a_secret_that_is_made() {
+        for spec in ["  {}", "  limits: {maxPublishers: 1}", "  auth: {mode: JWT}", "  auth: {audience: cams}"] {
+            for mut args in [ServeArgs::default(), outside()] {
+                args.files.data_dir = Some("/data".into());
+                let plan = resolve(&args, &Environment::default(), None, Some(&session(spec))).unwrap().auth;
+                let AuthPlan::Jwt { key, .. } = plan else { panic!("{spec}: open") };
+                assert_eq!(key, KeySource::Made("/data/jwt.secret".into()), "{spec}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_reference_in_a_pod_wants_the_secret_in_the_environment() {
+        let in_pod = environment(&[("KUBERNETES_SERVICE_HOST", "10.96.0.1")]);
+        let document = session("  auth: {secretRef: {name: s, key: k}}");
+        let text = message(resolve(&outside(), &in_pod, None, Some(&document)));
+        assert!(text.contains("MEDIA_JWT_SECRET") && text.contains("secretRef"), "{text}");
     }
 
     #[test]
@@ -362,7 +386,7 @@ mod tests {
     fn a_secret_given_beside_a_secret_reference_is_used() {
         let document = session("  auth: {mode: JWT, secretRef: {name: s, key: k}}");
         let config = resolve(&outside(), &Environment::default(), Some(Secret::new(SECRET)), Some(&document));
-        assert!(matches!(config.unwrap().auth, AuthMode::Jwt { .. }));
+        assert!(matches!(config.unwrap().auth, AuthPlan::Jwt { .. }));
     }
 
     #[test]
@@ -374,11 +398,12 @@ mod tests {
 
     #[test]
     fn the_examples_run_without_a_cluster() {
-        for name in ["front-door.yaml", "minimal.yaml"] {
+        for (name, open) in [("front-door.yaml", true), ("minimal.yaml", false)] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
             let document = SessionDocument::read(&path).unwrap_or_else(|error| panic!("{error}"));
             let config = resolve(&ServeArgs::default(), &Environment::default(), None, Some(&document));
-            assert_eq!(config.unwrap_or_else(|error| panic!("{name}: {error}")).auth, AuthMode::Open, "{name}");
+            let auth = config.unwrap_or_else(|error| panic!("{name}: {error}")).auth;
+            assert_eq!(auth == AuthPlan::Open, open, "{name}");
         }
     }
 

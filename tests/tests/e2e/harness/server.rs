@@ -65,9 +65,15 @@ impl Setup {
         self
     }
 
-    /// A StreamSession with this spec, in YAML's flow form.
+    /// A StreamSession with this spec, in YAML's flow form; open, unless it says how people are let in.
     pub(crate) fn spec(self, spec: &str) -> Setup {
         let path = self.folder.path().join("session.yaml");
+        let spec = match spec.strip_suffix('}') {
+            Some(fields) if !spec.contains("auth:") => {
+                format!("{fields}, auth: {{mode: Open, acknowledgeOpen: true}}}}")
+            }
+            _ => spec.to_owned(),
+        };
         let text = format!(
             "apiVersion: media.streamsession.io/v1alpha1\nkind: StreamSession\nmetadata: {{name: e2e}}\nspec: {spec}\n"
         );
