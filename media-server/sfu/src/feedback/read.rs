@@ -54,13 +54,14 @@ pub enum Feedback {
     MaximumBitrate(u64),
 }
 
-/// A NACK that names more packets than this is cut: nobody repairs so much.
+/// What NACKs of one compound name beyond this is cut: nobody repairs so much.
 const MOST_NACKED: usize = 512;
 
 /// Reads a compound packet; nothing when it is malformed.
 pub fn read(compound: &[u8]) -> Vec<Feedback> {
     let Ok(packets) = unmarshal(&mut &compound[..]) else { return Vec::new() };
     let mut out = Vec::new();
+    let mut nacked = 0;
     for packet in &packets {
         let any = packet.as_any();
         if let Some(report) = any.downcast_ref::<SenderReport>() {
@@ -69,7 +70,9 @@ pub fn read(compound: &[u8]) -> Vec<Feedback> {
         } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
             out.extend(report.reports.iter().map(reception));
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
-            let sequences = nack.nacks.iter().flat_map(|pair| pair.packet_list()).take(MOST_NACKED).collect();
+            let named = nack.nacks.iter().flat_map(|pair| pair.packet_list());
+            let sequences: Vec<u16> = named.take(MOST_NACKED - nacked).collect();
+            nacked += sequences.len();
             out.push(Feedback::Nack { ssrc: nack.media_ssrc, sequences });
         } else if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
             out.push(Feedback::KeyframeRequest { ssrc: pli.media_ssrc });
@@ -86,7 +89,8 @@ fn reception(report: &ReceptionReport) -> Feedback {
     Feedback::Reception {
         ssrc: report.ssrc,
         fraction_lost: report.fraction_lost,
-        lost: report.total_lost,
+        // 24 bits with a sign; what came twice counts against what was lost.
+        lost: if report.total_lost & 0x80_0000 == 0 { report.total_lost } else { 0 },
         jitter: report.jitter,
         last_report: report.last_sender_report,
         delay: report.delay,
@@ -111,6 +115,35 @@ mod tests {
         assert_eq!(got[1], Feedback::Nack { ssrc: 1, sequences: vec![5, 6] });
         assert_eq!(got[2], Feedback::KeyframeRequest { ssrc: 1 });
         assert!(matches!(got[3], Feedback::MaximumBitrate(b) if (990_000..1_010_000).contains(&b)));
+    }
+
+    #[test]
+    fn a_compound_of_many_nacks_is_cut() {
+        let mut out = Vec::new();
+        let sequences: Vec<u16> = (0..170).collect();
+        (0..20).for_each(|_| write::nack(&mut out, 9, 1, &sequences));
+        let named = read(&out).into_iter().map(|feedback| match feedback {
+            Feedback::Nack { sequences, .. } => sequences.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(named.sum::<usize>(), MOST_NACKED);
+    }
+
+    #[test]
+    fn more_packets_than_expected_are_no_loss() {
+        let mut out = Vec::new();
+        let block = write::ReportBlock {
+            ssrc: 1,
+            fraction_lost: 0,
+            cumulative_lost: 0,
+            highest_sequence: 9,
+            jitter: 0,
+            last_report: 0,
+            delay: 0,
+        };
+        write::receiver_report(&mut out, 9, &[block]);
+        out[13..16].fill(0xff);
+        assert!(matches!(read(&out)[..], [Feedback::Reception { lost: 0, .. }]));
     }
 
     proptest! {

@@ -13,6 +13,12 @@ const ATTEMPTS: u8 = 10;
 const GIVE_UP: Duration = Duration::from_secs(1);
 /// A jump of the sequence number longer than this is a restart, not a loss.
 const LONGEST_GAP: u64 = 512;
+/// Packets that are waited for at once; of more, the oldest are given up.
+const MOST_MISSING: usize = 512;
+/// Packets asked for in one go: four bytes each when they stand apart, and a datagram has room for two tracks of them.
+const MOST_ASKED: usize = 96;
+/// The first packet that comes may be this many behind the first that was sent.
+const LATE_START: u64 = 64;
 /// A second request for the same packet waits at least so long.
 const SHORTEST_RETRY: Duration = Duration::from_millis(20);
 
@@ -21,6 +27,12 @@ struct Missing {
     since: Instant,
     asked: Option<Instant>,
     attempts: u8,
+}
+
+impl Missing {
+    fn new(now: Instant, sequence: u64) -> Self {
+        Self { sequence, since: now, asked: None, attempts: 0 }
+    }
 }
 
 /// See the module.
@@ -71,14 +83,19 @@ impl Reception {
             None => self.first = extended,
             Some(highest) if extended > highest => {
                 if extended - highest <= LONGEST_GAP {
-                    self.missing.extend((highest + 1..extended).map(|sequence| Missing {
-                        sequence,
-                        since: now,
-                        asked: None,
-                        attempts: 0,
-                    }));
+                    self.missing.extend((highest + 1..extended).map(|sequence| Missing::new(now, sequence)));
+                    self.missing.drain(..self.missing.len().saturating_sub(MOST_MISSING));
                 } else {
                     self.missing.clear();
+                }
+            }
+            Some(_) if extended < self.first => {
+                // Reordered at the very start: what stands between is missing too.
+                if self.first - extended <= LATE_START {
+                    let between = extended + 1..self.first;
+                    between.rev().for_each(|sequence| self.missing.push_front(Missing::new(now, sequence)));
+                    self.missing.truncate(MOST_MISSING);
+                    self.first = extended;
                 }
             }
             Some(_) => {
@@ -115,6 +132,9 @@ impl Reception {
             .retain(|missing| missing.attempts < ATTEMPTS && now.saturating_duration_since(missing.since) < GIVE_UP);
         let retry = SHORTEST_RETRY.max(round_trip + round_trip / 2);
         for missing in &mut self.missing {
+            if out.len() >= MOST_ASKED {
+                break;
+            }
             if missing.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= retry) {
                 missing.asked = Some(now);
                 missing.attempts += 1;
@@ -198,6 +218,35 @@ mod tests {
         reception.nacks(now + Duration::from_secs(2), rtt, &mut out);
         assert!(out.is_empty());
         assert_eq!((reception.lost(), reception.repaired()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_missing_before_the_first_to_come_is_asked_for_too() {
+        let now = Instant::now();
+        let mut reception = Reception::new(now, 1, 90_000);
+        for sequence in [14, 12, 9, 15] {
+            reception.received(now, sequence, 0, 100, false);
+        }
+        let mut out = Vec::new();
+        reception.nacks(now, Duration::ZERO, &mut out);
+        assert_eq!(out, [10, 11, 13]);
+        assert_eq!((reception.lost(), reception.packets()), (3, 4));
+    }
+
+    #[test]
+    fn gaps_without_end_cost_little_memory_and_short_requests() {
+        let now = Instant::now();
+        let mut reception = Reception::new(now, 1, 90_000);
+        for n in 0..20_000u32 {
+            reception.received(now, (n * 500) as u16, 0, 100, false);
+        }
+        assert!(reception.missing.len() <= MOST_MISSING);
+        let mut out = Vec::new();
+        reception.nacks(now, Duration::ZERO, &mut out);
+        assert_eq!(out.len(), MOST_ASKED);
+        let last = out[MOST_ASKED - 1];
+        reception.nacks(now, Duration::ZERO, &mut out);
+        assert!((1..3).contains(&out[0].wrapping_sub(last)), "those that were not asked for are next");
     }
 
     #[test]
