@@ -17,6 +17,15 @@ pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     }
 }
 
+/// Whether a keyframe whose first known packet this is begins here for certain. All codecs but H264 say so in the payload;
+/// of H264, only a delimiter or a sequence parameter set has nothing before it that a decoder needs (ITU-T H.264 §7.4.1.2.3).
+pub fn opens_keyframe(codec: Codec, payload: &[u8]) -> bool {
+    match codec {
+        Codec::H264 => h264_begins(payload, |unit| matches!(unit, H264_SPS | H264_DELIMITER)).unwrap_or(false),
+        _ => starts_keyframe(codec, payload),
+    }
+}
+
 fn vp8(payload: &[u8]) -> Option<bool> {
     let first = *payload.first()?;
     let (start, partition) = (first & 0x10 != 0, first & 0x07);
@@ -46,17 +55,22 @@ fn vp9(payload: &[u8]) -> Option<bool> {
 
 const H264_IDR: u8 = 5;
 const H264_SPS: u8 = 7;
+const H264_DELIMITER: u8 = 9;
 
 fn h264(payload: &[u8]) -> Option<bool> {
+    h264_begins(payload, |unit| matches!(unit, H264_IDR | H264_SPS))
+}
+
+/// Whether a unit of a type that is `wanted` begins in this packet.
+fn h264_begins(payload: &[u8], wanted: impl Fn(u8) -> bool) -> Option<bool> {
     const STAP_A: u8 = 24;
     const FU_A: u8 = 28;
     Some(match *payload.first()? & 0x1f {
-        H264_IDR | H264_SPS => true,
         STAP_A => {
             let mut rest = &payload[1..];
             while let [high, low, unit @ ..] = rest {
                 let len = usize::from(u16::from_be_bytes([*high, *low]));
-                if matches!(unit.first()? & 0x1f, H264_IDR | H264_SPS) {
+                if wanted(unit.first()? & 0x1f) {
                     return Some(true);
                 }
                 rest = unit.get(len..)?;
@@ -65,9 +79,9 @@ fn h264(payload: &[u8]) -> Option<bool> {
         }
         FU_A => {
             let header = *payload.get(1)?;
-            header & 0x80 != 0 && header & 0x1f == H264_IDR
+            header & 0x80 != 0 && wanted(header & 0x1f)
         }
-        _ => false,
+        unit => wanted(unit),
     })
 }
 
@@ -101,6 +115,17 @@ mod tests {
     }
 
     #[test]
+    fn an_h264_keyframe_begins_for_certain_with_parameter_sets() {
+        for first in [&[0x67, 0x42][..], &[0x09, 0xf0], &[24, 0, 1, 0x68, 0, 2, 0x67, 0x42]] {
+            assert!(opens_keyframe(Codec::H264, first), "{first:?}");
+        }
+        for later in [&[0x68, 0xce][..], &[0x65, 0x88], &[0x7c, 0x85], &[24, 0, 1, 0x68], &[]] {
+            assert!(!opens_keyframe(Codec::H264, later), "{later:?}");
+        }
+        assert!(opens_keyframe(Codec::Vp8, &[0x10, 0x00]));
+    }
+
+    #[test]
     fn vp9_and_av1_keyframes() {
         assert!(starts_keyframe(Codec::Vp9, &[0x88, 0x01]));
         assert!(!starts_keyframe(Codec::Vp9, &[0xc8, 0x01]));
@@ -113,6 +138,7 @@ mod tests {
         fn no_payload_panics(payload in proptest::collection::vec(any::<u8>(), 0..64)) {
             for codec in [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1] {
                 starts_keyframe(codec, &payload);
+                opens_keyframe(codec, &payload);
             }
         }
     }

@@ -7,11 +7,15 @@
 //! What it refuses to do: to transcode, to mix, to gather candidates (it is ICE-lite, RFC 8445 §2.5), or to send one
 //! byte to an address that has not passed a STUN integrity check.
 
+#![forbid(unsafe_code)]
+
+pub mod entry;
 pub mod feedback;
 pub mod forward;
 pub mod keyframe;
 pub mod packet;
 pub mod parameters;
+mod preroll;
 pub mod ring;
 pub mod sdp;
 pub mod sequence;

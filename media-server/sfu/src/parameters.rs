@@ -22,6 +22,16 @@ pub enum MediaKind {
     Video,
 }
 
+impl MediaKind {
+    /// Hertz of the RTP timestamp, the same for all codecs of a kind.
+    pub fn clock_rate(self) -> u32 {
+        match self {
+            MediaKind::Audio => 48_000,
+            MediaKind::Video => 90_000,
+        }
+    }
+}
+
 /// A codec this server passes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -40,10 +50,7 @@ pub enum Codec {
 impl Codec {
     /// Hertz of the RTP timestamp.
     pub fn clock_rate(self) -> u32 {
-        match self {
-            Codec::Opus => 48_000,
-            _ => 90_000,
-        }
+        self.kind().clock_rate()
     }
 
     /// The encoding name of `a=rtpmap`, as the IANA registry spells it.

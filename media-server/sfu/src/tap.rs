@@ -1,6 +1,7 @@
 //! A copy of what a room's publisher sends, for the recorder: one batch a burst, in buffers that come back.
 
 use crate::parameters::{Codec, MediaKind, RoomId, SessionId};
+use crate::ring::PacketMeta;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -63,6 +64,23 @@ impl TapBatch {
     /// Empty, with room for an ordinary burst.
     pub fn new(room: RoomId) -> Self {
         Self { room, records: Vec::with_capacity(32), bytes: Vec::with_capacity(32 * 1024) }
+    }
+
+    /// Takes a copy of a packet that stands in a ring.
+    pub(crate) fn copy(
+        &mut self,
+        arrival: Instant,
+        source: SessionId,
+        kind: MediaKind,
+        codec: Codec,
+        meta: &PacketMeta,
+        payload: &[u8],
+    ) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(payload);
+        let payload = start..self.bytes.len() as u32;
+        let PacketMeta { index, timestamp, marker, .. } = *meta;
+        self.records.push(TapRecord::Packet { kind, codec, source, index, timestamp, marker, arrival, payload });
     }
 
     /// Forgets everything but the memory.

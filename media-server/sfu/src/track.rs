@@ -2,12 +2,15 @@
 //! timeline.
 //!
 //! Subscribers see a single stream, however often the camera leaves and returns: indices and timestamps of a new source
-//! go on where the last one stopped, and video of a new source is held back until its first keyframe.
+//! go on where the last one stopped. What a new source sends is held back until it can begin: video with its first keyframe
+//! (see `preroll`), and all of it when [`Track::begin_source`] is called, so that what the last source sent can leave first.
 
-use crate::keyframe::starts_keyframe;
+use crate::entry::KeyframeStart;
 use crate::parameters::{Codec, MediaKind, SessionId};
+use crate::preroll::{Beginning, Preroll};
 use crate::ring::{PacketMeta, PacketRing};
 use crate::sequence::Extender;
+use std::ops::Range;
 use std::time::Instant;
 
 /// A packet as it came from a source, decrypted, header parsed.
@@ -41,17 +44,6 @@ struct Source {
     first: u64,
 }
 
-/// Where the newest keyframe starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyframeStart {
-    /// Index of its first packet.
-    pub index: u64,
-    /// Its timestamp.
-    pub timestamp: u32,
-    /// When its first packet came.
-    pub at: Instant,
-}
-
 /// What became of a packet that was put into a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -59,7 +51,9 @@ pub enum Put {
     Appended(u64),
     /// It filled a hole, as a retransmission or by reordering.
     Filled(u64),
-    /// It starts nothing anyone could decode, comes twice or too late, or does not fit.
+    /// It is kept until its source feeds the track.
+    Held,
+    /// It comes twice or too late, does not fit, or another source is about to begin.
     Refused,
 }
 
@@ -68,6 +62,7 @@ pub struct Track {
     kind: MediaKind,
     ring: PacketRing,
     source: Option<Source>,
+    preroll: Option<Preroll>,
     keyframe: Option<KeyframeStart>,
     /// Timestamp and arrival of the newest packet.
     newest: Option<(u32, Instant)>,
@@ -80,7 +75,7 @@ impl Track {
             MediaKind::Audio => PacketRing::AUDIO,
             MediaKind::Video => PacketRing::VIDEO,
         };
-        Self { kind, ring: PacketRing::new(capacity), source: None, keyframe: None, newest: None }
+        Self { kind, ring: PacketRing::new(capacity), source: None, preroll: None, keyframe: None, newest: None }
     }
 
     /// The packets.
@@ -103,9 +98,14 @@ impl Track {
         self.newest
     }
 
-    /// Where a new viewer can start, while that packet is still in the ring.
+    /// The newest keyframe, while its first packet is still in the ring.
     pub fn keyframe(&self) -> Option<KeyframeStart> {
         self.keyframe.filter(|start| start.index >= self.ring.tail())
+    }
+
+    /// Where a new viewer can start now: the newest keyframe, once it is certain where that begins.
+    pub fn entry(&self, now: Instant) -> Option<KeyframeStart> {
+        self.keyframe().filter(|start| start.usable_at() <= now)
     }
 
     /// Room timestamp of a source timestamp, for sender reports; `None` for a source that does not feed this track.
@@ -114,16 +114,11 @@ impl Track {
         Some(timestamp.wrapping_add(source.timestamp_offset))
     }
 
-    /// Puts a packet of `key`; the first decodable one of a new source makes it the track's source.
+    /// Puts a packet of `key`; it is only held when that does not feed the track yet.
     pub fn put(&mut self, now: Instant, key: SourceKey, packet: &SourcePacket<'_>) -> Put {
-        let starts = starts_keyframe(packet.codec, packet.payload);
-        if self.source() != Some(key) {
-            if self.kind == MediaKind::Video && !starts {
-                return Put::Refused;
-            }
-            self.switch(now, key, packet);
-        }
-        let Some(source) = self.source.as_mut() else { return Put::Refused };
+        let Some(source) = self.source.as_mut().filter(|source| source.key == key) else {
+            return self.hold(now, key, packet);
+        };
         let index = source.extender.extend(packet.sequence) as i64 + source.index_offset;
         // Negative when it comes from before the source's first packet.
         let Some(index) = u64::try_from(index).ok().filter(|index| *index >= source.first) else { return Put::Refused };
@@ -132,15 +127,15 @@ impl Track {
             timestamp: packet.timestamp.wrapping_add(source.timestamp_offset),
             payload_type: packet.payload_type,
             marker: packet.marker,
-            len: 0,
+            len: packet.payload.len() as u16,
             padding: 0,
         };
         let head = self.ring.head();
         if !self.ring.put(meta, packet.payload) {
             return Put::Refused;
         }
-        if self.kind == MediaKind::Video && starts {
-            self.note_keyframe(now, &meta);
+        if self.kind == MediaKind::Video {
+            self.keyframe = KeyframeStart::noted(self.keyframe, now, &self.ring, source.first, &meta, packet.codec);
         }
         if index < head {
             return Put::Filled(index);
@@ -149,73 +144,121 @@ impl Track {
         Put::Appended(index)
     }
 
-    /// The source is gone: a packet of the same key would be a new source.
+    fn hold(&mut self, now: Instant, key: SourceKey, packet: &SourcePacket<'_>) -> Put {
+        match &self.preroll {
+            Some(preroll) if preroll.key() == key => {}
+            // Of two that come at once, the newer session.
+            Some(preroll) if preroll.key().0 > key.0 => return Put::Refused,
+            _ => self.preroll = Some(Preroll::new(now, self.kind, key)),
+        }
+        let held = self.preroll.as_mut().is_some_and(|preroll| preroll.put(now, packet));
+        if held { Put::Held } else { Put::Refused }
+    }
+
+    /// From when on the source that is held may begin.
+    pub fn ready_at(&self) -> Option<Instant> {
+        self.preroll.as_ref()?.ready_at()
+    }
+
+    /// The source that may begin now.
+    pub fn ready(&self, now: Instant) -> Option<SourceKey> {
+        self.preroll.as_ref().filter(|preroll| preroll.ready_at().is_some_and(|at| at <= now)).map(Preroll::key)
+    }
+
+    /// A source sends, but nothing that it could begin with.
+    pub fn lacks_keyframe(&self, now: Instant) -> bool {
+        self.preroll.as_ref().is_some_and(|preroll| preroll.lacks_keyframe(now))
+    }
+
+    /// The source that is ready feeds the track from now on; gives the indices of what it has sent. What the last one sent is
+    /// forgotten: payload types mean something else now, and a packet repeated under another payload type would be another
+    /// packet under the same nonce.
+    pub fn begin_source(&mut self, now: Instant) -> Option<Range<u64>> {
+        self.ready(now)?;
+        let preroll = self.preroll.take()?;
+        let Beginning { packets, at } = preroll.beginning()?;
+        let head = self.ring.head();
+        let held = preroll.ring().range(packets.clone());
+        let first = preroll.ring().meta(packets.start)?;
+        let timestamp_offset = match self.newest {
+            None => 0,
+            Some((timestamp, newest_at)) => {
+                let rate = u64::from(self.kind.clock_rate());
+                let elapsed = at.saturating_duration_since(newest_at).as_micros() as u64 * rate / 1_000_000;
+                // At least one tick, so that no two frames share a timestamp.
+                timestamp.wrapping_add(elapsed.max(1) as u32).wrapping_sub(first.timestamp)
+            }
+        };
+        self.ring.forget();
+        let timestamp = first.timestamp.wrapping_add(timestamp_offset);
+        self.keyframe =
+            (self.kind == MediaKind::Video).then_some(KeyframeStart { index: head, timestamp, at, certain: true });
+        for meta in held {
+            let index = meta.index - packets.start + head;
+            let timestamp = meta.timestamp.wrapping_add(timestamp_offset);
+            self.ring.put(PacketMeta { index, timestamp, ..*meta }, preroll.ring().payload(meta));
+            self.newest = Some((timestamp, now));
+        }
+        self.source = Some(Source {
+            key: preroll.key(),
+            extender: preroll.extender(),
+            index_offset: head as i64 - packets.start as i64,
+            timestamp_offset,
+            first: head,
+        });
+        Some(head..self.ring.head())
+    }
+
+    /// A session is gone: a packet of the same key would be a new source.
     pub fn end_source(&mut self, session: SessionId) {
+        self.preroll.take_if(|preroll| preroll.key().0 == session);
         if self.source.as_ref().is_some_and(|source| source.key.0 == session) {
             self.source = None;
             self.keyframe = None;
         }
     }
 
-    /// Only `session` may feed this track from now on. What another one sent is forgotten: payload types mean something else
-    /// now, and a packet repeated under another payload type would be another packet under the same nonce.
+    /// Only `session` may feed this track from now on; what another one sent is forgotten, as by [`Track::begin_source`].
     pub fn expect_source(&mut self, session: SessionId) {
+        self.preroll.take_if(|preroll| preroll.key().0 != session);
         if self.source().is_none_or(|key| key.0 != session) {
             self.source = None;
             self.keyframe = None;
             self.ring.forget();
         }
     }
-
-    fn note_keyframe(&mut self, now: Instant, meta: &PacketMeta) {
-        match &mut self.keyframe {
-            // Parameter sets and the picture itself are packets of one frame: the earliest is where to start.
-            Some(start) if start.timestamp == meta.timestamp => start.index = start.index.min(meta.index),
-            Some(start) if start.index > meta.index => {}
-            keyframe => *keyframe = Some(KeyframeStart { index: meta.index, timestamp: meta.timestamp, at: now }),
-        }
-    }
-
-    fn switch(&mut self, now: Instant, key: SourceKey, packet: &SourcePacket<'_>) {
-        let mut extender = Extender::default();
-        let first = extender.extend(packet.sequence);
-        let head = self.ring.head();
-        let timestamp_offset = match self.newest {
-            None => 0,
-            Some((timestamp, at)) => {
-                let rate = u64::from(packet.codec.clock_rate());
-                let elapsed = now.saturating_duration_since(at).as_micros() as u64 * rate / 1_000_000;
-                // At least one tick, so that no two frames share a timestamp.
-                timestamp.wrapping_add(elapsed.max(1) as u32).wrapping_sub(packet.timestamp)
-            }
-        };
-        // What is in the ring belongs to the old source: nobody can start there.
-        self.ring.forget();
-        self.keyframe = None;
-        self.source =
-            Some(Source { key, extender, index_offset: head as i64 - first as i64, timestamp_offset, first: head });
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::PATIENCE;
     use std::time::Duration;
 
     const KEY: &[u8] = &[0x10, 0x00];
     const DELTA: &[u8] = &[0x10, 0x01];
+    const SPS: &[u8] = &[0x67, 0x42];
+    const PPS: &[u8] = &[0x68, 0xce];
+    const IDR: &[u8] = &[0x7c, 0x85];
 
     fn packet(sequence: u16, timestamp: u32, payload: &[u8]) -> SourcePacket<'_> {
         SourcePacket { sequence, timestamp, marker: true, payload_type: 96, codec: Codec::Vp8, payload }
     }
 
+    fn h264(sequence: u16, timestamp: u32, payload: &[u8]) -> SourcePacket<'_> {
+        let marker = payload.first().is_some_and(|first| *first == 0x41);
+        SourcePacket { codec: Codec::H264, marker, ..packet(sequence, timestamp, payload) }
+    }
+
     #[test]
-    fn video_starts_with_a_keyframe() {
+    fn video_begins_with_a_keyframe() {
         let mut track = Track::new(MediaKind::Video);
         let now = Instant::now();
         let key = (SessionId(1), 7);
-        assert_eq!(track.put(now, key, &packet(10, 0, DELTA)), Put::Refused);
-        assert_eq!(track.put(now, key, &packet(11, 3000, KEY)), Put::Appended(0));
+        assert_eq!(track.put(now, key, &packet(10, 0, DELTA)), Put::Held);
+        assert_eq!(track.begin_source(now), None);
+        assert_eq!(track.put(now, key, &packet(11, 3000, KEY)), Put::Held);
+        assert_eq!(track.begin_source(now), Some(0..1));
         assert_eq!(track.put(now, key, &packet(13, 6000, DELTA)), Put::Appended(2));
         assert_eq!(track.put(now, key, &packet(12, 6000, DELTA)), Put::Filled(1));
         assert_eq!(track.put(now, key, &packet(10, 0, DELTA)), Put::Refused);
@@ -223,30 +266,110 @@ mod tests {
     }
 
     #[test]
+    fn a_source_begins_with_parameter_sets_that_come_late() {
+        let now = Instant::now();
+        let key = (SessionId(1), 7);
+        let repaired = now + Duration::from_millis(60);
+        for order in [[2, 0, 1, 3], [2, 1, 3, 0], [1, 2, 3, 0]] {
+            let mut track = Track::new(MediaKind::Video);
+            track.put(now, key, &h264(4, 0, &[0x41, 1]));
+            let packets = [SPS, PPS, IDR, &[0x7c, 0x05]];
+            for position in order {
+                assert_eq!(track.begin_source(repaired), None, "{order:?}");
+                assert_eq!(track.put(now, key, &h264(6 + position, 3000, packets[usize::from(position)])), Put::Held);
+                if position == 0 {
+                    break;
+                }
+            }
+            let begun = track.begin_source(repaired).unwrap();
+            let first = track.ring().meta(begun.start).unwrap();
+            assert_eq!(track.ring().payload(first), SPS, "{order:?}");
+            assert_eq!(track.keyframe().unwrap().index, begun.start, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_whose_parameter_sets_never_come_begins_without_them() {
+        let mut track = Track::new(MediaKind::Video);
+        let now = Instant::now();
+        track.put(now, (SessionId(1), 7), &h264(6, 3000, IDR));
+        assert_eq!(track.begin_source(now + PATIENCE / 2), None);
+        assert_eq!(track.ready_at(), Some(now + PATIENCE));
+        assert_eq!(track.begin_source(now + PATIENCE), Some(0..1));
+    }
+
+    #[test]
+    fn a_joiner_waits_for_parameter_sets_on_their_way() {
+        let mut track = Track::new(MediaKind::Video);
+        let now = Instant::now();
+        let key = (SessionId(1), 7);
+        track.put(now, key, &h264(1, 0, SPS));
+        assert_eq!(track.begin_source(now), Some(0..1));
+        assert_eq!(track.put(now, key, &h264(2, 0, IDR)), Put::Appended(1));
+        assert_eq!(track.put(now, key, &h264(5, 3000, IDR)), Put::Appended(4));
+        assert_eq!(track.entry(now), None);
+        assert_eq!(track.put(now, key, &h264(4, 3000, PPS)), Put::Filled(3));
+        assert_eq!(track.entry(now), None);
+        assert_eq!(track.put(now, key, &h264(3, 3000, SPS)), Put::Filled(2));
+        assert_eq!(track.entry(now).unwrap().index, 2);
+    }
+
+    #[test]
     fn a_returning_camera_goes_on_where_the_last_one_stopped() {
         let mut track = Track::new(MediaKind::Video);
         let now = Instant::now();
         track.put(now, (SessionId(1), 7), &packet(65_535, 1_000, KEY));
+        track.begin_source(now);
         let later = now + Duration::from_secs(2);
         let second = (SessionId(2), 9);
-        assert_eq!(track.put(later, second, &packet(500, 77, DELTA)), Put::Refused);
-        assert_eq!(track.put(later, second, &packet(501, 80, KEY)), Put::Appended(1));
+        assert_eq!(track.put(later, second, &packet(500, 77, DELTA)), Put::Held);
+        assert_eq!(track.put(later, second, &packet(501, 80, KEY)), Put::Held);
+        assert_eq!(track.source(), Some((SessionId(1), 7)));
+        assert_eq!(track.begin_source(later), Some(1..2));
         assert_eq!(track.newest().unwrap().0, 1_000 + 180_000);
         assert_eq!(track.keyframe().unwrap().index, 1);
         assert_eq!(track.map_timestamp(second, 80), Some(181_000));
         assert_eq!(track.map_timestamp((SessionId(1), 7), 80), None);
+        assert!(track.ring().meta(0).is_none(), "what another source sent is not repeated");
     }
 
     #[test]
-    fn what_another_source_sent_is_not_repeated() {
+    fn what_another_session_sent_is_not_repeated() {
         let mut track = Track::new(MediaKind::Video);
         let now = Instant::now();
         track.put(now, (SessionId(1), 7), &packet(1, 0, KEY));
+        track.begin_source(now);
         track.expect_source(SessionId(1));
         assert!(track.ring().meta(0).is_some());
         track.expect_source(SessionId(2));
         assert!(track.ring().meta(0).is_none());
-        assert_eq!(track.put(now, (SessionId(2), 9), &packet(1, 0, KEY)), Put::Appended(1));
+        track.put(now, (SessionId(2), 9), &packet(1, 0, KEY));
+        assert_eq!(track.begin_source(now), Some(1..2));
+    }
+
+    #[test]
+    fn of_two_that_wait_the_newer_begins() {
+        let mut track = Track::new(MediaKind::Video);
+        let now = Instant::now();
+        track.put(now, (SessionId(2), 9), &packet(1, 0, KEY));
+        assert_eq!(track.put(now, (SessionId(1), 7), &packet(1, 0, KEY)), Put::Refused);
+        track.put(now, (SessionId(3), 11), &packet(5, 0, DELTA));
+        assert_eq!(track.begin_source(now), None);
+        track.end_source(SessionId(3));
+        assert_eq!(track.put(now, (SessionId(1), 7), &packet(1, 0, KEY)), Put::Held);
+    }
+
+    #[test]
+    fn a_source_without_a_keyframe_is_noticed() {
+        let mut track = Track::new(MediaKind::Video);
+        let now = Instant::now();
+        for n in 0..2000u16 {
+            assert_eq!(track.put(now, (SessionId(1), 7), &packet(n, 0, DELTA)), Put::Held);
+        }
+        assert!(!track.lacks_keyframe(now));
+        assert!(track.lacks_keyframe(now + PATIENCE));
+        track.put(now + PATIENCE, (SessionId(1), 7), &packet(2000, 3000, KEY));
+        assert!(!track.lacks_keyframe(now + PATIENCE));
     }
 
     #[test]
@@ -254,9 +377,10 @@ mod tests {
         let mut track = Track::new(MediaKind::Video);
         let now = Instant::now();
         let key = (SessionId(1), 7);
-        for n in 0..70_000u32 {
-            let payload = if n == 0 { KEY } else { DELTA };
-            assert_eq!(track.put(now, key, &packet(n as u16, n * 3000, payload)), Put::Appended(u64::from(n)));
+        track.put(now, key, &packet(0, 0, KEY));
+        track.begin_source(now);
+        for n in 1..70_000u32 {
+            assert_eq!(track.put(now, key, &packet(n as u16, n * 3000, DELTA)), Put::Appended(u64::from(n)));
         }
     }
 }

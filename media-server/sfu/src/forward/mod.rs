@@ -4,6 +4,7 @@
 //! subscriber: where it stands in the ring, its sequence numbers, its retransmissions; `slab` is the buffer that a whole
 //! batch is sealed into.
 
+mod budget;
 pub mod outgoing;
 pub mod plan;
 pub mod slab;

@@ -5,12 +5,13 @@
 //! at once, with timestamps drawn together ([`CATCH_UP_SHIFT`]), so that the decoder runs through it and the picture is live
 //! a moment later. Every copy of a packet is the same to the byte: timestamps and padding depend on nothing that changes.
 
+use crate::entry::KeyframeStart;
+use crate::forward::budget::Budget;
 use crate::forward::plan::Plan;
 use crate::forward::slab::Transmit;
-use crate::parameters::{IncomingTrack, MediaKind, OutgoingTrack};
+use crate::parameters::{IncomingTrack, OutgoingTrack};
 use crate::ring::{PacketMeta, PacketRing};
 use crate::sdp::best_match;
-use crate::track::KeyframeStart;
 use crate::transport::Sealer;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,12 +19,10 @@ use std::time::{Duration, Instant};
 
 /// Time between packets that were sent before a viewer joined is divided by 2 to this power.
 const CATCH_UP_SHIFT: u32 = 5;
-/// Bytes a joining viewer gets at once; the rest is paced.
-const FIRST_BURST: u64 = 96_000;
-/// Bits per second a joining viewer is brought up with.
-const CATCH_UP_RATE: u64 = 24_000_000;
 /// Retransmissions that may be owed to one track of one subscriber at once.
 const MOST_REPAIRS: usize = 512;
+/// A step of sequence numbers longer than this is not sent: with losses, a receiver could take it for a rollover.
+const LONGEST_STEP: u64 = 1 << 14;
 /// A packet is not repeated to the same subscriber more often than this.
 const REPAIR_SPACING: Duration = Duration::from_millis(15);
 /// Bytes of an RTP header without extensions.
@@ -61,14 +60,16 @@ pub struct Outgoing {
     /// Index of the first packet sent, and its packet index (sequence number, no rollover) on the wire.
     first: u64,
     start: u64,
-    /// Timestamp up to which time is drawn together.
-    joined: u32,
+    /// One past the highest packet index sent.
+    next: u64,
+    /// Index and timestamp of the packet up to which time is drawn together.
+    joined: (u64, u32),
     /// Next packet index of the retransmission stream.
     repair_index: u64,
     repairs: VecDeque<u64>,
     repaired: VecDeque<(u64, Instant)>,
-    tokens: u64,
-    refilled: Option<Instant>,
+    repair_budget: Budget,
+    catch_up_budget: Budget,
     sent: Sent,
     scratch: Plan,
     run: usize,
@@ -78,18 +79,20 @@ impl Outgoing {
     /// A track that waits for its first packet. `start` gives the first sequence number; its top bit is not used, so that
     /// a loss at the very start cannot be mistaken for a rollover (RFC 3711 §3.3.1).
     pub fn new(track: OutgoingTrack, start: u16, repair_start: u16) -> Self {
+        let start = u64::from(start & 0x7fff);
         Self {
             track,
             payload_types: Box::new([NONE; 128]),
             state: State::Waiting,
             first: 0,
-            start: u64::from(start & 0x7fff),
-            joined: 0,
+            start,
+            next: start,
+            joined: (0, 0),
             repair_index: u64::from(repair_start & 0x7fff),
             repairs: VecDeque::new(),
             repaired: VecDeque::new(),
-            tokens: 0,
-            refilled: None,
+            repair_budget: Budget::default(),
+            catch_up_budget: Budget::default(),
             sent: Sent::default(),
             scratch: Plan::default(),
             run: 0,
@@ -127,62 +130,71 @@ impl Outgoing {
         }
     }
 
-    /// Starts at a keyframe of the ring; `newest` is the timestamp of the newest packet there.
-    pub fn start_at_keyframe(&mut self, now: Instant, keyframe: KeyframeStart, newest: u32) {
+    /// Starts at a keyframe of the ring; `newest` is index and timestamp of the newest packet there.
+    pub fn start_at_keyframe(&mut self, now: Instant, keyframe: KeyframeStart, newest: (u64, u32)) {
         self.first = keyframe.index;
         self.joined = newest;
         self.state = State::CatchingUp(keyframe.index);
-        self.tokens = FIRST_BURST;
-        self.refilled = Some(now);
+        self.catch_up_budget = Budget::full(now);
     }
 
-    /// Starts again at a keyframe, for a viewer who has decoded nothing yet; sequence numbers go on, so that no nonce is
-    /// used twice. `planned` is the index behind the last packet of any plan so far. `false` when the viewer is still on its
-    /// way from a keyframe, or has not started.
-    pub fn restart_at_keyframe(&mut self, now: Instant, keyframe: KeyframeStart, newest: u32, planned: u64) -> bool {
+    /// Starts again at a keyframe, for a viewer who has decoded nothing yet. `false` when the viewer is still on its way from
+    /// a keyframe, or has not started.
+    pub fn restart_at_keyframe(&mut self, now: Instant, keyframe: KeyframeStart, newest: (u64, u32)) -> bool {
         if self.state != State::Live {
             return false;
         }
-        self.start = self.wire_index(planned.max(self.first));
-        self.repairs.clear();
+        self.renumber(keyframe.index);
         self.start_at_keyframe(now, keyframe, newest);
         true
     }
 
     /// Starts with the packet at `index`, which is about to be sent to all.
-    pub fn start_live(&mut self, index: u64, newest: u32) {
+    pub fn start_live(&mut self, index: u64) {
         self.first = index;
-        self.joined = newest;
         self.state = State::Live;
     }
 
-    /// A NACK: these sequence numbers of ours are wanted again.
-    pub fn nacked(&mut self, now: Instant, sequences: &[u16], planned: u64) {
-        if self.state == State::Waiting {
-            return;
+    /// Another source begins at `index`, and what the last one sent is no longer there: one who had not got all of it goes on
+    /// with the new one.
+    pub fn begin_source(&mut self, index: u64) {
+        if self.state != State::Waiting {
+            self.renumber(index);
         }
+        if let State::CatchingUp(cursor) = &mut self.state {
+            *cursor = index;
+        }
+        self.scratch.clear();
+        self.run = 0;
+    }
+
+    /// The packet at `index` follows the last one sent, without a gap and under a number that was never used; what came
+    /// before is not repeated any more.
+    fn renumber(&mut self, index: u64) {
+        self.start = self.next;
+        self.first = index;
+        self.repairs.clear();
+    }
+
+    /// A NACK: these sequence numbers of ours are wanted again.
+    pub fn nacked(&mut self, now: Instant, sequences: &[u16]) {
         while self.repaired.front().is_some_and(|(_, at)| now.saturating_duration_since(*at) >= REPAIR_SPACING) {
             self.repaired.pop_front();
         }
-        let newest = self.cursor(planned).saturating_sub(1).max(self.first);
-        let newest_sent = self.wire_index(newest);
+        let Some(newest) = self.next.checked_sub(1) else { return };
         for sequence in sequences {
-            let back = (newest_sent as u16).wrapping_sub(*sequence);
-            let Some(wire) = newest_sent.checked_sub(u64::from(back)).filter(|wire| *wire >= self.start) else {
+            if self.repairs.len() >= MOST_REPAIRS {
+                return;
+            }
+            let back = (newest as u16).wrapping_sub(*sequence);
+            let Some(wire) = newest.checked_sub(u64::from(back)).filter(|wire| *wire >= self.start) else {
                 continue;
             };
             let index = wire - self.start + self.first;
             let recent = self.repaired.iter().any(|(done, _)| *done == index);
-            if !recent && self.repairs.len() < MOST_REPAIRS && !self.repairs.contains(&index) {
+            if !recent && !self.repairs.contains(&index) {
                 self.repairs.push_back(index);
             }
-        }
-    }
-
-    fn cursor(&self, planned: u64) -> u64 {
-        match self.state {
-            State::CatchingUp(cursor) => cursor,
-            _ => planned,
         }
     }
 
@@ -192,9 +204,10 @@ impl Outgoing {
 
     /// The timestamp this subscriber sees: drawn together before it joined.
     fn timestamp(&self, meta: &PacketMeta) -> u32 {
-        let behind = self.joined.wrapping_sub(meta.timestamp);
-        if self.track.kind == MediaKind::Video && (behind as i32) > 0 {
-            self.joined.wrapping_sub(behind >> CATCH_UP_SHIFT)
+        let (index, joined) = self.joined;
+        let behind = joined.wrapping_sub(meta.timestamp);
+        if meta.index < index && (behind as i32) > 0 {
+            joined.wrapping_sub(behind >> CATCH_UP_SHIFT)
         } else {
             meta.timestamp
         }
@@ -240,6 +253,9 @@ impl Outgoing {
         sealer: &Sealer,
         slab: &mut [u8],
     ) -> Option<Transmit> {
+        if self.repairs.is_empty() || !self.repair_budget.is_left(now) {
+            return None;
+        }
         while let Some(index) = self.repairs.pop_front() {
             let Some(meta) = ring.meta(index).copied() else { continue };
             let number = self.payload_types[usize::from(meta.payload_type & 0x7f)];
@@ -253,6 +269,7 @@ impl Outgoing {
                 _ => self.write_packet(ring, &meta, number, sealer, slab),
             };
             self.sent.repairs += 1;
+            self.repair_budget.spend(len);
             return Some(Transmit { destination: to, len, segment_size: None });
         }
         None
@@ -268,7 +285,7 @@ impl Outgoing {
         slab: &mut [u8],
     ) -> Option<Transmit> {
         let State::CatchingUp(cursor) = self.state else { return None };
-        self.refill_tokens(now);
+        let left = self.catch_up_budget.left(now);
         if self.run >= self.scratch.runs().len() {
             if cursor >= planned {
                 self.state = State::Live;
@@ -276,11 +293,11 @@ impl Outgoing {
                 self.run = 0;
                 return None;
             }
-            if self.tokens == 0 {
+            if left == 0 {
                 return None;
             }
             let mut scratch = std::mem::take(&mut self.scratch);
-            scratch.refill(ring, cursor..planned, self.tokens.min(FIRST_BURST) as usize);
+            scratch.refill(ring, cursor..planned, left as usize);
             self.scratch = scratch;
             self.run = 0;
             if self.scratch.is_empty() {
@@ -299,17 +316,8 @@ impl Outgoing {
             self.state = State::CatchingUp(next);
         }
         self.scratch = scratch;
-        self.tokens = self.tokens.saturating_sub(transmit.map_or(0, |t| t.len as u64));
+        self.catch_up_budget.spend(transmit.map_or(0, |transmit| transmit.len));
         transmit.or_else(|| self.poll_catch_up(now, ring, planned, to, sealer, slab))
-    }
-
-    fn refill_tokens(&mut self, now: Instant) {
-        let elapsed = self.refilled.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let earned = (elapsed.as_micros() as u64).min(1_000_000) * CATCH_UP_RATE / 8 / 1_000_000;
-        if earned > 0 {
-            self.tokens = (self.tokens + earned).min(FIRST_BURST);
-            self.refilled = Some(now);
-        }
     }
 
     fn write_run(
@@ -328,6 +336,9 @@ impl Outgoing {
             let number = self.payload_types[usize::from(meta.payload_type & 0x7f)];
             if number == NONE || !only.contains(&meta.index) {
                 continue;
+            }
+            if self.wire_index(meta.index) > self.next + LONGEST_STEP {
+                self.renumber(meta.index);
             }
             let size = self.write_packet(ring, meta, number, sealer, &mut slab[len..]);
             segment = if written == 0 { size } else { segment };
@@ -361,6 +372,7 @@ impl Outgoing {
             out[end..end + padding].fill(0);
             out[end + padding - 1] = meta.padding;
         }
+        self.next = self.next.max(wire + 1);
         self.sent.packets += 1;
         self.sent.bytes += payload.len() as u64;
         sealer.seal(out, end + padding, HEADER, self.track.ssrc, wire)

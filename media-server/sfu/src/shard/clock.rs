@@ -1,7 +1,7 @@
 //! The publisher's clock: what NTP time belongs to which RTP timestamp of the room, told by its sender reports and told on
 //! in ours (RFC 3550 §6.4.1). Both tracks keep the publisher's own NTP time, so that players align them as it meant.
 
-use crate::parameters::{Codec, MediaKind};
+use crate::parameters::MediaKind;
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +26,7 @@ fn ntp_duration(elapsed: Duration) -> u64 {
 impl SourceClock {
     /// Takes note of a report whose timestamp is already the room's.
     pub(super) fn reported(&mut self, now: Instant, kind: MediaKind, ntp: u64, timestamp: u32) {
-        let clock_rate = if kind == MediaKind::Audio { Codec::Opus } else { Codec::H264 }.clock_rate();
-        let report = Some(Report { ntp, timestamp, at: now, clock_rate });
+        let report = Some(Report { ntp, timestamp, at: now, clock_rate: kind.clock_rate() });
         match kind {
             MediaKind::Audio => self.audio = report,
             MediaKind::Video => self.video = report,

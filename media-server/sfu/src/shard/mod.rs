@@ -182,14 +182,14 @@ impl Shard {
                 }
             }
             Command::RestartIce { session, local, remote } => {
-                self.by_ufrag.insert(local.ufrag.clone(), session);
+                let ufrag = local.ufrag.clone();
                 if let Some(transport) = self.transport(session) {
                     transport.restart_ice(local, remote);
+                    self.by_ufrag.insert(ufrag, session);
                 }
             }
             Command::RequestKeyframe(room) => {
-                if let Some(room) = self.rooms.get_mut(&room) {
-                    room.request_keyframe(now);
+                if self.rooms.get_mut(&room).is_some_and(|room| room.request_keyframe(now)) {
                     self.hasten(now);
                 }
             }
@@ -276,13 +276,8 @@ impl Shard {
         let packet = publisher.transport.open_rtp(now, datagram).ok()?;
         let Some(received) = publisher.receive(now, &packet) else { return Some(()) };
         let missing = publisher.is_missing_any();
-        if room.tapped && room.tap.is_none() {
-            let id = room.id;
-            room.tap = Some(self.tap_pool.pop().map_or_else(|| TapBatch::new(id), |batch| batch.reuse(id)));
-        }
-        if room.receive(now, session, &received) {
-            self.events.push_back(Event::MediaStarted { room: room.id, session });
-        }
+        open_tap(room, &mut self.tap_pool);
+        room.receive(now, session, &received);
         if missing {
             self.hasten(now + REPAIR_TICK / 2);
         }
@@ -291,23 +286,19 @@ impl Shard {
 
     fn handle_rtcp(&mut self, now: Instant, session: SessionId, datagram: &[u8]) -> Option<()> {
         let room = self.rooms.get_mut(self.sessions.get(&session)?)?;
-        let planned = room.planned();
         if let Some(position) = room.subscribers.iter().position(|subscriber| subscriber.id == session) {
             let clock = room.clock;
             let subscriber = &mut room.subscribers[position];
             let compound = subscriber.transport.open_rtcp(now, datagram).ok()?;
             let mut keyframe = false;
             for feedback in read::read(&compound) {
-                keyframe |= subscriber.feedback(now, feedback, planned, &clock);
+                keyframe |= subscriber.feedback(now, feedback, &clock);
             }
-            let behind = subscriber.is_behind();
-            if keyframe {
-                room.keyframe_wanted_by(now, position);
-            }
-            if behind {
+            if subscriber.is_behind() {
                 room.poke(now);
             }
-            if keyframe {
+            // However many ask, the tick comes early only once.
+            if keyframe && room.keyframe_wanted_by(now, position) {
                 self.hasten(now);
             }
             return Some(());
@@ -318,6 +309,7 @@ impl Shard {
             if let Feedback::SenderReport { ssrc, ntp, rtp } = feedback {
                 let publisher = room.publishers.iter_mut().find(|publisher| publisher.id == session)?;
                 if let Some(kind) = publisher.sender_report(now, ssrc, ntp) {
+                    open_tap(room, &mut self.tap_pool);
                     room.sender_report(now, session, kind, ssrc, ntp, rtp);
                 }
             }
@@ -393,6 +385,7 @@ impl Shard {
                 }
             };
             if let Some(room) = self.rooms.get_mut(&id) {
+                self.events.extend(room.started.take().map(|session| Event::MediaStarted { room: id, session }));
                 if let Some(transmit) = room.poll_transmit(now, slab) {
                     let segments = transmit.segment_size.map_or(1, |size| transmit.len.div_ceil(usize::from(size)));
                     self.counters.forwarded += segments as u64;
@@ -504,9 +497,7 @@ impl Shard {
             room.subscribers.retain(|subscriber| subscriber.id != session);
             if room.publishers.iter().any(|publisher| publisher.id == session) {
                 room.publishers.retain(|publisher| publisher.id != session);
-                if room.tapped && room.tap.is_none() {
-                    room.tap = Some(TapBatch::new(id));
-                }
+                open_tap(room, &mut self.tap_pool);
                 room.publisher_left(now, session);
                 room.poke(now);
             }
@@ -520,6 +511,14 @@ impl Shard {
         if let Some(tap) = self.rooms.remove(&room).and_then(|room| room.tap).filter(|tap| !tap.records.is_empty()) {
             self.taps.push_back(tap);
         }
+    }
+}
+
+/// Of a room that is recorded, what happens is copied.
+fn open_tap(room: &mut Room, pool: &mut Vec<TapBatch>) {
+    if room.tapped && room.tap.is_none() {
+        let id = room.id;
+        room.tap = Some(pool.pop().map_or_else(|| TapBatch::new(id), |batch| batch.reuse(id)));
     }
 }
 

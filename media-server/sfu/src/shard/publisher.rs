@@ -1,7 +1,7 @@
 //! A publisher's session: its SSRCs, what it sent, and the feedback it is owed.
 //!
-//! Only SSRCs that were signalled, or that can be told by MID or payload type, are admitted, and few of them: state for an
-//! SSRC is made before a packet is authenticated.
+//! Only SSRCs that were signalled, or that can be told by MID or payload type, are admitted, and few of them; state for an
+//! SSRC is made once a packet of it was authentic. An encoder that starts again under another SSRC is followed.
 
 use crate::feedback::arrivals::Arrivals;
 use crate::feedback::reception::Reception;
@@ -26,7 +26,7 @@ struct Stream {
     kind: MediaKind,
     repair: bool,
     reception: Option<Reception>,
-    heard: Instant,
+    heard: Option<Instant>,
 }
 
 /// One media packet, as [`Publisher::receive`] understood it.
@@ -98,12 +98,17 @@ impl Publisher {
         };
         for kind in [MediaKind::Audio, MediaKind::Video] {
             if let Some((ssrc, rtx)) = publisher.track(kind).map(|track| (track.ssrc, track.rtx_ssrc)) {
-                ssrc.into_iter().for_each(|ssrc| publisher.admit(now, ssrc, kind, false));
-                rtx.into_iter().for_each(|ssrc| publisher.admit(now, ssrc, kind, true));
+                ssrc.into_iter().for_each(|ssrc| publisher.admit(ssrc, kind, false));
+                rtx.into_iter().for_each(|ssrc| publisher.admit(ssrc, kind, true));
             }
         }
         publisher.set_max_bitrate(now, max_bitrate);
         publisher
+    }
+
+    /// What one of its payload types carries.
+    pub(super) fn codec(&self, kind: MediaKind, number: u8) -> Option<Codec> {
+        self.track(kind)?.payload_types.iter().find(|p| p.number == number).map(|p| p.codec)
     }
 
     pub(super) fn track(&self, kind: MediaKind) -> Option<&IncomingTrack> {
@@ -119,31 +124,26 @@ impl Publisher {
         self.allowed_at = now;
     }
 
-    fn admit(&mut self, now: Instant, ssrc: u32, kind: MediaKind, repair: bool) {
+    fn admit(&mut self, ssrc: u32, kind: MediaKind, repair: bool) {
         if self.streams.len() < MOST_STREAMS && !self.streams.iter().any(|stream| stream.ssrc == ssrc) {
-            self.streams.push(Stream { ssrc, kind, repair, reception: None, heard: now });
+            self.streams.push(Stream { ssrc, kind, repair, reception: None, heard: None });
         }
     }
 
     /// Whether a packet of this SSRC may cost us the work of decrypting it.
-    pub(super) fn admits(&mut self, now: Instant, datagram: &[u8], ssrc: u32) -> bool {
-        if self.streams.iter().any(|stream| stream.ssrc == ssrc) {
-            return true;
-        }
-        let Some((kind, repair)) = Header::parse(datagram).and_then(|header| self.classify(&header, datagram)) else {
-            return false;
-        };
-        // The header is authentic only after decryption; so an SSRC already heard is not pushed out by a forged one.
+    pub(super) fn admits(&self, now: Instant, datagram: &[u8], ssrc: u32) -> bool {
+        self.streams.iter().any(|stream| stream.ssrc == ssrc)
+            || Header::parse(datagram).is_some_and(|header| self.newcomer(now, &header, datagram).is_some())
+    }
+
+    /// What an SSRC that is not known is for, if it may be admitted: one that is heard is not pushed aside.
+    fn newcomer(&self, now: Instant, header: &Header, packet: &[u8]) -> Option<(MediaKind, bool)> {
+        let (kind, repair) = self.classify(header, packet)?;
         let rival = self.streams.iter().any(|stream| {
             (stream.kind, stream.repair) == (kind, repair)
-                && stream.reception.is_some()
-                && now.saturating_duration_since(stream.heard) < SILENCE
+                && stream.heard.is_some_and(|heard| now.saturating_duration_since(heard) < SILENCE)
         });
-        if rival {
-            return false;
-        }
-        self.admit(now, ssrc, kind, repair);
-        self.streams.iter().any(|stream| stream.ssrc == ssrc)
+        (!rival && self.streams.len() < MOST_STREAMS).then_some((kind, repair))
     }
 
     fn classify(&self, header: &Header, packet: &[u8]) -> Option<(MediaKind, bool)> {
@@ -171,9 +171,13 @@ impl Publisher {
     /// beyond the bitrate that was granted.
     pub(super) fn receive<'a>(&mut self, now: Instant, packet: &'a [u8]) -> Option<Received<'a>> {
         let header = Header::parse(packet)?;
-        let position = self.streams.iter().position(|stream| stream.ssrc == header.ssrc)?;
-        let (kind, repair) = (self.streams[position].kind, self.streams[position].repair);
-        self.streams[position].heard = now;
+        if !self.streams.iter().any(|stream| stream.ssrc == header.ssrc) {
+            let (kind, repair) = self.newcomer(now, &header, packet)?;
+            self.admit(header.ssrc, kind, repair);
+        }
+        let stream = self.streams.iter_mut().find(|stream| stream.ssrc == header.ssrc)?;
+        let (kind, repair) = (stream.kind, stream.repair);
+        stream.heard = Some(now);
         let track = self.track(kind)?;
         if let Some(sequence) = track.extensions.transport_cc.and_then(|id| header.extension(packet, id))
             && let Ok(sequence) = <[u8; 2]>::try_from(sequence)
@@ -198,10 +202,9 @@ impl Publisher {
             // A retransmission (RFC 4588 §4) of what the same track lost; without payload it is a bandwidth probe.
             named = track.payload_types.iter().find(|p| p.rtx == Some(number));
             let (original, rest) = payload.split_first_chunk::<2>()?;
-            let media = self.streams.iter().find(|stream| stream.kind == kind && !stream.repair)?;
             received.sequence = u16::from_be_bytes(*original);
             received.payload = rest;
-            received.ssrc = media.ssrc;
+            received.ssrc = self.media_ssrc(kind)?;
         } else {
             named = track.payload_types.iter().find(|p| p.number == number);
         }
@@ -235,8 +238,11 @@ impl Publisher {
         Some(stream.kind)
     }
 
-    pub(super) fn want_keyframe(&mut self, now: Instant) {
+    /// `true` when nobody had asked since the last keyframe.
+    pub(super) fn want_keyframe(&mut self, now: Instant) -> bool {
+        let first = self.keyframe_wanted.is_none();
         self.keyframe_wanted.get_or_insert(now);
+        first
     }
 
     pub(super) fn keyframe_came(&mut self) {
@@ -282,8 +288,11 @@ impl Publisher {
         }
     }
 
+    /// The media SSRC heard last; before any was, the one that was signalled.
     fn media_ssrc(&self, kind: MediaKind) -> Option<u32> {
-        self.streams.iter().find(|stream| stream.kind == kind && !stream.repair).map(|stream| stream.ssrc)
+        let media = self.streams.iter().filter(|stream| stream.kind == kind && !stream.repair);
+        // Of equals the last wins.
+        media.rev().max_by_key(|stream| stream.heard).map(|stream| stream.ssrc)
     }
 
     fn agreed(&self, kind: MediaKind, what: impl Fn(&PayloadType) -> bool) -> bool {
@@ -333,5 +342,121 @@ impl Publisher {
             self.full_intra = self.full_intra.wrapping_add(1);
             write::full_intra(out, self.ssrc, ssrc, self.full_intra);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feedback::read::{Feedback, read};
+    use crate::parameters::{Fingerprint, HeaderExtensions, IceCredentials, TransportParameters};
+    use crate::transport::Identity;
+
+    fn publisher(now: Instant) -> Publisher {
+        let payload_type = |number, codec, rtx| PayloadType {
+            number,
+            codec,
+            fmtp: String::new(),
+            rtx,
+            nack: true,
+            pli: true,
+            fir: false,
+            remb: false,
+            transport_cc: false,
+        };
+        let track = IncomingTrack {
+            mid: "0".to_owned(),
+            kind: MediaKind::Video,
+            payload_types: vec![
+                payload_type(96, Codec::Vp8, Some(97)),
+                payload_type(102, Codec::H264, Some(103)),
+                payload_type(104, Codec::H264, None),
+            ],
+            extensions: HeaderExtensions::default(),
+            ssrc: Some(1),
+            rtx_ssrc: Some(2),
+        };
+        let credentials = || IceCredentials { ufrag: "Aufrag".to_owned(), pwd: "p".repeat(24) };
+        let parameters =
+            TransportParameters { local: credentials(), remote: credentials(), fingerprint: Fingerprint([0; 32]) };
+        let transport = Transport::new(now, &Identity::generate().unwrap(), parameters);
+        let tracks = PublisherTracks { audio: None, video: Some(track) };
+        Publisher::new(now, SessionId(1), transport, tracks, 99, None)
+    }
+
+    fn packet(number: u8, ssrc: u32, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x80, number, 0, 5, 0, 0, 0, 9];
+        packet.extend(ssrc.to_be_bytes());
+        packet.extend(payload);
+        packet
+    }
+
+    /// As the shard does, but for the encryption.
+    fn took(publisher: &mut Publisher, now: Instant, packet: &[u8]) -> Option<(u32, u16, u8)> {
+        let ssrc = crate::packet::ssrc(packet)?;
+        let received = publisher.admits(now, packet, ssrc).then(|| publisher.receive(now, packet))??;
+        Some((received.ssrc, received.sequence, received.payload_type))
+    }
+
+    #[test]
+    fn an_encoder_that_starts_again_under_another_ssrc_is_followed() {
+        let start = Instant::now();
+        let mut publisher = publisher(start);
+        assert_eq!(took(&mut publisher, start, &packet(96, 1, b"x")), Some((1, 5, 96)));
+        assert_eq!(took(&mut publisher, start, &packet(96, 7, b"x")), None, "the first is still heard");
+        let later = start + SILENCE;
+        assert_eq!(took(&mut publisher, later, &packet(96, 7, b"x")), Some((7, 5, 96)));
+        // Its retransmissions and the requests to it are of the SSRC that is heard.
+        assert_eq!(took(&mut publisher, later, &packet(97, 2, &[0, 4, b'x'])), Some((7, 4, 96)));
+        publisher.want_keyframe(later);
+        let mut out = Vec::new();
+        publisher.feedback(later, &mut out);
+        assert!(read(&out).contains(&Feedback::KeyframeRequest { ssrc: 7 }), "{:?}", read(&out));
+    }
+
+    #[test]
+    fn headers_that_were_not_authentic_leave_no_trace() {
+        let now = Instant::now();
+        let publisher = publisher(now);
+        for ssrc in 100..200 {
+            assert!(publisher.admits(now, &packet(97, ssrc, b"forged"), ssrc));
+        }
+        assert_eq!(publisher.streams.len(), 2);
+    }
+
+    #[test]
+    fn retransmissions_of_the_wrong_format_are_dropped() {
+        let now = Instant::now();
+        let mut publisher = publisher(now);
+        assert_eq!(took(&mut publisher, now, &packet(102, 1, b"x")), Some((1, 5, 102)));
+        let dropped = [
+            packet(96, 2, &[0, 4, b'x']),
+            packet(104, 2, &[0, 4, b'x']),
+            packet(97, 1, &[0, 4, b'x']),
+            packet(97, 2, &[0]),
+            packet(97, 2, &[]),
+            packet(55, 1, b"x"),
+        ];
+        for packet in dropped {
+            assert_eq!(took(&mut publisher, now, &packet), None, "{packet:?}");
+        }
+        assert_eq!(publisher.receptions().map(Reception::packets).sum::<u64>(), 1, "they do not count as received");
+    }
+
+    #[test]
+    fn a_keyframe_is_asked_for_twice_a_second_at_most() {
+        let start = Instant::now();
+        let mut publisher = publisher(start);
+        took(&mut publisher, start, &packet(96, 1, b"x"));
+        let mut out = Vec::new();
+        let mut asked = 0;
+        for n in 0..200 {
+            let now = start + Duration::from_millis(10 * n);
+            publisher.want_keyframe(now);
+            publisher.feedback(now, &mut out);
+            asked += read(&out).iter().filter(|f| matches!(f, Feedback::KeyframeRequest { .. })).count();
+            publisher.keyframe_came();
+        }
+        assert_eq!(asked, 4);
     }
 }

@@ -26,6 +26,8 @@ const STARTING: Duration = Duration::from_secs(3);
 const RESTART_EVERY: Duration = Duration::from_millis(300);
 /// How often those who catch up get their next packets.
 const PACE: Duration = Duration::from_millis(5);
+/// Sender reports wait in the tap for a burst: no more than so many.
+const MOST_UNSENT: usize = 1024;
 
 /// A track with what the next burst needs.
 struct Lane {
@@ -40,6 +42,17 @@ struct Lane {
 impl Lane {
     fn new(kind: MediaKind) -> Self {
         Self { track: Track::new(kind), planned: 0, late: Vec::with_capacity(64), plan: Plan::default() }
+    }
+
+    /// The newest packet's index and timestamp.
+    fn newest(&self) -> (u64, u32) {
+        let timestamp = self.track.newest().map_or(0, |(timestamp, _)| timestamp);
+        (self.track.ring().head().saturating_sub(1), timestamp)
+    }
+
+    /// There are packets that no burst has sent yet.
+    fn is_pending(&self) -> bool {
+        self.planned < self.track.ring().head() || !self.late.is_empty()
     }
 
     fn fill(&mut self) {
@@ -58,6 +71,8 @@ pub(super) struct Room {
     pub(super) clock: SourceClock,
     pub(super) tapped: bool,
     pub(super) tap: Option<TapBatch>,
+    /// Who has begun to feed the room, until the shard has told it.
+    pub(super) started: Option<SessionId>,
     /// Whose media is forwarded.
     active: Option<SessionId>,
     video: Lane,
@@ -77,6 +92,7 @@ impl Room {
             clock: SourceClock::default(),
             tapped,
             tap: None,
+            started: None,
             active: None,
             video: Lane::new(MediaKind::Video),
             audio: Lane::new(MediaKind::Audio),
@@ -86,20 +102,18 @@ impl Room {
         }
     }
 
-    pub(super) fn active(&mut self) -> Option<&mut Publisher> {
-        let active = self.active?;
-        self.publishers.iter_mut().find(|publisher| publisher.id == active)
+    fn publisher(&mut self, id: SessionId) -> Option<&mut Publisher> {
+        self.publishers.iter_mut().find(|publisher| publisher.id == id)
     }
 
-    pub(super) fn planned(&self) -> (u64, u64) {
-        (self.video.planned, self.audio.planned)
+    fn active(&mut self) -> Option<&mut Publisher> {
+        self.publisher(self.active?)
     }
 
-    /// Puts a media packet into its track; `true` when it is the first of a publisher that now feeds the room.
-    pub(super) fn receive(&mut self, now: Instant, from: SessionId, received: &Received<'_>) -> bool {
-        let started = self.active != Some(from);
-        if started && !self.may_take_over(from, received) {
-            return false;
+    /// Puts a media packet into its track.
+    pub(super) fn receive(&mut self, now: Instant, from: SessionId, received: &Received<'_>) {
+        if self.active != Some(from) && !self.may_follow(from, received.kind) {
+            return;
         }
         let packet = SourcePacket {
             sequence: received.sequence,
@@ -121,11 +135,17 @@ impl Room {
                 }
                 index
             }
-            Put::Refused => return false,
+            Put::Held => {
+                let lacks_keyframe = lane.track.lacks_keyframe(now);
+                if let Some(publisher) = self.publisher(from).filter(|_| lacks_keyframe) {
+                    publisher.want_keyframe(now);
+                }
+                return;
+            }
+            Put::Refused => return,
         };
-        let new_keyframe = lane.track.keyframe() != keyframe;
+        let new_keyframe = lane.track.keyframe().map(|start| start.at) != keyframe.map(|start| start.at);
         let gathered = lane.track.ring().head() - lane.planned >= GATHER_MOST;
-        let room_timestamp = lane.track.ring().meta(index).map_or(0, |meta| meta.timestamp);
         // A sound is whole; it waits only for a frame that is on its way already.
         let whole = match received.kind {
             MediaKind::Audio => self.flush_at.is_none(),
@@ -133,25 +153,56 @@ impl Room {
         };
         let due = if gathered || whole { now } else { now + GATHER };
         self.flush_at = Some(self.flush_at.map_or(due, |at| at.min(due)));
-        if started {
-            self.follow(from);
+        if let (Some(tap), Some(meta)) = (&mut self.tap, lane.track.ring().meta(index)) {
+            tap.copy(now, from, received.kind, received.codec, meta, received.payload);
         }
         if new_keyframe && let Some(publisher) = self.active() {
             publisher.keyframe_came();
         }
-        self.copy_to_tap(now, from, received, index, room_timestamp);
-        started
     }
 
-    /// A newcomer takes over with what can be shown at once: a keyframe, or sound when it has no picture.
-    fn may_take_over(&self, from: SessionId, received: &Received<'_>) -> bool {
+    /// Whether a session that does not feed the room may take over with media of this kind: a newer one, with its picture, or
+    /// with its sound when it has no picture or there is nothing else.
+    fn may_follow(&self, from: SessionId, kind: MediaKind) -> bool {
         let Some(publisher) = self.publishers.iter().find(|publisher| publisher.id == from) else { return false };
         let newer = self.active.is_none_or(|active| from > active || !self.publishers.iter().any(|p| p.id == active));
-        let decodable = match received.kind {
-            MediaKind::Video => crate::keyframe::starts_keyframe(received.codec, received.payload),
-            MediaKind::Audio => self.active.is_none() || publisher.tracks.video.is_none(),
-        };
-        newer && decodable
+        newer && (kind == MediaKind::Video || self.active.is_none() || publisher.tracks.video.is_none())
+    }
+
+    /// A source can begin, on either track.
+    fn is_ready(&self, now: Instant) -> bool {
+        self.video.track.ready(now).is_some() || self.audio.track.ready(now).is_some()
+    }
+
+    /// Lets the sources that can begin do so. Nothing may be pending.
+    fn begin_sources(&mut self, now: Instant) {
+        for kind in [MediaKind::Video, MediaKind::Audio] {
+            let ready = if kind == MediaKind::Video { &self.video } else { &self.audio }.track.ready(now);
+            let Some((session, _)) = ready else { continue };
+            if self.active != Some(session) {
+                self.follow(session);
+                self.started = Some(session);
+            }
+            let lane = if kind == MediaKind::Video { &mut self.video } else { &mut self.audio };
+            let Some(range) = lane.track.begin_source(now) else { continue };
+            lane.planned = range.start;
+            self.subscribers.iter_mut().filter_map(|s| s.outgoing(kind)).for_each(|o| o.begin_source(range.start));
+            let Some(publisher) = self.publishers.iter_mut().find(|publisher| publisher.id == session) else {
+                continue;
+            };
+            if kind == MediaKind::Video {
+                publisher.keyframe_came();
+            }
+            if self.tapped {
+                let tap = self.tap.get_or_insert_with(|| TapBatch::new(self.id));
+                let ring = lane.track.ring();
+                for meta in ring.range(range) {
+                    if let Some(codec) = publisher.codec(kind, meta.payload_type) {
+                        tap.copy(now, session, kind, codec, meta, ring.payload(meta));
+                    }
+                }
+            }
+        }
     }
 
     /// From now on `from` feeds the room.
@@ -170,25 +221,6 @@ impl Room {
         }
     }
 
-    fn copy_to_tap(&mut self, now: Instant, source: SessionId, received: &Received<'_>, index: u64, timestamp: u32) {
-        if !self.tapped {
-            return;
-        }
-        let Some(tap) = &mut self.tap else { return };
-        let start = tap.bytes.len() as u32;
-        tap.bytes.extend_from_slice(received.payload);
-        tap.records.push(TapRecord::Packet {
-            kind: received.kind,
-            codec: received.codec,
-            source,
-            index,
-            timestamp,
-            marker: received.marker,
-            arrival: now,
-            payload: start..tap.bytes.len() as u32,
-        });
-    }
-
     /// A publisher's clock was told.
     pub(super) fn sender_report(
         &mut self,
@@ -202,7 +234,8 @@ impl Room {
         let lane = if kind == MediaKind::Video { &self.video } else { &self.audio };
         let Some(timestamp) = lane.track.map_timestamp((from, ssrc), rtp) else { return };
         self.clock.reported(now, kind, ntp, timestamp);
-        if let Some(tap) = self.tap.as_mut().filter(|_| self.tapped) {
+        // Of a flood without media, no more than a burst would bring.
+        if let Some(tap) = self.tap.as_mut().filter(|tap| tap.records.len() < MOST_UNSENT) {
             tap.records.push(TapRecord::SenderReport { kind, source: from, ntp, timestamp, arrival: now });
         }
     }
@@ -248,27 +281,26 @@ impl Room {
     }
 
     /// A viewer cannot decode. One that has just come starts again at the cached keyframe, which costs the camera nothing;
-    /// for any other the camera is asked.
-    pub(super) fn keyframe_wanted_by(&mut self, now: Instant, position: usize) {
-        let keyframe = self.video.track.keyframe();
-        let newest = self.video.track.newest().map_or(0, |(timestamp, _)| timestamp);
-        let planned = self.video.planned;
+    /// for any other the camera is asked. `true` as with [`Room::request_keyframe`].
+    pub(super) fn keyframe_wanted_by(&mut self, now: Instant, position: usize) -> bool {
+        let keyframe = self.video.track.entry(now);
+        let newest = self.video.newest();
         let subscriber = &mut self.subscribers[position];
         let since = |at: Option<Instant>| at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
         let starting = since(subscriber.joined) < STARTING && since(subscriber.restarted) >= RESTART_EVERY;
         if let (true, Some(outgoing), Some(keyframe)) = (starting, subscriber.video.as_mut(), keyframe)
-            && outgoing.restart_at_keyframe(now, keyframe, newest, planned)
+            && outgoing.restart_at_keyframe(now, keyframe, newest)
         {
             subscriber.restarted = Some(now);
-            return self.poke(now);
+            self.poke(now);
+            return false;
         }
-        self.request_keyframe(now);
+        self.request_keyframe(now)
     }
 
-    pub(super) fn request_keyframe(&mut self, now: Instant) {
-        if let Some(publisher) = self.active() {
-            publisher.want_keyframe(now);
-        }
+    /// `true` when there is a request that was not there before.
+    pub(super) fn request_keyframe(&mut self, now: Instant) -> bool {
+        self.active().is_some_and(|publisher| publisher.want_keyframe(now))
     }
 
     pub(super) fn poke(&mut self, now: Instant) {
@@ -276,18 +308,24 @@ impl Room {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.flush_at, self.pace_at].into_iter().flatten().min()
+        let ready = [&self.video, &self.audio].map(|lane| lane.track.ready_at());
+        [self.flush_at, self.pace_at].into_iter().chain(ready).flatten().min()
     }
 
     /// Begins a burst when one is due.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
-        let flush = self.flush_at.is_some_and(|at| at <= now);
+        let ready = self.is_ready(now);
+        let flush = ready || self.flush_at.is_some_and(|at| at <= now);
         let pace = self.pace_at.is_some_and(|at| at <= now);
         if self.turn.is_some() || !(flush || pace) {
             return self.turn.is_some();
         }
         if flush {
             self.flush_at = None;
+            // What the last source sent leaves in a burst of its own, under the payload types that it meant.
+            if ready && !self.video.is_pending() && !self.audio.is_pending() {
+                self.begin_sources(now);
+            }
             self.start_waiting(now);
             self.video.fill();
             self.audio.fill();
@@ -304,9 +342,9 @@ impl Room {
 
     /// Lets those who wait start, where there is something to start with.
     fn start_waiting(&mut self, now: Instant) {
-        let keyframe = self.video.track.keyframe();
-        let newest = self.video.track.newest().map_or(0, |(timestamp, _)| timestamp);
-        let audio = self.audio.track.newest().map(|(timestamp, _)| timestamp);
+        let keyframe = self.video.track.entry(now);
+        let newest = self.video.newest();
+        let audio = self.audio.track.newest().is_some();
         let audio_next = self.audio.planned;
         let settled = |subscriber: &&mut Subscriber| subscriber.connected && subscriber.waiting <= now;
         for subscriber in self.subscribers.iter_mut().filter(settled) {
@@ -317,8 +355,8 @@ impl Room {
                     outgoing.start_at_keyframe(now, keyframe, newest);
                 }
             }
-            if let (Some(outgoing), Some(newest)) = (subscriber.audio.as_mut().filter(|o| o.is_waiting()), audio) {
-                outgoing.start_live(audio_next, newest);
+            if let (Some(outgoing), true) = (subscriber.audio.as_mut().filter(|o| o.is_waiting()), audio) {
+                outgoing.start_live(audio_next);
             }
         }
     }

@@ -95,22 +95,14 @@ impl Subscriber {
         }
     }
 
-    /// Acts on what the subscriber tells; `true` when it asks for a keyframe. `planned` is the index behind the last
-    /// planned packet of video and of audio.
-    pub(super) fn feedback(
-        &mut self,
-        now: Instant,
-        feedback: Feedback,
-        planned: (u64, u64),
-        clock: &SourceClock,
-    ) -> bool {
+    /// Acts on what the subscriber tells; `true` when it asks for a keyframe.
+    pub(super) fn feedback(&mut self, now: Instant, feedback: Feedback, clock: &SourceClock) -> bool {
         match feedback {
             Feedback::Nack { ssrc, sequences } => {
                 let Some(kind) = self.kind_of(ssrc) else { return false };
                 self.nacked += sequences.len() as u64;
-                let planned = if kind == MediaKind::Video { planned.0 } else { planned.1 };
                 if let Some(outgoing) = self.outgoing(kind) {
-                    outgoing.nacked(now, &sequences, planned);
+                    outgoing.nacked(now, &sequences);
                 }
             }
             Feedback::KeyframeRequest { ssrc } if self.kind_of(ssrc) == Some(MediaKind::Video) => {

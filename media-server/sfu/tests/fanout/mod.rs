@@ -1,5 +1,6 @@
 //! A room's ring, its plan, and the video of many subscribers, without transports: the fan-out step alone.
 
+use sfu::entry::PATIENCE;
 use sfu::forward::outgoing::Outgoing;
 use sfu::forward::plan::Plan;
 use sfu::forward::slab::MAX_TRANSMIT;
@@ -70,7 +71,7 @@ impl Fanout {
             };
             let mut outgoing = Outgoing::new(track, n as u16, 0);
             outgoing.follow(&source);
-            outgoing.start_live(0, 0);
+            outgoing.start_live(0);
             let (key, salt) = (vec![n as u8; profile.key_len()], vec![1; profile.salt_len()]);
             let sealer = Sealer::new(profile, &key, &salt).unwrap();
             Subscriber { outgoing, sealer, to: SocketAddr::from(([127, 0, 0, 1], n as u16 + 1)), run: 0 }
@@ -86,7 +87,7 @@ impl Fanout {
             subscribers: (0..subscribers).map(subscriber).collect(),
             slab: vec![0; MAX_TRANSMIT],
         };
-        // A keyframe starts the track.
+        // A keyframe starts the track, even if no parameter sets come.
         fanout.payload[..2].copy_from_slice(&[0x7c, 0x85]);
         assert_eq!(fanout.frame(), FRAME * subscribers);
         fanout.payload[..2].copy_from_slice(&[0x7c, 0x01]);
@@ -114,7 +115,11 @@ impl Fanout {
                 payload,
             };
             self.sequence = self.sequence.wrapping_add(1);
-            assert!(matches!(self.track.put(self.now, (SessionId(1), 1), &packet), Put::Appended(_)));
+            let put = self.track.put(self.now, (SessionId(1), 1), &packet);
+            assert!(matches!((put, self.track.source()), (Put::Appended(_), Some(_)) | (Put::Held, None)));
+        }
+        if self.track.source().is_none() {
+            assert!(self.track.begin_source(self.now + PATIENCE).is_some());
         }
     }
 

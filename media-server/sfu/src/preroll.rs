@@ -1,0 +1,100 @@
+//! What a source has sent that does not feed its track yet.
+//!
+//! A source begins with a keyframe, whole from its first packet on; which one that is may become known only when packets
+//! that are late, or were lost, have come. Until then its newest packets are held here, in a small ring at the source's own
+//! extended sequence numbers.
+
+use crate::entry::{KeyframeStart, PATIENCE};
+use crate::parameters::MediaKind;
+use crate::ring::{PacketMeta, PacketRing};
+use crate::sequence::Extender;
+use crate::track::{SourceKey, SourcePacket};
+use std::ops::Range;
+use std::time::Instant;
+
+/// Video packets held: a long keyframe, and what one turn of the socket may bring behind it.
+const VIDEO: usize = 512;
+/// Sounds held: they wait for the end of a burst, no longer.
+const AUDIO: usize = 64;
+
+/// See the module.
+pub(crate) struct Preroll {
+    kind: MediaKind,
+    key: SourceKey,
+    since: Instant,
+    extender: Extender,
+    ring: PacketRing,
+    keyframe: Option<KeyframeStart>,
+}
+
+/// How a source begins.
+pub(crate) struct Beginning {
+    /// Of the packets held, those that belong to it.
+    pub(crate) packets: Range<u64>,
+    /// When its first packet came.
+    pub(crate) at: Instant,
+}
+
+impl Preroll {
+    pub(crate) fn new(now: Instant, kind: MediaKind, key: SourceKey) -> Self {
+        let capacity = match kind {
+            MediaKind::Audio => AUDIO,
+            MediaKind::Video => VIDEO,
+        };
+        let (extender, ring) = (Extender::default(), PacketRing::new(capacity));
+        Self { kind, key, since: now, extender, ring, keyframe: None }
+    }
+
+    pub(crate) fn key(&self) -> SourceKey {
+        self.key
+    }
+
+    pub(crate) fn ring(&self) -> &PacketRing {
+        &self.ring
+    }
+
+    pub(crate) fn extender(&self) -> Extender {
+        self.extender
+    }
+
+    /// `false` when it comes twice, too late, or does not fit.
+    pub(crate) fn put(&mut self, now: Instant, packet: &SourcePacket<'_>) -> bool {
+        let index = self.extender.extend(packet.sequence);
+        let SourcePacket { timestamp, payload_type, marker, .. } = *packet;
+        let put =
+            self.ring.put(PacketMeta { index, timestamp, payload_type, marker, len: 0, padding: 0 }, packet.payload);
+        if let (MediaKind::Video, true, Some(meta)) = (self.kind, put, self.ring.meta(index).copied()) {
+            let known = self.keyframe();
+            self.keyframe = KeyframeStart::noted(known, now, &self.ring, 0, &meta, packet.codec);
+        }
+        put
+    }
+
+    /// From when on it may feed the track; `None` while there is nothing to begin with.
+    pub(crate) fn ready_at(&self) -> Option<Instant> {
+        match self.kind {
+            MediaKind::Audio => Some(self.since),
+            MediaKind::Video => self.keyframe().map(|keyframe| keyframe.usable_at()),
+        }
+    }
+
+    /// It sends, but nothing that a decoder could start with.
+    pub(crate) fn lacks_keyframe(&self, now: Instant) -> bool {
+        self.kind == MediaKind::Video
+            && self.keyframe().is_none()
+            && now.saturating_duration_since(self.since) >= PATIENCE
+    }
+
+    pub(crate) fn beginning(&self) -> Option<Beginning> {
+        let head = self.ring.head();
+        let (first, at) = match self.kind {
+            MediaKind::Audio => (self.ring.range(0..head).next()?.index, self.since),
+            MediaKind::Video => self.keyframe().map(|keyframe| (keyframe.index, keyframe.at))?,
+        };
+        Some(Beginning { packets: first..head, at })
+    }
+
+    fn keyframe(&self) -> Option<KeyframeStart> {
+        self.keyframe.filter(|keyframe| keyframe.index >= self.ring.tail())
+    }
+}
