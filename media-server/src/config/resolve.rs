@@ -50,6 +50,12 @@ pub fn resolve(
             );
         }
     }
+    if session.is_some_and(|session| session.says("recording.retention")) {
+        notes.push(
+            "spec.recording.retention: this version deletes nothing by itself; DELETE /recordings/{id} and the console do"
+                .to_owned(),
+        );
+    }
     let http = args.network.http.unwrap_or(DEFAULT_HTTP);
     let data_dir = args.files.data_dir.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
     let media = match environment.mode.as_deref().map(str::trim) {

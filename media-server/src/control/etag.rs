@@ -15,11 +15,16 @@ pub(super) fn random() -> String {
 /// that is taken too; no tag of ours can look like that. Weak tags never fit.
 pub(super) fn check(if_match: Option<&str>, current: &str) -> Result<(), ControlError> {
     let value = if_match.ok_or(ControlError::PreconditionRequired)?.trim();
-    if value == "*" || value == "\"*\"" || value.split(',').any(|tag| tag.trim() == current) {
+    if is_star(if_match) || value.split(',').any(|tag| tag.trim() == current) {
         Ok(())
     } else {
         Err(ControlError::PreconditionFailed)
     }
+}
+
+/// `If-Match: *`, with quotes or without.
+pub(super) fn is_star(if_match: Option<&str>) -> bool {
+    matches!(if_match.map(str::trim), Some("*" | "\"*\""))
 }
 
 #[cfg(test)]

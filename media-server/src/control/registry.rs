@@ -19,7 +19,7 @@ use super::types::{Principal, Role, RoomName, SessionKey, StreamId, StreamState}
 use crate::store::{Change, SessionRow, StreamRow};
 use jiff::Timestamp;
 use serde_json::Value;
-use sfu::parameters::{IceCredentials, PublisherTracks, RoomId, SessionId};
+use sfu::parameters::{IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,8 @@ pub(super) struct Session {
     pub(super) etag: String,
     /// The peer's credentials of that generation.
     pub(super) remote: IceCredentials,
+    /// Our half of the last restart.
+    pub(super) restarted: Option<LocalDescription>,
     subject: String,
     /// Its row in the store.
     row: String,
@@ -390,6 +392,7 @@ impl Registry {
             media: peer.media,
             etag: etag.clone(),
             remote: peer.remote,
+            restarted: None,
             subject: peer.who.subject.clone(),
             row,
             connected: false,

@@ -11,7 +11,7 @@ use sfu::sdp::IceFragment;
 impl Control {
     /// Trickle or ICE restart (PATCH). `if_match` is the header's value as it came: without it
     /// [`ControlError::PreconditionRequired`], with a stale tag [`ControlError::PreconditionFailed`]. Other credentials
-    /// than the session's restart ICE; candidates are dropped silently, as this server is ICE-lite and needs none.
+    /// than the session's restart ICE, and a restart that is asked for again has the same answer; candidates are dropped silently, as this server is ICE-lite and needs none.
     pub async fn patch(
         &self,
         room: &RoomName,
@@ -27,16 +27,23 @@ impl Control {
         let (id, session) = registry.session(room, role, key, who)?;
         etag::check(if_match, &session.etag)?;
         let fragment = fragment?;
-        let remote = match &fragment.ice {
-            Some(ice) if *ice != session.remote => ice.clone(),
-            _ => return Ok(Patched::NoContent),
-        };
+        let Some(remote) = fragment.ice.clone() else { return Ok(Patched::NoContent) };
+        if remote == session.remote {
+            return Ok(match &session.restarted {
+                // The same restart again: its answer was lost on the way, and the client cannot go on without it.
+                Some(local) if etag::is_star(if_match) => {
+                    Patched::Restarted { fragment: fragment.answer(local), etag: session.etag.clone() }
+                }
+                _ => Patched::NoContent,
+            });
+        }
         let local = media.describe(session.media);
-        let fragment = fragment.answer(&local);
+        let answer = fragment.answer(&local);
         session.etag = etag::random();
         session.remote = remote.clone();
-        media.restart_ice(session.media, id, local.ice, remote);
-        Ok(Patched::Restarted { fragment, etag: session.etag.clone() })
+        media.restart_ice(session.media, id, local.ice.clone(), remote);
+        session.restarted = Some(local);
+        Ok(Patched::Restarted { fragment: answer, etag: session.etag.clone() })
     }
 
     /// Ends a session (DELETE); its slot is free when this returns. Entity tags do not matter here.

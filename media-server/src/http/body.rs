@@ -4,12 +4,18 @@
 
 use crate::problem::{Kind, Problem};
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, Request};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, Method, Request};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::timeout;
+
+/// What a resource takes by POST (the Linked Data Platform, §7.1).
+pub(super) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+
+/// What a resource takes by PATCH (RFC 5789 §3.1).
+pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// Most bytes of a session description. Chrome's offers have about 6 KiB.
 pub(super) const SDP_LIMIT: usize = 64 * 1024;
@@ -26,7 +32,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// The body as text; its type must be `content_type`, parameters aside.
 pub async fn read_text(request: Request<Body>, content_type: &'static str, limit: usize) -> Result<String, Problem> {
-    check_type(request.headers(), content_type)?;
+    check_type(&request, content_type)?;
     let bytes = read(request, limit).await?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -36,7 +42,7 @@ pub async fn read_text(request: Request<Body>, content_type: &'static str, limit
 
 /// The body as JSON. Errors name line and column.
 pub async fn read_json<T: DeserializeOwned>(request: Request<Body>) -> Result<T, Problem> {
-    check_type(request.headers(), "application/json")?;
+    check_type(&request, "application/json")?;
     let bytes = read(request, JSON_LIMIT).await?;
     serde_json::from_slice(&bytes).map_err(|error| Problem::new(Kind::BadRequest, format!("the JSON body: {error}")))
 }
@@ -73,15 +79,34 @@ async fn read(request: Request<Body>, limit: usize) -> Result<Vec<u8>, Problem> 
     }
 }
 
-fn check_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Problem> {
+/// The right type, and as it is. A refusal says what would be right in a header too (RFC 5789 §2.2, RFC 9110 §12.5.3
+/// and §15.5.16).
+fn check_type(request: &Request<Body>, expected: &'static str) -> Result<(), Problem> {
+    let headers = request.headers();
+    let coding = headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim());
+    if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case("identity") && !coding.is_empty()) {
+        let detail = format!("the Content-Encoding is {:?}; send the body as it is", shortened(coding));
+        let problem = Problem::new(Kind::UnsupportedMediaType, detail);
+        return Err(problem.header(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
+    }
     let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
     let essence = given.map(|text| text.split(';').next().unwrap_or_default().trim());
     if essence.is_some_and(|essence| essence.eq_ignore_ascii_case(expected)) {
         return Ok(());
     }
     let detail = match given {
-        Some(given) => format!("the Content-Type is {:?}; send {expected}", given.chars().take(80).collect::<String>()),
+        Some(given) => format!("the Content-Type is {:?}; send {expected}", shortened(given)),
         None => format!("there is no Content-Type; send {expected}"),
     };
-    Err(Problem::new(Kind::UnsupportedMediaType, detail))
+    let problem = Problem::new(Kind::UnsupportedMediaType, detail);
+    let accepted = HeaderValue::from_static(expected);
+    Err(match *request.method() {
+        Method::POST => problem.header(ACCEPT_POST, accepted),
+        Method::PATCH => problem.header(ACCEPT_PATCH, accepted),
+        _ => problem,
+    })
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(80).collect()
 }

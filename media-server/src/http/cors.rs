@@ -44,5 +44,6 @@ pub(super) fn preflight(methods: &'static str, accept: (HeaderName, &'static str
         (ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(ONE_DAY)),
         (accept.0, HeaderValue::from_static(accept.1)),
     ];
-    (StatusCode::NO_CONTENT, headers).into_response()
+    // RFC 9725 §4.2 speaks of the 200 of OPTIONS.
+    (StatusCode::OK, headers).into_response()
 }

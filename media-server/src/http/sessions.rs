@@ -5,7 +5,7 @@
 //! sends is known, so an offer can be answered or cannot.
 
 use super::app::App;
-use super::body::{SDP_LIMIT, read_text};
+use super::body::{ACCEPT_PATCH, ACCEPT_POST, SDP_LIMIT, read_text};
 use super::cors::preflight;
 use super::ice;
 use super::streams::identity_to_principal;
@@ -16,14 +16,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch};
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
-const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
-const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -166,11 +164,7 @@ async fn change(
     let room = RoomName::parse(&room)?;
     let who = authorize(&app, request.headers(), &room, role)?;
     let key = session_key(&key)?;
-    let if_match = match request.headers().get(IF_MATCH).map(HeaderValue::to_str) {
-        None => None,
-        Some(Ok(text)) => Some(text.to_owned()),
-        Some(Err(_)) => return Err(Problem::new(Kind::BadRequest, "If-Match is not an entity tag")),
-    };
+    let if_match = if_match(request.headers())?;
     let body = read_text(request, FRAGMENT, SDP_LIMIT).await?;
     match app.control.patch(&room, role, &key, &who, if_match.as_deref(), &body).await? {
         Patched::NoContent => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -178,6 +172,13 @@ async fn change(
             Ok((StatusCode::OK, [(CONTENT_TYPE, FRAGMENT), (ETAG, etag.as_str())], fragment).into_response())
         }
     }
+}
+
+/// The field's value; several lines of it are one list (RFC 9110 §5.3).
+fn if_match(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let lines = headers.get_all(IF_MATCH).iter().map(HeaderValue::to_str).collect::<Result<Vec<_>, _>>();
+    let lines = lines.map_err(|_| Problem::new(Kind::BadRequest, "If-Match is not an entity tag"))?;
+    Ok((!lines.is_empty()).then(|| lines.join(", ")))
 }
 
 /// Ends a publisher's session.

@@ -72,7 +72,7 @@ struct ListQuery {
     limit: Option<usize>,
     /// The id of the last stream of the page before.
     before: Option<String>,
-    /// Taken in place of the Authorization header.
+    /// Not taken here, where a header can be set; known so that the answer is 401 and not 400.
     #[serde(rename = "access_token")]
     #[param(ignore)]
     _token: Option<String>,

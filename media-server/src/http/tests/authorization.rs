@@ -155,6 +155,24 @@ async fn a_session_belongs_to_the_one_who_made_it() {
 }
 
 #[tokio::test]
+async fn a_token_without_a_subject_owns_its_sessions_too() {
+    let bench = bench(Wishes { auth: jwt(), ..Wishes::default() }).await;
+    let nameless = |expiry: u64| {
+        let mut claims = claims("publish", json!("a"));
+        claims.as_object_mut().unwrap().remove("sub");
+        claims["exp"] = json!(expiry);
+        sign(claims)
+    };
+    let mine = nameless(4_000_000_000);
+    let camera = bench.offer("/whip/a", CAMERA, Some(&mine)).await;
+    assert_eq!(camera.status, StatusCode::CREATED, "{camera:?}");
+    let line = format!("DELETE {}", camera.header("location"));
+    let end = async |token: &str| bench.call(&line, &[("authorization", &format!("Bearer {token}"))], "").await.status;
+    assert_eq!(end(&nameless(4_000_000_001)).await, StatusCode::FORBIDDEN, "it is another token");
+    assert_eq!(end(&mine).await, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn the_query_holds_a_token_for_events_only() {
     let bench = bench(Wishes { auth: jwt(), ..Wishes::default() }).await;
     let token = good("publish subscribe admin", json!("*"));

@@ -67,7 +67,12 @@ async fn types_are_checked_but_parameters_and_case_are_not() {
     {
         let answer = bench.call("POST /whip/door", bad, CAMERA).await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (415, "unsupported-media-type"), "{bad:?}");
+        assert_eq!(answer.header("accept-post"), "application/sdp", "{bad:?}");
     }
+    let packed = [("content-type", "application/sdp"), ("content-encoding", "gzip")];
+    let packed = bench.call("POST /whip/door", &packed, CAMERA).await;
+    assert_eq!((packed.status.as_u16(), packed.problem().as_str()), (415, "unsupported-media-type"));
+    assert!(packed.header("accept-encoding") == "identity" && packed.body.contains("gzip"), "{packed:?}");
     for good in ["application/sdp; charset=utf-8", "Application/SDP", "application/sdp ;x=y"] {
         let path = format!("POST /whip/{}", good.len());
         let answer = bench.call(&path, &[("content-type", good)], CAMERA).await;
