@@ -6,14 +6,15 @@
 use std::time::{Duration, Instant};
 
 /// Bytes at once; the rest is paced.
-const BURST: u64 = 96_000;
+const BURST: i64 = 96_000;
 /// Bits per second.
-const RATE: u64 = 24_000_000;
+const RATE: i64 = 24_000_000;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
-    bytes: u64,
+    /// Below zero when the last packet went beyond.
+    bytes: i64,
     refilled: Option<Instant>,
 }
 
@@ -28,15 +29,15 @@ impl Budget {
         Self { bytes: BURST, refilled: Some(now) }
     }
 
-    /// Bytes that may be sent now. The last packet may go beyond.
+    /// Bytes that may be sent now; the last packet may go beyond.
     pub(super) fn left(&mut self, now: Instant) -> u64 {
         let elapsed = self.refilled.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let earned = (elapsed.as_micros() as u64).min(1_000_000) * RATE / 8 / 1_000_000;
+        let earned = elapsed.as_micros().min(1_000_000) as i64 * RATE / 8 / 1_000_000;
         if earned > 0 || self.refilled.is_none() {
             self.bytes = (self.bytes + earned).min(BURST);
             self.refilled = Some(now);
         }
-        self.bytes
+        self.bytes.max(0) as u64
     }
 
     pub(super) fn is_left(&mut self, now: Instant) -> bool {
@@ -44,7 +45,7 @@ impl Budget {
     }
 
     pub(super) fn spend(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes as u64);
+        self.bytes -= bytes as i64;
     }
 }
 
@@ -56,10 +57,10 @@ mod tests {
     fn what_is_spent_comes_back_with_time() {
         let now = Instant::now();
         let mut budget = Budget::default();
-        assert_eq!(budget.left(now), BURST);
-        budget.spend(2 * BURST as usize);
+        assert_eq!(budget.left(now), 96_000);
+        budget.spend(97_000);
         assert!(!budget.is_left(now));
-        assert_eq!(budget.left(now + Duration::from_millis(1)), 3_000);
-        assert_eq!(budget.left(now + Duration::from_secs(60)), BURST);
+        assert_eq!(budget.left(now + Duration::from_millis(1)), 2_000);
+        assert_eq!(budget.left(now + Duration::from_secs(60)), 96_000);
     }
 }

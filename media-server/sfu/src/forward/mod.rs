@@ -8,3 +8,5 @@ mod budget;
 pub mod outgoing;
 pub mod plan;
 pub mod slab;
+#[cfg(test)]
+mod tests;

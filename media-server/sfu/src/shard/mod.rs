@@ -4,24 +4,26 @@
 //! [`Shard::poll_tap`] until `None`; then sleep until [`Shard::poll_timeout`] or the next input.
 
 mod clock;
+mod command;
 mod publisher;
 mod room;
 pub mod stats;
 mod subscriber;
 
+pub use command::{Command, EndReason, Event};
 pub use subscriber::Reported;
 
 use crate::feedback::read::{self, Feedback};
 use crate::forward::slab::{MAX_TRANSMIT, Transmit};
 use crate::packet::{self, Kind};
-use crate::parameters::{IceCredentials, PublisherTracks, RoomId, SessionId, SubscriberTracks, TransportParameters};
+use crate::parameters::{RoomId, SessionId, TransportParameters};
 use crate::tap::TapBatch;
-use crate::transport::{Identity, StunRequest, Transport, TransportError, TransportOutput};
+use crate::transport::{Identity, StunRequest, Transport, TransportOutput};
 use publisher::Publisher;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use room::Room;
-use stats::{PublisherStats, RoleStats, SessionStats, ShardCounters, SubscriberStats};
+use stats::{SessionStats, ShardCounters};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -33,89 +35,6 @@ const TICK: Duration = Duration::from_millis(50);
 const REPAIR_TICK: Duration = Duration::from_millis(10);
 /// Tap buffers kept for reuse.
 const TAP_POOL: usize = 64;
-
-/// What the control plane asks of a shard.
-#[derive(Debug)]
-pub enum Command {
-    /// Makes a room.
-    OpenRoom {
-        /// Which.
-        room: RoomId,
-        /// Its media is copied to the tap.
-        tapped: bool,
-    },
-    /// Ends a room and every session in it.
-    CloseRoom(RoomId),
-    /// Lets a publisher in.
-    Publish {
-        /// Where.
-        room: RoomId,
-        /// Who.
-        session: SessionId,
-        /// As negotiated.
-        transport: TransportParameters,
-        /// As negotiated.
-        tracks: PublisherTracks,
-        /// Bits per second it may send.
-        max_bitrate: Option<u64>,
-    },
-    /// Lets a subscriber in.
-    Subscribe {
-        /// Where.
-        room: RoomId,
-        /// Who.
-        session: SessionId,
-        /// As negotiated.
-        transport: TransportParameters,
-        /// As negotiated.
-        tracks: SubscriberTracks,
-    },
-    /// New ICE credentials on both sides.
-    RestartIce {
-        /// Whose.
-        session: SessionId,
-        /// Ours.
-        local: IceCredentials,
-        /// Theirs.
-        remote: IceCredentials,
-    },
-    /// Asks the room's publisher for a keyframe; rate-limited like those of viewers.
-    RequestKeyframe(RoomId),
-    /// Ends a session.
-    Close(SessionId),
-    /// Bits per second that every publisher may send from now on.
-    SetMaxBitrate(Option<u64>),
-}
-
-/// Why a session ended.
-#[derive(Debug)]
-pub enum EndReason {
-    /// By a command.
-    Closed,
-    /// By its transport.
-    Transport(TransportError),
-}
-
-/// What a shard tells the control plane.
-#[derive(Debug)]
-pub enum Event {
-    /// ICE and DTLS are done.
-    Connected(SessionId),
-    /// This publisher's media feeds the room from now on.
-    MediaStarted {
-        /// Where.
-        room: RoomId,
-        /// Who.
-        session: SessionId,
-    },
-    /// Exactly once for each session that was let in.
-    Ended {
-        /// Who.
-        session: SessionId,
-        /// Why.
-        reason: EndReason,
-    },
-}
 
 /// See the module.
 pub struct Shard {
@@ -425,18 +344,8 @@ impl Shard {
     pub fn stats(&self) -> Vec<SessionStats> {
         let mut out = Vec::with_capacity(self.sessions.len());
         for room in self.rooms.values() {
-            out.extend(room.publishers.iter().map(|publisher| SessionStats {
-                session: publisher.id,
-                room: room.id,
-                connected: publisher.connected,
-                role: RoleStats::Publisher(publisher_stats(publisher)),
-            }));
-            out.extend(room.subscribers.iter().map(|subscriber| SessionStats {
-                session: subscriber.id,
-                room: room.id,
-                connected: subscriber.connected,
-                role: RoleStats::Subscriber(subscriber_stats(subscriber)),
-            }));
+            out.extend(room.publishers.iter().map(|publisher| publisher.session_stats(room.id)));
+            out.extend(room.subscribers.iter().map(|subscriber| subscriber.session_stats(room.id)));
         }
         out
     }
@@ -532,39 +441,4 @@ fn send_rtcp(
     if transport.seal_rtcp(compound, sealed).is_ok() {
         datagrams.push_back((to, sealed.clone()));
     }
-}
-
-fn publisher_stats(publisher: &Publisher) -> PublisherStats {
-    let codec = |track: &Option<crate::parameters::IncomingTrack>| Some(track.as_ref()?.payload_types.first()?.codec);
-    let mut stats = PublisherStats {
-        nacks_sent: publisher.nacks,
-        keyframe_requests: publisher.keyframe_requests,
-        policed: publisher.policed,
-        video: codec(&publisher.tracks.video),
-        audio: codec(&publisher.tracks.audio),
-        ..PublisherStats::default()
-    };
-    for reception in publisher.receptions() {
-        stats.packets += reception.packets();
-        stats.bytes += reception.bytes();
-        stats.lost += reception.lost();
-        stats.repaired += reception.repaired();
-    }
-    stats
-}
-
-fn subscriber_stats(subscriber: &Subscriber) -> SubscriberStats {
-    let mut stats = SubscriberStats {
-        nacks: subscriber.nacked,
-        keyframe_requests: subscriber.keyframe_requests,
-        reported: subscriber.reported,
-        ..SubscriberStats::default()
-    };
-    for outgoing in [&subscriber.video, &subscriber.audio].into_iter().flatten() {
-        let sent = outgoing.sent();
-        stats.packets += sent.packets;
-        stats.bytes += sent.bytes;
-        stats.repairs += sent.repairs;
-    }
-    stats
 }

@@ -1,7 +1,8 @@
 //! Counters of a shard and its sessions, as a snapshot. All counts are since the session or the shard began.
 
-use crate::parameters::{Codec, RoomId, SessionId};
-use crate::shard::subscriber::Reported;
+use crate::parameters::{Codec, IncomingTrack, RoomId, SessionId};
+use crate::shard::publisher::Publisher;
+use crate::shard::subscriber::{Reported, Subscriber};
 
 /// What a publisher sent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,4 +77,43 @@ pub struct ShardCounters {
     pub stun_refused: u64,
     /// Media packets sent to subscribers.
     pub forwarded: u64,
+}
+
+impl Publisher {
+    pub(super) fn session_stats(&self, room: RoomId) -> SessionStats {
+        let codec = |track: &Option<IncomingTrack>| Some(track.as_ref()?.payload_types.first()?.codec);
+        let mut stats = PublisherStats {
+            nacks_sent: self.nacks,
+            keyframe_requests: self.keyframe_requests,
+            policed: self.policed,
+            video: codec(&self.tracks.video),
+            audio: codec(&self.tracks.audio),
+            ..PublisherStats::default()
+        };
+        for reception in self.receptions() {
+            stats.packets += reception.packets();
+            stats.bytes += reception.bytes();
+            stats.lost += reception.lost();
+            stats.repaired += reception.repaired();
+        }
+        SessionStats { session: self.id, room, connected: self.connected, role: RoleStats::Publisher(stats) }
+    }
+}
+
+impl Subscriber {
+    pub(super) fn session_stats(&self, room: RoomId) -> SessionStats {
+        let mut stats = SubscriberStats {
+            nacks: self.nacked,
+            keyframe_requests: self.keyframe_requests,
+            reported: self.reported,
+            ..SubscriberStats::default()
+        };
+        for outgoing in [&self.video, &self.audio].into_iter().flatten() {
+            let sent = outgoing.sent();
+            stats.packets += sent.packets;
+            stats.bytes += sent.bytes;
+            stats.repairs += sent.repairs;
+        }
+        SessionStats { session: self.id, room, connected: self.connected, role: RoleStats::Subscriber(stats) }
+    }
 }
