@@ -1,7 +1,8 @@
 //! Targets in `recorder`: a recording fed with any packets, for each codec, and the repair of any folder.
 
 use recorder::{
-    Codec, Config, Description, FinalizeError, Folder, GapReason, Output, Packet, Recording, Track, Tracks, finalize,
+    Codec, Config, Description, Ending, FinalizeError, Folder, GapReason, Output, Packet, Recording, Track, Tracks,
+    finalize,
 };
 use std::collections::BTreeMap;
 use std::io::{self, Cursor};
@@ -86,7 +87,7 @@ fn record(codec: Codec, data: &[u8]) {
     }
     recording.finish(now);
     folder.carry_out(&mut recording);
-    match finalize(&mut folder, true) {
+    match finalize(&mut folder, &Ending::orderly()) {
         Ok(_) | Err(FinalizeError::Empty) => {}
         Err(error) => panic!("what was recorded cannot be finalised: {error}"),
     }
@@ -109,8 +110,8 @@ pub fn repair(data: &[u8]) {
             value => bytes.push(value),
         }
     }
-    if let Ok(manifest) = finalize(&mut folder, false) {
-        let again = finalize(&mut folder, false).expect("what is final stays so");
+    if let Ok(manifest) = finalize(&mut folder, &Ending::crash()) {
+        let again = finalize(&mut folder, &Ending::crash()).expect("what is final stays so");
         assert_eq!(manifest.segments.len(), again.segments.len());
     }
 }

@@ -4,6 +4,8 @@
 //! behind its last whole part; a segment without one is removed. Everything is written anew beside what is there and
 //! then renamed, the manifest last: whenever this is interrupted, it can be done again.
 
+mod holes;
+
 use std::{
     collections::BTreeMap,
     io::{self, Read, Seek, SeekFrom, Write},
@@ -24,6 +26,7 @@ use crate::{
     playlist::{self, Entry},
     types::{Description, File},
 };
+use holes::Holes;
 
 /// A recording's folder, as the shell (or a test) has it. Names are [`crate::File`]s as text.
 pub trait Folder {
@@ -70,9 +73,29 @@ pub enum FinalizeError {
     },
 }
 
-/// Makes the folder a finished recording, or finds that it is one. `orderly`: after [`crate::Output::Finished`] and
-/// without a failed write; anything else makes `repaired` true in the manifest. Blocks: it reads and writes files.
-pub fn finalize(folder: &mut impl Folder, orderly: bool) -> Result<Manifest, FinalizeError> {
+/// How the recording ended, as far as its folder does not say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ending {
+    /// After [`crate::Output::Finished`] and without a failed write; anything else makes `repaired` true in the manifest.
+    pub orderly: bool,
+    /// [`crate::Recording::untold_gaps`] after [`crate::Output::Finished`].
+    pub gaps: Vec<Gap>,
+}
+
+impl Ending {
+    /// Nobody knows.
+    pub fn crash() -> Ending {
+        Ending::default()
+    }
+
+    /// All was written, and nothing is missing but what parts tell of.
+    pub fn orderly() -> Ending {
+        Ending { orderly: true, gaps: Vec::new() }
+    }
+}
+
+/// Makes the folder a finished recording, or finds that it is one. Blocks: it reads and writes files.
+pub fn finalize(folder: &mut impl Folder, ending: &Ending) -> Result<Manifest, FinalizeError> {
     let names = folder.list().map_err(|source| FinalizeError::Io { file: ".".into(), source })?;
     if names.iter().any(|(name, _)| *name == File::Manifest.to_string())
         && let Ok(manifest) = serde_json::from_slice(&read_all(folder, File::Manifest)?)
@@ -81,7 +104,7 @@ pub fn finalize(folder: &mut impl Folder, orderly: bool) -> Result<Manifest, Fin
     }
     let mut files: Vec<(File, u64)> = names.iter().filter_map(|(name, len)| Some((name.parse().ok()?, *len))).collect();
     files.sort();
-    let mut scan = Scan { repaired: !orderly, ..Scan::default() };
+    let mut scan = Scan { repaired: !ending.orderly, gaps: ending.gaps.clone(), ..Scan::default() };
     for (file, len) in &files {
         match file {
             File::Init(number) => scan.init(folder, *number)?,
@@ -116,6 +139,7 @@ struct Scan {
     inits: BTreeMap<u32, (Init, Tracks)>,
     segments: Vec<(Entry, u64, String)>,
     gaps: Vec<Gap>,
+    holes: Holes,
     sequence: u32,
     exports: Vec<export::Export>,
     ended_at: Option<Timestamp>,
@@ -185,13 +209,16 @@ impl Scan {
     /// A whole part, at `at` in segment `number`.
     fn part(&mut self, tracks: &Tracks, part: &part::Read, number: u32, at: u64, entry: &mut Option<Entry>) {
         let info = &part.info;
+        if info.sequence != self.sequence + 1 {
+            self.holes.part_missing();
+        }
+        part.runs.iter().for_each(|run| self.holes.add(run));
         self.sequence = info.sequence;
         self.gaps.extend(info.gaps.iter().cloned());
         let main = tracks.main();
         let Some(run) = part.runs.iter().find(|run| run.track == main).or(part.runs.first()) else { return };
         let rate = timescale(run.track);
-        let span = |run: &part::Run| run.samples.iter().map(|sample| i64::from(sample.duration)).sum::<i64>();
-        let (start, end) = (seconds(run.dts, rate), seconds(run.dts + span(run), rate));
+        let (start, end) = (seconds(run.dts, rate), seconds(run.end(), rate));
         let entry = entry.get_or_insert_with(|| Entry {
             number,
             init: info.init,
@@ -202,7 +229,7 @@ impl Scan {
             discontinuity: info.discontinuity && !self.segments.is_empty(),
         });
         entry.end = entry.end.max(end);
-        let last = part.runs.iter().map(|run| seconds(run.dts + span(run), timescale(run.track))).fold(0.0, f64::max);
+        let last = part.runs.iter().map(|run| seconds(run.end(), timescale(run.track))).fold(0.0, f64::max);
         self.end = self.end.max(last);
         let lasts = std::time::Duration::try_from_secs_f64((last - start).max(0.0)).unwrap_or_default();
         self.ended_at = self.ended_at.max(info.at.checked_add(lasts).ok());
@@ -224,6 +251,9 @@ impl Scan {
         exports: Vec<Export>,
     ) -> Result<Manifest, FinalizeError> {
         let entries: Vec<Entry> = self.segments.iter().map(|(entry, ..)| entry.clone()).collect();
+        let unmarked = self.holes.unmarked(&self.gaps);
+        self.repaired |= !unmarked.is_empty();
+        self.gaps.extend(unmarked);
         self.gaps.sort_by(|a, b| a.from.total_cmp(&b.from));
         let text = playlist::render(&entries, &self.gaps, std::time::Duration::ZERO, true);
         write_all(folder, File::Playlist, text.as_bytes())?;

@@ -78,6 +78,11 @@ impl Assembler {
         self.resync && self.lost
     }
 
+    /// Something came, or should have come, after the last frame that was given.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.lost || self.current.is_some()
+    }
+
     /// Unreadable payloads since the last call.
     pub(crate) fn take_malformed(&mut self) -> u64 {
         std::mem::take(&mut self.malformed)

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    clock::{Clock, Report, nanos, seconds, since},
+    clock::{Clock, Report, nanos, seconds, since, ticks},
     depacketize::opus_silence,
     frames::{Assembler, Timed},
     manifest::{Gap, GapReason},
@@ -77,8 +77,10 @@ pub(crate) struct Lane {
     pub(crate) gap: Option<GapReason>,
     /// Why the next loss happens.
     reason: GapReason,
-    /// Ticks: where the part begins that was given out last.
-    pub(crate) part_start: i64,
+    /// Ticks: the next gap begins here, not where the samples end.
+    missing_from: Option<i64>,
+    /// When its newest packet came, or the newest of those that were thrown away.
+    heard: Option<Instant>,
     pub(crate) malformed: u64,
 }
 
@@ -106,7 +108,8 @@ impl Lane {
             before_gap: false,
             gap: None,
             reason: GapReason::Loss,
-            part_start: 0,
+            missing_from: None,
+            heard: None,
             malformed: 0,
         }
     }
@@ -125,7 +128,13 @@ impl Lane {
         self.pace = None;
     }
 
+    /// Something of it came, whether it was kept or not.
+    pub(crate) fn hear(&mut self, now: Instant) {
+        self.heard = self.heard.max(Some(now));
+    }
+
     pub(crate) fn insert(&mut self, now: Instant, packet: Packet<'_>) {
+        self.hear(now);
         self.assembler.get_or_insert_with(|| Assembler::new(packet.codec, self.max_frame_bytes));
         let Packet { codec, timestamp, marker, payload, .. } = packet;
         self.reorder.insert(packet.index, Kept { arrival: now, codec, timestamp, marker, payload: payload.to_vec() });
@@ -201,10 +210,42 @@ impl Lane {
         };
         self.before_gap = true;
         self.reason = GapReason::Loss;
-        let tail_end = |tail: &Tail| tail.sample.dts + i64::from(self.tail_duration(&tail.sample));
-        let from = self.tail.as_ref().map_or(self.end, tail_end);
+        let from = self.missing_from();
+        self.missing_from = None;
+        self.gap_between(from, to, reason)
+    }
+
+    /// Its source has ended: what is missing at the end of it. `epoch`: when the timeline began.
+    pub(crate) fn gap_at_end(&mut self, epoch: Instant) -> Option<Gap> {
+        let lost = self.assembler.as_ref().is_some_and(Assembler::has_lost);
+        let reason = self.gap.or(lost.then_some(self.reason))?;
+        let to = self.place_of(self.heard?, epoch).max(self.end) + i64::from(self.usual);
+        let from = self.missing_from();
+        self.missing_from = Some(from.max(to));
+        // Where a source ends is only known about.
+        if to - from > i64::from(self.usual) / 2 { self.gap_between(from, to, reason) } else { None }
+    }
+
+    fn gap_between(&self, from: i64, to: i64, reason: GapReason) -> Option<Gap> {
         let gap = Gap { track: self.track, from: seconds(from, self.rate), to: seconds(to, self.rate), reason };
         (to > from).then_some(gap)
+    }
+
+    /// Ticks: where a gap begins, when there is one.
+    fn missing_from(&self) -> i64 {
+        let tail_end = |tail: &Tail| tail.sample.dts + i64::from(self.tail_duration(&tail.sample));
+        self.missing_from.unwrap_or_else(|| self.tail.as_ref().map_or(self.end, tail_end))
+    }
+
+    /// Ticks of the timeline that what came at `at` belongs to, as far as can be known without a frame.
+    fn place_of(&self, at: Instant, epoch: Instant) -> i64 {
+        match (&self.clock, &self.pace) {
+            (Some(clock), Some(pace)) => {
+                let (rtp, arrival) = pace.last;
+                rtp + clock.offset() + ticks(since(at, arrival), self.rate)
+            }
+            _ => ticks(since(at, epoch), self.rate),
+        }
     }
 
     /// Puts a frame on the timeline.
@@ -321,9 +362,6 @@ impl Lane {
         });
         let count = count.count();
         let taken: Vec<Sample> = self.ready.drain(..count).collect();
-        if let Some(first) = taken.first() {
-            self.part_start = first.dts;
-        }
         if self.ready.is_empty() {
             self.ready_since = None;
         } else if let (Some(since), Some(first), Some(next)) = (self.ready_since, taken.first(), self.ready.first()) {
@@ -334,13 +372,16 @@ impl Lane {
         taken
     }
 
-    /// Samples that were not given out are lost.
-    pub(crate) fn drop_samples(&mut self) {
+    /// Samples that were not given out are lost, and so are those that were, from `safe` (ticks) on.
+    pub(crate) fn drop_samples(&mut self, safe: i64) {
         self.ready.clear();
         self.ready_since = None;
         self.tail = None;
-        self.end = self.part_start;
         self.fresh = true;
+        if self.source.is_some() {
+            self.missing_from = Some(self.missing_from.map_or(safe, |from| from.min(safe)));
+            self.gap = Some(GapReason::Disk);
+        }
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

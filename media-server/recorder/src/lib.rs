@@ -56,7 +56,7 @@ mod reorder;
 mod segments;
 mod types;
 
-pub use finalize::{FinalizeError, Folder, finalize};
+pub use finalize::{Ending, FinalizeError, Folder, finalize};
 pub use manifest::{Export, Gap, GapReason, Init, Manifest, Segment};
 pub use recording::Recording;
 pub use types::{Codec, Config, Description, File, Output, Packet, Stats, Track, Tracks};

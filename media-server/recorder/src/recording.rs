@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::{
     clock::Report,
     lane::Lane,
-    manifest::GapReason,
+    manifest::{Gap, GapReason},
     mp4::init,
     segments::Segments,
     types::{Config, Description, Output, Packet, Stats, Track, Tracks},
@@ -105,8 +105,10 @@ impl Recording {
         }
     }
 
-    /// Packets of this track were thrown away on this side (the tap overflowed): do not wait for them.
+    /// Packets of this track, the newest of which arrived at `now`, were thrown away on this side (the tap overflowed):
+    /// do not wait for them.
     pub fn handle_dropped(&mut self, now: Instant, track: Track, reason: GapReason) {
+        self.lanes[slot(track)].hear(now);
         for frame in self.lanes[slot(track)].last_frames(now) {
             self.handle_frame(now, track, frame);
         }
@@ -130,27 +132,33 @@ impl Recording {
         if matches!(self.phase, Phase::Starting(_)) {
             self.start();
         }
+        [Track::Video, Track::Audio].into_iter().for_each(|track| self.mark_end(track));
         self.flush_all();
         self.segments.close();
         self.segment_start = None;
     }
 
-    /// An output could not be carried out (disk full, failing). The caller drops this output; `poll_output` gives no
-    /// other of those before it. A new segment is begun with the next keyframe, and may fail the same way.
+    /// The output that `poll_output` gave last could not be carried out (disk full, failing). The caller drops it;
+    /// `poll_output` gives no other of those that came with it. All that is not surely on the disk becomes a gap, and a
+    /// new segment is begun with the next keyframe; that may fail the same way.
     pub fn handle_write_failed(&mut self, now: Instant) {
-        if self.phase == Phase::Done {
-            // What is on disk by now is all there will be.
-            while self.segments.poll().is_some() {}
-            return self.segments.push(Output::Finished);
-        }
         self.segments.fail();
         self.segment_start = None;
         for lane in &mut self.lanes {
-            lane.drop_samples();
-            lane.lose(GapReason::Disk);
-            lane.gap = lane.source.map(|_| GapReason::Disk);
+            lane.drop_samples(self.segments.safe(lane.track));
         }
+        if self.phase == Phase::Done {
+            // What is on disk by now is all there will be.
+            [Track::Video, Track::Audio].into_iter().for_each(|track| self.mark_end(track));
+            return self.segments.push(Output::Finished);
+        }
+        self.lanes.iter_mut().for_each(|lane| lane.lose(GapReason::Disk));
         self.request_keyframe(now);
+    }
+
+    /// Gaps that no part tells of: for [`crate::Ending`], after [`Output::Finished`].
+    pub fn untold_gaps(&self) -> &[Gap] {
+        self.segments.untold()
     }
 
     /// The publisher of the room, and with it the negotiated tracks, changed.
@@ -221,6 +229,15 @@ impl Recording {
         Stats { malformed, held, ..self.segments.stats() }
     }
 
+    /// What is missing of the track up to the end of its source becomes a gap.
+    fn mark_end(&mut self, track: Track) {
+        let Some(epoch) = self.epoch else { return };
+        let epoch = self.created + Duration::from_nanos(u64::try_from(epoch).unwrap_or(0));
+        if let Some(gap) = self.lanes[slot(track)].gap_at_end(epoch) {
+            self.segments.gap(gap);
+        }
+    }
+
     fn patience(&self) -> Duration {
         self.config.part_duration + LATENESS
     }
@@ -242,5 +259,7 @@ impl Recording {
     }
 }
 
+#[cfg(test)]
+mod gap_tests;
 #[cfg(test)]
 mod tests;

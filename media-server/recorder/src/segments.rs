@@ -1,6 +1,9 @@
 //! From parts to files: init segments, segments with their checksums, and the playlist of what is closed so far.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
@@ -27,6 +30,13 @@ struct Open {
     hash: Context,
 }
 
+/// A part that was given out and is not known to be on the disk.
+struct Unsure {
+    gaps: Vec<Gap>,
+    /// Ticks: where it ends.
+    ends: Vec<(Track, i64)>,
+}
+
 /// Writes files, that is, outputs.
 pub(crate) struct Segments {
     description: Description,
@@ -38,6 +48,11 @@ pub(crate) struct Segments {
     open: Option<Open>,
     closed: Vec<Entry>,
     discontinuity: bool,
+    unsure: VecDeque<Unsure>,
+    /// The newest output makes the first of those sure, as soon as another one is asked for.
+    syncing: bool,
+    /// Ticks: where what is surely on the disk ends.
+    safe: BTreeMap<Track, i64>,
     /// Not yet told in a part.
     new_gaps: Vec<Gap>,
     gaps: Vec<Gap>,
@@ -62,6 +77,9 @@ impl Segments {
             open: None,
             closed: Vec::new(),
             discontinuity: false,
+            unsure: VecDeque::new(),
+            syncing: false,
+            safe: BTreeMap::new(),
             new_gaps: Vec::new(),
             gaps: Vec::new(),
             stats: Stats::default(),
@@ -81,7 +99,22 @@ impl Segments {
     }
 
     pub(crate) fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front()?;
+        let was_sync = std::mem::replace(&mut self.syncing, matches!(output, Output::Sync { .. }));
+        if was_sync && let Some(part) = self.unsure.pop_front() {
+            self.safe.extend(part.ends);
+        }
+        Some(output)
+    }
+
+    /// Ticks: where the samples end that are surely on the disk.
+    pub(crate) fn safe(&self, track: Track) -> i64 {
+        self.safe.get(&track).copied().unwrap_or(0)
+    }
+
+    /// What no part tells of.
+    pub(crate) fn untold(&self) -> &[Gap] {
+        &self.new_gaps
     }
 
     pub(crate) fn gap(&mut self, gap: Gap) {
@@ -124,8 +157,11 @@ impl Segments {
             gaps: std::mem::take(&mut self.new_gaps),
             check: String::new(),
         };
+        let gaps = info.gaps.clone();
         let bytes = part::encode(runs, info)?;
         self.sequence += 1;
+        let end = |samples: &[Sample]| samples.last().map_or(0, |last| last.dts + i64::from(last.duration));
+        self.unsure.push_back(Unsure { gaps, ends: runs.iter().map(|(track, run)| (*track, end(run))).collect() });
         let (start, end, keyframe) = extent(runs, tracks.main());
         if self.open.is_none() {
             let discontinuity = std::mem::take(&mut self.discontinuity);
@@ -187,12 +223,18 @@ impl Segments {
         self.push(Output::Replace { file: File::Playlist, bytes: text.into_bytes() });
     }
 
-    /// What was not carried out is not to be: the next part begins a new segment with a new init segment.
+    /// What was not carried out is not to be: the next part begins a new segment with a new init segment. Gaps that are
+    /// not surely told are forgotten: each lies behind what is safe of its track, and all of that will be one gap.
     pub(crate) fn fail(&mut self) {
         self.outputs.clear();
         self.open = None;
         self.init = None;
         self.discontinuity = true;
+        self.syncing = false;
+        let mut forgotten = std::mem::take(&mut self.new_gaps);
+        forgotten.extend(self.unsure.drain(..).flat_map(|part| part.gaps));
+        self.gaps.retain(|gap| !forgotten.contains(gap));
+        self.stats.gaps = self.stats.gaps.saturating_sub(u32::try_from(forgotten.len()).unwrap_or(u32::MAX));
     }
 }
 

@@ -11,7 +11,7 @@ use common::{
     folder::{Disk, carry_out},
     player::{self, Event, Script, Sender, decodes, packet_times, play, probe},
 };
-use recorder::{Codec, GapReason, Manifest, Output, Track, Tracks, finalize};
+use recorder::{Codec, Ending, GapReason, Manifest, Output, Track, Tracks, finalize};
 
 const BOTH: Tracks = Tracks { audio: true, video: true };
 const VIDEO_FRAMES: u64 = (LENGTH * RATE) as u64;
@@ -20,7 +20,7 @@ const ALIGNED: f64 = 0.04;
 
 fn record(folder: &Path, expected: Tracks, script: Script) -> Manifest {
     play(player::config(), expected, script, |_, output| carry_out(folder, &output));
-    finalize(&mut Disk(folder.to_owned()), true).unwrap()
+    finalize(&mut Disk(folder.to_owned()), &Ending::orderly()).unwrap()
 }
 
 fn clip(codec: Codec) -> Script {
@@ -341,7 +341,7 @@ fn what_arrived_a_second_ago_is_on_disk() {
             synced.push((at, parts));
         }
     });
-    let manifest = finalize(&mut Disk(folder.path().to_owned()), true).unwrap();
+    let manifest = finalize(&mut Disk(folder.path().to_owned()), &Ending::orderly()).unwrap();
     for pair in synced.windows(2) {
         lag = lag.max(pair[1].0 - pair[0].0);
     }

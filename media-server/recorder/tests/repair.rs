@@ -12,7 +12,7 @@ use common::{
     player::{self, Event, Script, Sender, decodes, play, probe},
 };
 use recorder::{
-    Codec, Config, File, FinalizeError, GapReason, Manifest, Output, Packet, Recording, Track, Tracks, finalize,
+    Codec, Config, Ending, File, FinalizeError, GapReason, Manifest, Output, Packet, Recording, Track, Tracks, finalize,
 };
 
 const BOTH: Tracks = Tracks { audio: true, video: true };
@@ -53,7 +53,7 @@ fn a_crash_costs_at_most_a_second() {
     for tenth in 11..50 {
         let at = f64::from(tenth) / 10.0;
         let mut folder = crash_at(&outputs, at);
-        let manifest = finalize(&mut folder, false).unwrap();
+        let manifest = finalize(&mut folder, &Ending::crash()).unwrap();
         assert!(manifest.duration >= at - 1.0, "crash at {at}: {} s are left", manifest.duration);
         assert!(manifest.repaired && manifest.gaps.is_empty());
         if tenth % 13 == 0 {
@@ -78,11 +78,11 @@ fn a_recording_torn_at_any_byte_of_its_last_part_keeps_all_parts_before() {
     let same_segment = matches!(&outputs[before].1, Output::Append { file: other, .. } if other == file);
     assert!(same_segment, "the torn segment has parts to keep");
     let kept = folder.file(*file).clone();
-    let whole = finalize(&mut folder.clone(), false).unwrap();
+    let whole = finalize(&mut folder.clone(), &Ending::crash()).unwrap();
     for len in 0..bytes.len() {
         let mut torn = folder.clone();
         torn.file(*file).extend_from_slice(&bytes[..len]);
-        let manifest = finalize(&mut torn, false).unwrap();
+        let manifest = finalize(&mut torn, &Ending::crash()).unwrap();
         assert_eq!(*torn.file(*file), kept, "torn at {len}");
         assert_eq!(manifest, whole, "torn at {len}");
     }
@@ -90,11 +90,11 @@ fn a_recording_torn_at_any_byte_of_its_last_part_keeps_all_parts_before() {
         let mut zeros = folder.clone();
         zeros.file(*file).extend_from_slice(&bytes[..at]);
         zeros.file(*file).resize(kept.len() + bytes.len(), 0);
-        assert_eq!(finalize(&mut zeros, false).unwrap(), whole, "a length without its bytes");
+        assert_eq!(finalize(&mut zeros, &Ending::crash()).unwrap(), whole, "a length without its bytes");
     }
     decodes(
         &on_disk(&{
-            finalize(&mut folder, false).unwrap();
+            finalize(&mut folder, &Ending::crash()).unwrap();
             folder
         })
         .path()
@@ -109,7 +109,7 @@ fn a_segment_that_was_only_begun_is_removed() {
     for more in 0..2 {
         let mut folder = Memory::default();
         outputs[..=second + more].iter().for_each(|(_, output)| folder.carry_out(output));
-        let manifest = finalize(&mut folder, false).unwrap();
+        let manifest = finalize(&mut folder, &Ending::crash()).unwrap();
         assert_eq!(manifest.segments.len(), 1);
         assert!(!folder.files.contains_key("segment-000002.m4s"));
     }
@@ -126,7 +126,7 @@ fn a_folder_without_a_whole_part_is_empty() {
             // The part is not appended yet.
             assert!(matches!(outputs[count].1, Output::Append { .. }));
         }
-        assert!(matches!(finalize(&mut folder, false), Err(FinalizeError::Empty)), "{count}");
+        assert!(matches!(finalize(&mut folder, &Ending::crash()), Err(FinalizeError::Empty)), "{count}");
     }
 }
 
@@ -136,11 +136,11 @@ fn finalising_can_fail_anywhere_and_be_done_again() {
     let folder = crash_at(&outputs, 3.3);
     let mut torn = folder.clone();
     torn.file(File::Segment(2)).extend_from_slice(b"torn");
-    let whole = finalize(&mut torn.clone(), false).unwrap();
+    let whole = finalize(&mut torn.clone(), &Ending::crash()).unwrap();
     let mut failures = 0;
     for patience in 0.. {
         let mut failing = Memory { patience: Some(patience), ..torn.clone() };
-        match finalize(&mut failing, false) {
+        match finalize(&mut failing, &Ending::crash()) {
             Ok(manifest) => {
                 assert_eq!(manifest, whole);
                 break;
@@ -149,9 +149,9 @@ fn finalising_can_fail_anywhere_and_be_done_again() {
             Err(error) => panic!("{error}"),
         }
         failing.patience = None;
-        assert_eq!(finalize(&mut failing, false).unwrap(), whole, "failed at change {patience}");
+        assert_eq!(finalize(&mut failing, &Ending::crash()).unwrap(), whole, "failed at change {patience}");
         let done = failing.clone();
-        assert_eq!(finalize(&mut failing, true).unwrap(), whole, "a finished recording is left alone");
+        assert_eq!(finalize(&mut failing, &Ending::orderly()).unwrap(), whole, "a finished recording is left alone");
         assert_eq!(failing, done);
     }
     assert!(failures >= 6, "{failures}");
@@ -194,7 +194,7 @@ fn with_full_disk(full: std::ops::Range<f64>) -> (Memory, Manifest) {
         folder.carry_out(&output);
     }
     assert!(failures > 0);
-    let manifest = finalize(&mut folder, false).unwrap();
+    let manifest = finalize(&mut folder, &Ending::crash()).unwrap();
     (folder, manifest)
 }
 
@@ -246,7 +246,7 @@ fn a_tap_that_overflowed_is_a_gap_by_disk() {
     while let Some(output) = recording.poll_output() {
         folder.carry_out(&output);
     }
-    let manifest = finalize(&mut folder, true).unwrap();
+    let manifest = finalize(&mut folder, &Ending::orderly()).unwrap();
     let mut gaps: Vec<_> = manifest
         .gaps
         .iter()

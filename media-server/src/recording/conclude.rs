@@ -26,7 +26,7 @@ pub(super) fn conclude(shared: &Shared, job: &Job) -> Result<(), Postponed> {
     }
     let mut folder = RecordingFolder::new(shared.folder(stream), shared.settings.min_free);
     folder.remove_temporaries();
-    let finalized = catch_unwind(AssertUnwindSafe(|| finalize(&mut folder, job.orderly)));
+    let finalized = catch_unwind(AssertUnwindSafe(|| finalize(&mut folder, &job.ending)));
     match finalized {
         Ok(Ok(manifest)) => {
             shared.wait(finished(shared, stream, &manifest)).map_err(|error| {

@@ -16,8 +16,8 @@ const OVERHEAD: usize = 64;
 pub(super) enum Input {
     /// Media, in memory of its own.
     Batch(TapBatch),
-    /// Packets of these tracks were dropped before what comes next.
-    Dropped(Vec<Track>),
+    /// Packets of these tracks were dropped before what comes next; the newest of them came at that time.
+    Dropped(Vec<(Track, Instant)>),
     /// The stream is over.
     Finish {
         /// When this was said: packets of before may still be on their way.
@@ -69,7 +69,7 @@ pub(super) struct Queue {
     inputs: Sender<Input>,
     limit: usize,
     load: Arc<Load>,
-    dropped: Vec<Track>,
+    dropped: Vec<(Track, Instant)>,
 }
 
 /// What became of a batch.
@@ -94,17 +94,13 @@ impl Queue {
         let cost = cost(batch);
         if waiting + cost > limit {
             for record in &batch.records {
-                if let TapRecord::Packet { kind, .. } = record
-                    && !self.dropped.contains(&track(*kind))
-                {
-                    self.dropped.push(track(*kind));
+                let TapRecord::Packet { kind, arrival, .. } = record else { continue };
+                match self.dropped.iter_mut().find(|(dropped, _)| *dropped == track(*kind)) {
+                    Some((_, newest)) => *newest = *arrival,
+                    None => self.dropped.push((track(*kind), *arrival)),
                 }
             }
             return Put::Dropped;
-        }
-        if !self.dropped.is_empty() {
-            let dropped = std::mem::take(&mut self.dropped);
-            self.tell(Input::Dropped(dropped));
         }
         self.load.bytes.fetch_add(cost, Ordering::Relaxed);
         let copy = TapBatch { room: batch.room, records: batch.records.clone(), bytes: batch.bytes.clone() };
@@ -112,8 +108,11 @@ impl Queue {
         Put::Queued
     }
 
-    /// `false` when nobody listens any more.
-    pub(super) fn tell(&self, input: Input) -> bool {
+    /// Tells this, and first of what was dropped before it. `false` when nobody listens any more.
+    pub(super) fn tell(&mut self, input: Input) -> bool {
+        if !self.dropped.is_empty() {
+            let _ = self.inputs.send(Input::Dropped(std::mem::take(&mut self.dropped)));
+        }
         self.inputs.send(input).is_ok()
     }
 }
@@ -168,7 +167,7 @@ mod tests {
         (0..5).for_each(|_| take());
         assert_eq!(queue.put(&batch(1000)), Put::Queued);
         let told: Vec<_> = inputs.try_iter().collect();
-        assert!(matches!(&told[..], [Input::Dropped(tracks), Input::Batch(_)] if *tracks == [Track::Video]));
+        assert!(matches!(&told[..], [Input::Dropped(dropped), Input::Batch(_)] if dropped[0].0 == Track::Video));
     }
 
     #[test]

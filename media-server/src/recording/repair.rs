@@ -6,6 +6,7 @@ use super::error::RecordingError;
 use super::shared::Shared;
 use crate::control::StreamId;
 use crate::store::{RecordingQuery, RecordingState, StoreError};
+use recorder::Ending;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,11 +17,10 @@ use std::time::Instant;
 const REMOVED: &str = ".removed-";
 
 /// A recording to be finished.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Job {
     pub(super) stream: StreamId,
-    /// Everything that was to be written was written.
-    pub(super) orderly: bool,
+    pub(super) ending: Ending,
 }
 
 /// What lay in the recordings folder at the start.
@@ -74,7 +74,7 @@ pub(super) async fn jobs(shared: &Shared, leftovers: Leftovers) -> Result<Vec<Jo
             recordings.insert(stream);
         }
     }
-    Ok(recordings.into_iter().rev().map(|stream| Job { stream, orderly: false }).collect())
+    Ok(recordings.into_iter().rev().map(|stream| Job { stream, ending: Ending::crash() }).collect())
 }
 
 async fn unfinished(shared: &Shared, state: RecordingState) -> Result<Vec<StreamId>, StoreError> {

@@ -16,7 +16,7 @@ use super::tap::arrival;
 use crate::control::{RoomName, StreamId};
 use crate::net::tap::{TapBatch, TapRecord};
 use crate::store::{NewRecording, RecordingState};
-use recorder::{Config, Description, GapReason, Output, Packet, Recording, Track, Tracks};
+use recorder::{Config, Description, Ending, GapReason, Output, Packet, Recording, Tracks};
 use sfu::parameters::{Codec, RoomId, SessionId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -116,7 +116,8 @@ impl Writer {
                 None
             }
         };
-        let job = Job { stream: stream.clone(), orderly: self.orderly };
+        let ending = Ending { orderly: self.orderly, gaps: self.recording.untold_gaps().to_vec() };
+        let job = Job { stream: stream.clone(), ending };
         let postponed = conclude(&self.shared, &job).is_err();
         self.shared.end(&stream);
         if postponed {
@@ -140,10 +141,10 @@ impl Writer {
             };
             match inputs.recv_timeout(wait) {
                 Ok(Input::Batch(batch)) => self.take(&batch),
-                Ok(Input::Dropped(tracks)) => {
-                    tracing::warn!(stream = %self.new.stream, ?tracks, "the disk is too slow: a gap is recorded");
-                    for track in tracks {
-                        self.recording.handle_dropped(self.handled, track, GapReason::Disk);
+                Ok(Input::Dropped(dropped)) => {
+                    tracing::warn!(stream = %self.new.stream, "the disk is too slow: a gap is recorded");
+                    for (track, newest) in dropped {
+                        self.recording.handle_dropped(newest, track, GapReason::Disk);
                     }
                 }
                 Ok(Input::Finish { asked, done }) => finishing = Some((asked + LINGER, done)),
@@ -170,8 +171,12 @@ impl Writer {
         }
         let paused = self.is_paused();
         for record in &batch.records {
-            if !paused || matches!(record, TapRecord::SourceEnded { .. }) {
-                self.handle(record, &batch.bytes);
+            match record {
+                TapRecord::Packet { kind, source, arrival, .. } if paused => {
+                    self.source = Some(*source);
+                    self.recording.handle_dropped(*arrival, track(*kind), GapReason::Disk);
+                }
+                record => self.handle(record, &batch.bytes),
             }
         }
         self.carry_out();
@@ -215,9 +220,6 @@ impl Writer {
         }
         if let Some(failing) = &mut self.failing {
             failing.probed = true;
-        }
-        for track in [Track::Audio, Track::Video] {
-            self.recording.handle_dropped(self.handled, track, GapReason::Disk);
         }
         self.request_keyframe();
         false

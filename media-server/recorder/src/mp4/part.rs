@@ -41,7 +41,7 @@ pub(crate) struct Info {
     /// The timeline does not go on from the part before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) discontinuity: bool,
-    /// Ended before this part's end, and not told before.
+    /// Not told before; they end by the end of this part, or where the next one begins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) gaps: Vec<Gap>,
     /// Of `moof` and `mdat`: the first half of their SHA-256. After a power loss a file may have its length and yet not
@@ -136,6 +136,13 @@ pub(crate) struct Run {
     pub(crate) track: Track,
     pub(crate) dts: i64,
     pub(crate) samples: Vec<RunSample>,
+}
+
+impl Run {
+    /// Ticks: where its last sample ends.
+    pub(crate) fn end(&self) -> i64 {
+        self.dts + self.samples.iter().map(|sample| i64::from(sample.duration)).sum::<i64>()
+    }
 }
 
 /// A sample without its data.

@@ -10,15 +10,23 @@ impl Recording {
     pub(super) fn place(&mut self, track: Track, frame: Timed) {
         let lane = &mut self.lanes[slot(track)];
         let Some(at) = lane.clock.as_ref().map(|clock| clock.at(frame.rtp)) else { return };
-        let gap = lane.gap_before(&frame);
+        let changes = frame
+            .frame
+            .entry
+            .as_ref()
+            .is_some_and(|entry| self.entries.entry(track).is_some_and(|known| known != entry));
+        let lane = &mut self.lanes[slot(track)];
+        if changes && !lane.may_disturb(frame.arrival) {
+            return lane.lose(GapReason::Loss);
+        }
+        // Before any part tells of what was before it: after a crash a gap is better told than not.
+        if let Some(gap) = lane.gap_before(&frame) {
+            self.segments.gap(gap);
+        }
         if let Some(entry) = &frame.frame.entry
             && self.entries.entry(track) != Some(entry)
         {
             let entry = entry.clone();
-            let change = self.entries.entry(track).is_some();
-            if change && !self.lanes[slot(track)].may_disturb(frame.arrival) {
-                return self.lanes[slot(track)].lose(GapReason::Loss);
-            }
             self.lanes[slot(track)].settle_before(frame.rtp, frame.arrival);
             self.adopt(track, &entry);
         }
@@ -32,9 +40,6 @@ impl Recording {
         }
         self.segment_start.get_or_insert(at);
         self.lanes[slot(track)].append(frame);
-        if let Some(gap) = gap {
-            self.segments.gap(gap);
-        }
         self.flush(false, i64::MAX);
     }
 

@@ -23,6 +23,7 @@ impl Recording {
             self.handle_frame(now, track, frame);
         }
         self.place_rest(track);
+        self.mark_end(track);
         self.lanes[slot(track)].change_source(source);
         if self.phase == Phase::Running {
             self.phase = Phase::Starting(Some(now));

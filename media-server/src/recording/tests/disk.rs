@@ -2,6 +2,7 @@
 //! reads takes for ever, and where a file lies no folder can be made.
 
 use super::bench::{Bench, Camera, settings, wait};
+use crate::control::Recorder;
 use crate::store::{RecordingState, Store};
 use recorder::{GapReason, Manifest, Track};
 use std::fs;
@@ -137,4 +138,46 @@ async fn a_disk_that_hangs_holds_up_nothing_else() {
     let manifest = bench.manifest(&stuck);
     assert_eq!(bench.row(&stuck).await.state, RecordingState::Repaired);
     assert!(marked(&manifest) > 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_to_the_end_leaves_a_gap_up_to_the_end() {
+    let place = tempfile::tempdir().unwrap();
+    let mut patient = settings(place.path());
+    patient.write_retry = std::time::Duration::from_secs(3600);
+    let bench = Bench::with(patient, Store::in_memory().await.unwrap()).await;
+    let mut camera = Camera::new(1, 0.0);
+    symlink("/dev/full", prepare(&bench, &camera).join("segment-000002.m4s")).unwrap();
+    bench.begin(&camera);
+    bench.send(&mut camera, 7.0);
+    bench.finish(&camera).await;
+    let manifest = bench.manifest(&camera);
+    assert_eq!(manifest.segments.len(), 1);
+    assert!((4.95..5.05).contains(&marked(&manifest)), "{:?}", manifest.gaps);
+    for track in [Track::Audio, Track::Video] {
+        let end = manifest.gaps.iter().filter(|gap| gap.track == track).map(|gap| gap.to).fold(0.0, f64::max);
+        assert!((6.95..7.05).contains(&end), "{track:?}: {:?}", manifest.gaps);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_slow_disk_let_drop_at_the_end_is_marked() {
+    let place = tempfile::tempdir().unwrap();
+    let mut small = settings(place.path());
+    small.queue_bytes = 40_000;
+    let bench = Bench::with(small, Store::in_memory().await.unwrap()).await;
+    let mut camera = Camera::new(1, 0.0);
+    let fifo = prepare(&bench, &camera).join("segment-000002.m4s");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    bench.begin(&camera);
+    bench.send(&mut camera, 8.0);
+    let finished = bench.plane.finish(camera.room);
+    // The disk is there again, but this file is lost, and nothing comes any more.
+    let reader = std::thread::spawn(move || fs::read(&fifo).map(|bytes| bytes.len()));
+    finished.await;
+    assert!(reader.join().unwrap().is_ok());
+    let manifest = bench.manifest(&camera);
+    marked(&manifest);
+    let end = manifest.gaps.iter().map(|gap| gap.to).fold(manifest.duration, f64::max);
+    assert!((7.95..8.05).contains(&end), "{end}: {:?}", manifest.gaps);
 }
