@@ -64,11 +64,12 @@ function recording(raw) {
     running: raw.state === 'recording' || raw.state === 'finalising',
     startedAt: instant(raw.startedAt),
     endedAt: instant(raw.endedAt),
-    seconds: raw.durationSeconds ?? (raw.durationMs ?? 0) / 1000,
+    seconds: raw.durationSeconds ?? 0,
     bytes: raw.bytes ?? 0,
-    gaps: Array.isArray(raw.gaps) ? raw.gaps : null,
-    gapCount: Array.isArray(raw.gaps) ? raw.gaps.length : raw.gaps ?? 0,
-    urls: {playlist: `${base}/index.m3u8`, mp4: `${base}/recording.mp4`, manifest: `${base}/manifest.json`, base, ...raw.urls},
+    gaps: raw.gaps ?? [],
+    gapCount: raw.gapCount ?? 0,
+    trouble: raw.trouble ?? null,
+    urls: {playlist: `${base}/index.m3u8`, manifest: `${base}/manifest.json`, base, ...raw.urls},
   };
 }
 

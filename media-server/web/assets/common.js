@@ -46,7 +46,7 @@ export function authorization() {
 /** A response that is not 2xx; `problem` is its RFC 9457 document, or null. */
 export class RequestError extends Error {
   constructor(status, problem) {
-    super(problem?.detail ?? problem?.title ?? `The server answered ${status}`);
+    super([problem?.title, problem?.detail].filter(Boolean).join(': ') || `The server answered ${status}`);
     this.status = status;
     this.problem = problem;
   }

@@ -2,11 +2,12 @@
 import * as api from './api.js';
 import {Recordings} from './recordings.js';
 import {RequestError, announce, askToken, bits, clock, config, confirmed, copyButton, count, duration, h, list, pageUrl, percent, setText, setTime, sparkline, time,
-  tokenButton, zonePicker} from './common.js';
+  token, tokenButton, zonePicker} from './common.js';
 
 const REFRESH = 2000;
 const RECORDINGS_EVERY = 5;
 const EVENTS_KEPT = 100;
+const ERROR_STAYS = 10_000;
 const REASONS = {
   ended: 'ended by hand',
   idle: 'the camera stayed away',
@@ -24,13 +25,16 @@ const EVENTS = {
 
 const $ = (id) => document.getElementById(id);
 const recordings = new Recordings(Object.fromEntries(['timeline', 'list', 'empty', 'more', 'goto', 'room', 'moment', 'player', 'video', 'title', 'state', 'at',
-  'gaps', 'links', 'close', 'note'].map((name) => [name, $(`recording-${name}`)])));
+  'gaps', 'links', 'close', 'note'].map((name) => [name, $(`recording-${name}`)])), failed);
 let past = [];
 let rounds = 0;
 let busy = false;
 let again = false;
 let answering = true;
 let locked = false;
+/** What is wrong for good, and until when the error of an action stays. */
+let standing = null;
+let staysUntil = 0;
 
 zonePicker($('zone'));
 tokenButton($('token'));
@@ -38,7 +42,10 @@ newRoom();
 config.then((found) => {
   if (found) setText($('version'), `Version ${found.version}. ${found.auth === 'open' ? 'Open: whoever reaches this address may publish, watch and end streams.' : 'Access by token.'}`);
   if (found?.recording === false) setText($('recording-empty'), 'This server does not record: its StreamSession has no recording.');
-  if (found?.media === false) problem(new Error('This process carries no media: it only keeps the registry (MEDIA_MODE).'));
+  if (found?.media === false) {
+    standing = new Error('This process carries no media: it only keeps the registry (MEDIA_MODE).');
+    problem(standing);
+  }
 });
 
 // What is live: by events at once, and every two seconds for the numbers.
@@ -55,6 +62,7 @@ async function refresh() {
       await recordings.refresh().catch((error) => {
         if (!(error instanceof RequestError && (error.status === 404 || error.status === 501))) throw error;
         setText($('recording-empty'), 'This server does not record.');
+        $('recording-empty').hidden = false;
       });
     }
     rounds += 1;
@@ -95,7 +103,7 @@ function card(first) {
   const badge = h('span', {class: 'badge'});
   const name = h('p', {class: 'hint'});
   const chart = sparkline();
-  const facts = {since: time(null), length: h('span', {class: 'number'}), viewers: h('span', {class: 'number'}), rate: h('span', {class: 'number'}),
+  const facts = {since: time(null), length: h('span', {class: 'number length'}), viewers: h('span', {class: 'number'}), rate: h('span', {class: 'number'}),
     publisher: h('span', {class: 'cut'}), recording: h('span', {}),
     codecs: h('span', {}), lost: h('span', {class: 'number'}), out: h('span', {class: 'number'})};
   const watch = `/watch/${encodeURIComponent(first.room)}`;
@@ -167,7 +175,7 @@ async function endStream(stream) {
     await api.endStream(stream.id);
     announce(`The stream in ${stream.room} was ended`);
   } catch (error) {
-    problem(error);
+    failed(error);
   }
   rounds = 0;
   refresh();
@@ -181,7 +189,7 @@ $('past-more').addEventListener('click', async () => {
     $('past-more').hidden = older.length < 50;
     announce(`${count(older.length, 'more stream')} listed`);
   } catch (error) {
-    problem(error);
+    failed(error);
   }
 });
 
@@ -204,14 +212,24 @@ function heard({name, at, data}) {
 }
 
 function connected(up) {
-  setText($('events-state'), up ? 'Updates as they happen' : `Events are interrupted: numbers come every ${REFRESH / 1000} s`);
+  if (up && !$('events').children.length) $('events-empty').hidden = false;
+  setText($('events-state'), locked ? '' : up ? 'Updates as they happen' : `Events are interrupted: numbers come every ${REFRESH / 1000} s`);
   $('events-state').className = up ? 'hint' : 'hint warn-text';
 }
 
+/** An action failed: its error stays long enough to be read, though the next round may go well. */
+function failed(error) {
+  staysUntil = Date.now() + ERROR_STAYS;
+  problem(error);
+}
+
+/** Tells of an error; null: all is well. */
 function problem(error) {
   const banner = $('problem');
   if (!error) {
-    banner.hidden = true;
+    if (Date.now() < staysUntil) return;
+    if (!standing) banner.hidden = true;
+    else setText($('problem-text'), standing.message);
     if (!answering) announce('The server answers again');
     answering = true;
     return;
@@ -222,12 +240,17 @@ function problem(error) {
     locked = true;
     stopEvents?.();
     stopEvents = null;
+    setText($('events-state'), '');
   }
-  const text = denied ? 'The console needs an access token with the scope admin.' : error instanceof TypeError ? 'The server does not answer. Trying again…' : error.message;
+  const text = error.status === 401 && token() ? 'This access token is not valid, or has expired. The console needs one with the scope admin.'
+    : error.status === 403 ? 'This access token does not have the scope admin, which the console needs.'
+    : denied ? 'The console needs an access token with the scope admin.'
+    : error instanceof TypeError ? 'The server does not answer. Trying again…'
+    : error.message;
   setText($('problem-text'), text);
   $('problem-token').hidden = !denied;
   banner.hidden = false;
-  answering = false;
+  answering = error === standing;
 }
 
 function newRoom() {

@@ -8,10 +8,14 @@
 const AHEAD = 20;
 const BEHIND = 30;
 const RELOAD_AFTER = 4;
+const FIRST_AFTER = 1;
 /** A hole of at most this much is stepped over without being told. */
 const STEP = 0.05;
 
-/** Fetches by `get(url, headers)`, a function that gives a Response. Fires `error` and `ended-list` events. */
+/**
+ * Fetches by `get(url, headers)`, a function that gives a Response or throws an error with its `status`. Fires `error`, and
+ * `waiting` while there is no segment yet.
+ */
 export class PlaylistPlayer extends EventTarget {
   #video;
   #url;
@@ -33,15 +37,21 @@ export class PlaylistPlayer extends EventTarget {
     this.#get = get;
   }
 
-  /** Rejects when this browser cannot play it; otherwise playback can begin at `start` seconds. */
+  /** Resolves when playback can begin at `start` seconds, or after `close()`; rejects when this browser cannot play it. */
   async open(start = 0) {
     const {signal} = this.#abort;
     const address = URL.createObjectURL(this.#source);
     this.#video.src = address;
     await new Promise((resolve) => this.#source.addEventListener('sourceopen', resolve, {once: true}));
     URL.revokeObjectURL(address);
-    await this.#reload();
-    if (this.#segments.length === 0) throw new Error('Nothing is recorded yet: the first segment comes within seconds');
+    for (;;) {
+      await this.#reload();
+      if (signal.aborted) return;
+      if (this.#segments.length > 0) break;
+      if (this.#done) throw new Error('Nothing was recorded');
+      this.dispatchEvent(new Event('waiting'));
+      await this.#pause(FIRST_AFTER);
+    }
     await this.#switch(this.#segments[0]);
     this.#seek(start);
     this.#video.currentTime = start;
@@ -63,8 +73,14 @@ export class PlaylistPlayer extends EventTarget {
   }
 
   async #reload() {
-    const response = await this.#get(this.#url, {});
-    const {segments, done} = parsePlaylist(await response.text(), this.#url);
+    let text = '';
+    try {
+      text = await (await this.#get(this.#url, {})).text();
+    } catch (error) {
+      // The playlist comes with the first segment.
+      if (error.status !== 404 || this.#segments.length > 0) throw error;
+    }
+    const {segments, done} = parsePlaylist(text, this.#url);
     this.#segments = segments;
     this.#done = done;
     const last = segments.at(-1);

@@ -36,11 +36,14 @@ const WATCH_EVERY = 500;
  * `retryAfter` is in milliseconds, or null.
  */
 export class Refused extends Error {
-  constructor(status, problem, retryAfter) {
-    super(problem?.detail ?? problem?.title ?? `The server answered ${status}`);
+  constructor(status, problem, retryAfter, base) {
+    super(problem?.title ?? problem?.detail ?? `The server answered ${status}`);
     this.status = status;
     this.problem = problem;
     this.retryAfter = retryAfter;
+    /** The kind of problem, and the address of the page that tells its cause and remedy; null when the server names none. */
+    this.kind = /\/problems\/([\w-]+)$/.exec(problem?.type ?? '')?.[1] ?? null;
+    this.help = this.kind && new URL(problem.type, base).href;
     this.state = status === 401 || status === 403 ? 'denied'
       : status === 409 ? 'waiting'
       : status === 503 || status === 429 ? 'full'
@@ -51,15 +54,16 @@ export class Refused extends Error {
   static async from(response) {
     const type = response.headers.get('content-type') ?? '';
     const problem = type.includes('json') ? await response.json().catch(() => null) : null;
-    return new Refused(response.status, problem, retryAfter(response.headers.get('retry-after')));
+    return new Refused(response.status, problem, retryAfter(response.headers.get('retry-after')), response.url);
   }
 }
 
 /**
  * One WHIP or WHEP session, kept alive until `stop()`. Subclasses say in `prepare(pc)` what is sent or received.
  *
- * Fires `state` with `detail: {state, text, retryAt}`; states: connecting, connected, waiting (no camera, or the room is
- * taken), full, unreachable, reconnecting, denied, failed, stopped. `retryAt` is a Date.now() value, or null.
+ * Fires `state` with `detail: {state, text, retryAt, help}`; states: connecting, connected, waiting (no camera, or the room is
+ * taken), full, unreachable, reconnecting, denied, failed, stopped. `retryAt` is a Date.now() value, or null; `help` the
+ * address of a page about the refusal, or null.
  */
 export class Connection extends EventTarget {
   #abort = null;
@@ -75,6 +79,7 @@ export class Connection extends EventTarget {
     this.state = 'idle';
     this.text = '';
     this.retryAt = null;
+    this.help = null;
     this.pc = null;
     /** performance.now() values of the present session: post, answer, connected, firstFrame. */
     this.timing = {};
@@ -86,7 +91,7 @@ export class Connection extends EventTarget {
     const {signal} = this.#abort;
     addEventListener('online', () => this.#wake(), {signal});
     addEventListener('pagehide', () => this.#leave(), {signal});
-    addEventListener('pageshow', (event) => event.persisted && this.#wake(), {signal});
+    addEventListener('pageshow', (event) => event.persisted && this.#resume(), {signal});
     this.#run(signal);
   }
 
@@ -100,6 +105,13 @@ export class Connection extends EventTarget {
     this.report('stopped', 'Stopped');
   }
 
+  /** The browser brings the page back as it was left; its connection was ended then. */
+  #resume() {
+    this.#abort.abort();
+    this.#abort = null;
+    this.start();
+  }
+
   /** What the connection does now, in numbers; see `summarise`. Null while there is none. */
   async stats() {
     if (!this.pc || this.pc.connectionState === 'closed') return null;
@@ -110,10 +122,10 @@ export class Connection extends EventTarget {
     return stats;
   }
 
-  report(state, text, retryAt = null) {
+  report(state, text, {retryAt = null, help = null} = {}) {
     if (state === this.state && text === this.text && retryAt === this.retryAt) return;
-    Object.assign(this, {state, text, retryAt});
-    this.dispatchEvent(new CustomEvent('state', {detail: {state, text, retryAt}}));
+    Object.assign(this, {state, text, retryAt, help});
+    this.dispatchEvent(new CustomEvent('state', {detail: {state, text, retryAt, help}}));
   }
 
   /** Adds transceivers to a new connection. */
@@ -137,9 +149,10 @@ export class Connection extends EventTarget {
         await this.#connect(signal);
         const since = performance.now();
         await this.#keep(signal);
+        if (signal.aborted) return;
         failures = performance.now() - since > STEADY_AFTER ? 0 : failures + 1;
         pause = failures && backOff(failures);
-        if (!signal.aborted) this.report('reconnecting', 'The connection was lost. Connecting again…', Date.now() + pause);
+        this.report('reconnecting', 'The connection was lost. Connecting again…', {retryAt: Date.now() + pause});
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;
@@ -150,7 +163,7 @@ export class Connection extends EventTarget {
         const text = refused ? this.explain(error)
           : error instanceof TypeError ? 'The server cannot be reached. Trying again…'
           : `${error.message}. Trying again…`;
-        this.report(state, text, final ? null : Date.now() + pause);
+        this.report(state, text, {retryAt: final ? null : Date.now() + pause, help: error.help});
         if (final) {
           this.#leave();
           this.#abort?.abort();
@@ -174,10 +187,12 @@ export class Connection extends EventTarget {
     const response = await this.#request(this.url, 'POST', signal, {'Content-Type': 'application/sdp'}, pc.localDescription.sdp);
     if (response.status !== 201) throw await Refused.from(response);
     const location = response.headers.get('location');
-    if (location) this.#session = new URL(location, response.url).href;
+    const session = location && new URL(location, response.url).href;
+    if (signal.aborted) return this.#end(pc, session);
+    this.#session = session;
     const answer = await response.text();
+    if (signal.aborted) return;
     this.timing.answer = performance.now();
-    if (signal.aborted) return this.#leave();
     this.#relays(response.headers.get('link'));
     await pc.setRemoteDescription({type: 'answer', sdp: answer});
     if (!await this.#until(() => isUp(pc), CONNECT_TIMEOUT, signal) && !(await this.#restart(signal))) {
@@ -230,11 +245,13 @@ export class Connection extends EventTarget {
   }
 
   #leave() {
-    this.pc?.close();
-    if (this.#session) {
-      fetch(this.#session, {method: 'DELETE', keepalive: true, headers: this.#authorization()}).catch(() => {});
-      this.#session = null;
-    }
+    this.#end(this.pc, this.#session);
+    this.#session = null;
+  }
+
+  #end(pc, session) {
+    pc?.close();
+    if (session) fetch(session, {method: 'DELETE', keepalive: true, headers: this.#authorization()}).catch(() => {});
   }
 
   #authorization() {
@@ -330,9 +347,13 @@ export class Player extends Connection {
 
   explain(error) {
     if (error.state === 'waiting') return 'Waiting for the camera. The picture starts by itself.';
-    if (error.state === 'full') return `${error.message}. Trying again…`;
+    if (error.kind === 'subscribers-full') return 'This room is full. The picture starts when a viewer leaves.';
+    if (error.kind === 'draining') return 'The server is being restarted. The picture comes back by itself.';
+    if (error.state === 'full' || error.state === 'unreachable') return `${error.message}. Trying again…`;
+    if (error.kind === 'token-invalid') return 'This access token is not valid, or has expired. Use a new one.';
+    if (error.kind === 'room-not-granted') return 'This access token is for another room.';
     if (error.status === 401) return 'This room needs an access token.';
-    if (error.status === 403) return 'Your access token does not allow watching this room.';
+    if (error.status === 403) return 'This access token does not allow watching. Ask for one with the scope subscribe.';
     return error.message;
   }
 
@@ -535,8 +556,8 @@ const STYLE = `
   font: 16px/1.4 system-ui, sans-serif; }
 :host([hidden]) { display: none; }
 video { display: block; width: 100%; height: 100%; object-fit: contain; }
-button { display: inline-flex; align-items: center; gap: .5em; min-width: 40px; min-height: 40px; padding: 0 10px; border: 0;
-  border-radius: 8px; background: #10161dcc; color: #fff; font: inherit; font-weight: 600; cursor: pointer; }
+button { display: inline-flex; align-items: center; justify-content: center; gap: .5em; min-width: 40px; min-height: 40px; padding: 0 10px;
+  border: 0; border-radius: 8px; background: #10161dcc; color: #fff; font: inherit; font-weight: 600; cursor: pointer; }
 button:hover { background: #2b3742; }
 :focus-visible { outline: 3px solid #6cb6ff; outline-offset: 2px; }
 svg { width: 22px; height: 22px; fill: none; stroke: currentColor; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round; }
@@ -551,10 +572,15 @@ input { width: 96px; height: 24px; accent-color: #fff; }
 .live { position: absolute; top: 12px; left: 12px; padding: 2px 10px 2px 8px; border-radius: 6px; background: #b3141e; font-size: 14px;
   font-weight: 700; letter-spacing: .02em; }
 .live::before { content: ''; display: inline-block; width: 8px; height: 8px; margin-right: 6px; border-radius: 50%; background: #fff; }
-.note { position: absolute; inset: 0; display: grid; place-content: center; justify-items: center; gap: 14px; padding: 16px 16px 64px;
+.note { position: absolute; inset: 0; display: grid; place-content: center; justify-items: center; gap: 10px; padding: 8px 16px;
   text-align: center; background: #05070acc; }
+.live.paused { background: #10161dcc; }
+.live.paused::before { border-radius: 0; }
 .note p { margin: 0; max-width: 34em; text-wrap: balance; }
-.spin { width: 34px; height: 34px; border: 3px solid #ffffff40; border-top-color: #fff; border-radius: 50%; animation: turn 1s linear infinite; }
+.note button { padding: 0 16px; border: 1px solid #93a1ae; }
+.note a { padding: 4px; color: #9ccaff; text-underline-offset: 3px; }
+.do { display: flex; flex-wrap: wrap; align-items: center; justify-content: center; gap: 6px 14px; }
+.spin { width: 28px; height: 28px; border: 3px solid #ffffff40; border-top-color: #fff; border-radius: 50%; animation: turn 1s linear infinite; }
 .still { border-color: #ffffff66; animation: none; }
 .sound { position: absolute; inset: auto 0 64px; margin: auto; width: max-content; max-width: calc(100% - 32px); background: #fff; color: #10161d;
   box-shadow: 0 2px 12px #0008; }
@@ -584,10 +610,12 @@ class WhepPlayer extends HTMLElement {
   #quiet = 0;
   #countdown = 0;
   #pending = false;
+  #blocked = false;
   player = null;
 
   connectedCallback() {
     if (!this.#parts) this.#build();
+    this.#countdown = setInterval(() => this.#count(), 1000);
     this.#reload();
   }
 
@@ -618,11 +646,13 @@ class WhepPlayer extends HTMLElement {
       if (!source || !this.isConnected) return;
       const player = new Player(this.#parts.video, source, {token: this.getAttribute('token')});
       this.player = player;
+      this.#blocked = false;
+      player.addEventListener('blocked', () => (this.#blocked = true));
       for (const type of ['state', 'tracks', 'blocked', 'firstframe']) {
         player.addEventListener(type, () => {
           if (this.player !== player) return;
           this.#render();
-          this.dispatchEvent(new CustomEvent(type, {detail: {state: player.state, text: player.text, retryAt: player.retryAt}}));
+          this.dispatchEvent(new CustomEvent(type, {detail: {state: player.state, text: player.text, retryAt: player.retryAt, help: player.help}}));
         });
       }
       player.start();
@@ -643,7 +673,9 @@ class WhepPlayer extends HTMLElement {
     const rest = make('p');
     const spin = make('div', {className: 'spin'});
     const again = make('button', {type: 'button', textContent: 'Try now', hidden: true});
-    const note = make('div', {className: 'note'}, spin, text, rest, again);
+    const go = make('button', {type: 'button', hidden: true}, icon('play'), 'Show the picture');
+    const help = make('a', {textContent: 'What to do', target: '_blank', rel: 'noopener', hidden: true});
+    const note = make('div', {className: 'note'}, spin, text, make('div', {className: 'do'}, again, rest, go), help);
     const sound = make('button', {type: 'button', className: 'sound', hidden: true}, icon('muted'), 'Turn the sound on');
     const pause = make('button', {type: 'button'});
     const mute = make('button', {type: 'button'});
@@ -651,7 +683,7 @@ class WhepPlayer extends HTMLElement {
     const whole = make('button', {type: 'button', ariaLabel: 'Full screen', title: 'Full screen', hidden: !document.fullscreenEnabled}, icon('whole'));
     const bar = make('div', {className: 'bar'}, pause, mute, volume, make('span', {className: 'gap'}), whole);
     root.append(status, video, live, note, sound, bar);
-    this.#parts = {video, status, live, note, text, rest, spin, again, sound, pause, mute, volume, bar};
+    this.#parts = {video, status, live, note, text, rest, spin, again, go, help, sound, pause, mute, volume, bar};
 
     const unmute = () => {
       video.muted = false;
@@ -670,9 +702,9 @@ class WhepPlayer extends HTMLElement {
     });
     whole.addEventListener('click', () => (document.fullscreenElement ? document.exitFullscreen() : this.requestFullscreen()));
     again.addEventListener('click', () => this.#reload());
+    go.addEventListener('click', () => video.play().catch(() => {}));
     for (const type of ['play', 'pause', 'volumechange']) video.addEventListener(type, () => this.#render());
     for (const type of ['pointermove', 'pointerdown', 'focusin', 'keydown']) this.addEventListener(type, () => this.#stir());
-    this.#countdown = setInterval(() => this.#count(), 1000);
     this.#render();
   }
 
@@ -692,21 +724,26 @@ class WhepPlayer extends HTMLElement {
   }
 
   #render() {
-    const {video, status, live, note, text, spin, again, sound, pause, mute, volume} = this.#parts;
+    const {video, status, live, note, text, spin, again, go, help, sound, pause, mute, volume} = this.#parts;
     const state = this.player?.state ?? 'idle';
     const playing = state === 'playing';
     const final = state === 'denied' || state === 'failed' || state === 'stopped';
-    live.hidden = !playing;
-    note.hidden = playing;
+    const blocked = this.#blocked && video.paused;
+    live.hidden = !playing || blocked;
+    note.hidden = playing && !blocked;
     note.classList.toggle('away', state === 'away' || state === 'reconnecting');
-    live.textContent = video.srcObject?.getVideoTracks().length === 0 ? 'Live, sound only' : 'Live';
-    const words = this.player?.text ?? '';
+    live.textContent = video.paused ? 'Paused' : video.srcObject?.getVideoTracks().length === 0 ? 'Live, sound only' : 'Live';
+    live.classList.toggle('paused', video.paused);
+    const words = blocked ? 'This browser does not start the picture by itself.' : this.player?.text ?? '';
     if (text.textContent !== words) text.textContent = status.textContent = words;
-    spin.hidden = final;
+    spin.hidden = final || blocked;
     spin.classList.toggle('still', state === 'waiting' || state === 'away');
-    again.hidden = !final && !this.player?.retryAt;
+    again.hidden = blocked || (!final && !this.player?.retryAt);
+    go.hidden = !blocked;
+    help.hidden = blocked || state === 'waiting' || !this.player?.help;
+    if (this.player?.help) help.href = this.player.help;
     const audible = this.player?.hasAudio ?? false;
-    sound.hidden = !(playing && audible && video.muted);
+    sound.hidden = !(playing && audible && video.muted && !video.paused);
     mute.hidden = !audible;
     volume.hidden = !audible;
     volume.value = video.muted ? 0 : video.volume;

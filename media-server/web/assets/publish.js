@@ -15,6 +15,7 @@ let publisher = null;
 let stream = null;
 let starting = false;
 let awake = null;
+let muted = false;
 
 document.title = `Publish to ${room}`;
 setText($('room'), room);
@@ -33,15 +34,24 @@ if (!navigator.mediaDevices) {
 }
 
 $('start').addEventListener('click', () => (publisher ? stop('Stopped') : start()));
+$('mute').addEventListener('click', () => {
+  muted = !muted;
+  hush();
+  announce(muted ? 'The microphone is muted' : 'The microphone is on');
+});
 $('settings').addEventListener('submit', (event) => event.preventDefault());
 $('settings').addEventListener('change', ({target}) => changed(target));
 document.addEventListener('visibilitychange', stayAwake);
 addEventListener('token', () => publisher && (publisher.token = token() ?? tabIdentity()));
-setInterval(async () => numbers.show(publisher ? await publisher.stats() : null), 1000);
+setInterval(async () => {
+  rest();
+  numbers.show(publisher ? await publisher.stats() : null);
+}, 1000);
 
 async function start() {
   if (starting) return;
   starting = true;
+  muted = false;
   trouble('');
   setText($('status'), 'Asking for the camera…');
   try {
@@ -80,18 +90,41 @@ function render() {
   setText($('start'), publisher ? 'Stop' : 'Start');
   $('start').classList.toggle('danger', Boolean(publisher));
   $('start').classList.toggle('primary', !publisher);
-  $('live').hidden = !live;
+  $('live').hidden = !publisher;
+  $('live').classList.toggle('live', live);
+  setText($('live'), live ? 'Live' : 'Not live');
+  $('mute').hidden = !stream?.getAudioTracks().length;
   $('stage-note').hidden = Boolean(stream?.getVideoTracks().length);
   setText($('stage-note'), stream ? 'Sound only' : 'Your picture appears here. Nothing is sent before you press Start.');
   document.title = live ? `● ${room}` : `Publish to ${room}`;
+  $('status').classList.toggle('on', live);
+  $('status').classList.toggle('warn-text', Boolean(publisher?.retryAt));
+  hush();
+  rest();
   if (!publisher) return;
   setText($('status'), publisher.text);
-  $('status').classList.toggle('on', live);
   if (!OVER.has(state)) return;
-  const {text} = publisher;
+  const {text, help} = publisher;
   stop('Not publishing');
-  trouble(text);
+  trouble(text, help);
   if (state === 'denied') askToken(text);
+}
+
+/** When it is tried again, and the page that tells more. */
+function rest() {
+  const left = publisher?.retryAt ? Math.ceil((publisher.retryAt - Date.now()) / 1000) : 0;
+  setText($('status-rest'), left > 1 ? `Next try in ${left} s.` : '');
+  $('status-help').hidden = !publisher?.help;
+  if (publisher?.help) $('status-help').href = publisher.help;
+  $('status-more').hidden = !publisher?.help && left <= 1;
+}
+
+/** Silence is sent while muted, so the session and the recording go on. */
+function hush() {
+  for (const track of stream?.getAudioTracks() ?? []) track.enabled = !muted;
+  setText($('mute'), muted ? 'Unmute' : 'Mute');
+  $('mute').classList.toggle('on', muted);
+  $('mute').setAttribute('aria-label', muted ? 'Unmute the microphone' : 'Mute the microphone');
 }
 
 /** Camera, screen or sound, as chosen. */
@@ -158,6 +191,7 @@ async function changed(target) {
   trouble('');
   const old = stream;
   stream = fresh;
+  hush();
   const kinds = (each) => each.getTracks().map(({kind}) => kind).sort().join();
   if (kinds(old) === kinds(fresh)) {
     publisher.stream = new MediaStream(old.getTracks());
@@ -204,8 +238,8 @@ async function stayAwake() {
   }
 }
 
-function trouble(text) {
-  setText($('trouble'), text);
+function trouble(text, help = null) {
+  $('trouble').replaceChildren(text, ...(help ? [' ', h('a', {href: help, target: '_blank', rel: 'noopener'}, 'What to do')] : []));
   $('trouble').hidden = !text;
 }
 

@@ -51,10 +51,14 @@ export class Publisher extends Connection {
   }
 
   explain(error) {
-    if (error.state === 'waiting') return `${error.message}. Trying again…`;
-    if (error.state === 'full') return `${error.message}. Trying again…`;
+    if (error.kind === 'room-busy') return 'Another camera sends into this room. Yours starts when that one stops; or use another room.';
+    if (error.kind === 'publishers-full') return 'No more cameras fit on this server. Yours starts when another one stops.';
+    if (error.kind === 'draining') return 'The server is being restarted. Your picture goes on by itself.';
+    if (['waiting', 'full', 'unreachable'].includes(error.state)) return `${error.message}. Trying again…`;
+    if (error.kind === 'token-invalid') return 'This access token is not valid, or has expired. Use a new one.';
+    if (error.kind === 'room-not-granted') return 'This access token is for another room.';
     if (error.status === 401) return 'Publishing to this room needs an access token.';
-    if (error.status === 403) return 'Your access token does not allow publishing to this room.';
+    if (error.status === 403) return 'This access token does not allow publishing. Ask for one with the scope publish.';
     return error.message;
   }
 

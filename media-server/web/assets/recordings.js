@@ -8,6 +8,13 @@ import {Timeline, end, reason} from './timeline.js';
 import {announce, bytes, clock, copyButton, count, duration, fromField, h, instant, list, pageUrl, request, setText, setTime,
   time, toField, withToken} from './common.js';
 
+/** What to do about a recording's trouble, by its words. */
+const REMEDIES = {
+  'the disk is full': 'Free space, or delete recordings: then it goes on by itself.',
+  'the disk cannot be written': 'Make the recordings folder writable: then it goes on by itself.',
+  'the disk fails': 'Look at the disk and at the server’s log.',
+};
+
 const STATES = {
   recording: ['Recording', 'live'],
   finalising: ['Being finished', 'busy'],
@@ -27,8 +34,8 @@ export class Recordings {
   #part = 0;
   #linked = false;
 
-  /** `parts`: timeline, list, empty, more, goto, room, moment, player, video, title, state, at, gaps, links, close, note. */
-  constructor(parts) {
+  /** `parts`: timeline, list, empty, more, goto, room, moment, player, video, title, state, at, gaps, links, close, note. `failed(error)` tells. */
+  constructor(parts, failed) {
     this.#parts = parts;
     this.#timeline = new Timeline(parts.timeline, (room, date) => this.#goTo(room, date));
     parts.goto.addEventListener('submit', (event) => {
@@ -37,7 +44,7 @@ export class Recordings {
       if (date) this.#goTo(parts.room.value, date);
     });
     parts.close.addEventListener('click', () => this.#close());
-    parts.more.addEventListener('click', () => this.#more());
+    parts.more.addEventListener('click', () => this.#more().catch(failed));
     parts.video.addEventListener('timeupdate', () => this.#follow());
     parts.video.addEventListener('ended', () => this.#exports[this.#part + 1] && this.#load(this.#part + 1, 0));
     parts.video.addEventListener('error', () => this.#parts.video.getAttribute('src') && this.#say('This browser cannot play this recording. Download it instead.'));
@@ -83,7 +90,6 @@ export class Recordings {
 
   #show() {
     const {empty, room, goto: form, timeline, moment} = this.#parts;
-    for (const each of this.#recordings) each.gaps ??= this.#manifests.get(each.id)?.gaps ?? null;
     empty.hidden = this.#recordings.length > 0;
     form.hidden = timeline.hidden = this.#recordings.length === 0;
     const rooms = [...new Set(this.#recordings.map((each) => each.room))].sort();
@@ -91,28 +97,42 @@ export class Recordings {
     if (!moment.value) moment.value = toField(this.#recordings[0]?.startedAt ?? new Date());
     list(this.#parts.list, this.#recordings, ({id}) => id, (each) => this.#row(each));
     this.#timeline.show(this.#recordings);
+    this.#renew();
+  }
+
+  /** What is known by now of the recording in the player. */
+  #renew() {
+    const old = this.#chosen;
+    const fresh = this.#recordings.find(({id}) => id === old?.id);
+    if (!fresh || fresh === old) return;
+    this.#chosen = fresh;
+    if (fresh.state === 'failed' && this.#playlist) {
+      this.#stop();
+      this.#say(`This recording failed: ${fresh.trouble ?? 'the server’s log says why'}.`);
+    }
+    if (['state', 'trouble', 'gapCount'].some((name) => fresh[name] !== old[name])) this.#describe();
   }
 
   #row(first) {
     const badge = h('span', {class: 'badge'});
     const when = time(null);
-    const length = h('span', {class: 'number'});
+    const length = h('span', {class: 'number length'});
     const size = h('span', {class: 'number'});
     const gaps = h('span', {class: 'gap-count'});
+    const trouble = h('p', {class: 'trouble'});
     const play = h('button', {type: 'button', class: 'small primary', onclick: () => this.#choose(row.recording, 0, {reveal: true})}, 'Play');
     const row = h('li', {class: 'row recording-row'},
       h('div', {class: 'row-main'}, h('strong', {}, first.room), badge),
-      h('div', {class: 'row-facts'}, when, length, size, gaps),
+      h('div', {class: 'row-facts'}, when, length, size, gaps, trouble),
       h('div', {class: 'actions'}, play));
     row.update = (recording) => {
       row.recording = recording;
-      const [words, kind] = STATES[recording.state] ?? [recording.state, ''];
-      setText(badge, words);
-      badge.className = `badge ${kind}`;
+      setState(badge, recording);
       setTime(when, recording.startedAt);
       setText(length, duration((end(recording) - recording.startedAt) / 1000));
       setText(size, recording.bytes ? bytes(recording.bytes) : '');
       setText(gaps, recording.gapCount ? count(recording.gapCount, 'gap') : '');
+      setText(trouble, troubleOf(recording));
       play.setAttribute('aria-label', `Play the recording of ${recording.room} from ${clock(recording.startedAt)}`);
       play.hidden = recording.state === 'failed';
     };
@@ -156,7 +176,7 @@ export class Recordings {
     this.#timeline.position(recording.room, new Date(recording.startedAt.getTime() + seconds * 1000), {move: true});
     if (reveal) this.#parts.title.focus();
     const found = await this.#manifest(recording);
-    if (this.#chosen !== recording) return;
+    if (this.#chosen?.id !== recording.id) return;
     this.#exports = found?.exports ?? [{file: 'recording.mp4', start: 0, duration: recording.seconds}];
     this.#describe();
     if (!recording.running) return this.#seek(seconds);
@@ -164,8 +184,11 @@ export class Recordings {
     const playlist = new PlaylistPlayer(video, recording.urls.playlist, (url, headers) => request(url, {headers}));
     this.#playlist = playlist;
     playlist.addEventListener('error', ({detail}) => this.#say(detail.message));
+    playlist.addEventListener('waiting', () => this.#say('The first seconds are being recorded. The picture starts by itself.'));
     try {
       await playlist.open(seconds);
+      if (this.#playlist !== playlist) return;
+      this.#say(note);
       video.play().catch(() => {});
     } catch (error) {
       if (this.#playlist !== playlist) return;
@@ -180,10 +203,7 @@ export class Recordings {
     if (!this.#manifests.has(recording.id)) {
       this.#manifests.set(recording.id, await api.manifest(recording).catch(() => null));
     }
-    const found = this.#manifests.get(recording.id);
-    if (found?.gaps) recording.gaps = found.gaps;
-    this.#timeline.show(this.#recordings);
-    return found;
+    return this.#manifests.get(recording.id);
   }
 
   #seek(seconds) {
@@ -224,9 +244,7 @@ export class Recordings {
     const recording = this.#chosen;
     const {title, state, gaps, links} = this.#parts;
     setText(title, `${recording.room}, ${clock(recording.startedAt)}`);
-    const [words, kind] = STATES[recording.state] ?? [recording.state, ''];
-    setText(state, words);
-    state.className = `badge ${kind}`;
+    setState(state, recording);
     gaps.replaceChildren(...this.#gapItems(recording));
     links.replaceChildren(
       copyButton(() => pageUrl(`/?room=${encodeURIComponent(recording.room)}&t=${new Date(recording.startedAt.getTime() + this.#offset() * 1000).toISOString()}`),
@@ -246,16 +264,16 @@ export class Recordings {
   }
 
   #gapItems(recording) {
-    if (recording.running) return [h('li', {}, 'Gaps are listed when the recording is finished.')];
-    if (!recording.gaps) return [h('li', {}, recording.gapCount ? count(recording.gapCount, 'gap') : 'No gaps.')];
-    if (recording.gaps.length === 0) return [h('li', {}, 'No gaps: every moment is recorded.')];
-    return recording.gaps.map((gap) => {
+    if (recording.running) return [h('li', {}, `${recording.gapCount ? `${count(recording.gapCount, 'gap')} so far` : 'None so far'}. They are listed when the recording is finished.`)];
+    if (recording.gapCount === 0) return [h('li', {}, 'No gaps: every moment is recorded.')];
+    const more = recording.gapCount - recording.gaps.length;
+    return [...recording.gaps.map((gap) => {
       const from = new Date(recording.startedAt.getTime() + gap.from * 1000);
       const seconds = gap.to - gap.from;
       return h('li', {},
         h('button', {type: 'button', class: 'plain', onclick: () => this.#choose(recording, Math.max(0, gap.from - 2))},
           time(from), ` · ${seconds < 10 ? `${seconds.toFixed(1)} s` : duration(seconds)} of ${gap.track ?? 'media'} missing: ${reason(gap)}`));
-    });
+    }), ...(more > 0 ? [h('li', {}, `${more} more: the manifest lists all.`)] : [])];
   }
 
   #say(text) {
@@ -279,4 +297,17 @@ export class Recordings {
     this.#parts.player.hidden = true;
     row?.querySelector('button')?.focus();
   }
+}
+
+function setState(badge, {state, trouble}) {
+  const [words, kind] = state === 'recording' && trouble ? ['Paused', 'bad'] : STATES[state] ?? [state, ''];
+  setText(badge, words);
+  badge.className = `badge ${kind}`;
+}
+
+/** What is wrong with a recording, and the remedy; empty when all is well. */
+function troubleOf({state, trouble}) {
+  if (!trouble) return '';
+  const words = state === 'recording' ? `Paused: ${trouble}.` : state === 'finalising' ? `Not finished yet: ${trouble}.` : `${trouble[0].toUpperCase()}${trouble.slice(1)}.`;
+  return state === 'failed' ? words : `${words} ${REMEDIES[trouble] ?? ''}`.trim();
 }

@@ -15,17 +15,13 @@ export function statistics(root) {
 
   const set = (name, value) => {
     let row = rows.get(name);
-    if (value === null || value === undefined || value === '') {
-      if (row) row.hidden = true;
-      return;
-    }
     if (!row) {
       row = h('div', {}, h('dt', {}, name), h('dd'));
       rows.set(name, row);
       facts.append(row);
     }
-    row.hidden = false;
-    setText(row.lastChild, value);
+    row.hidden = value === null || value === undefined || value === '';
+    if (!row.hidden) setText(row.lastChild, value);
   };
 
   return {

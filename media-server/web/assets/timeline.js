@@ -2,7 +2,7 @@
  * A timeline of recordings: a lane a room, from 24 hours down to one second, gaps drawn with their reason. It is moved by
  * buttons, no drag is needed; who cannot point uses the field for a typed time and the list below it.
  */
-import {clockShort, day, duration, h, setText, zoneOffset} from './common.js';
+import {announce, clockShort, day, duration, h, setText, zoneOffset} from './common.js';
 
 /** Seconds that the window spans. */
 const SPANS = [86_400, 21_600, 3_600, 600, 60, 10, 1];
@@ -31,7 +31,7 @@ export class Timeline {
   constructor(root, pick) {
     this.#pick = pick;
     const button = (text, label, onclick) => h('button', {type: 'button', class: 'small', 'aria-label': label, title: label, onclick}, text);
-    const range = h('p', {class: 'range', role: 'status'});
+    const range = h('p', {class: 'range'});
     const zoomIn = button('+', 'Zoom in', () => this.#zoom(1));
     const zoomOut = button('−', 'Zoom out', () => this.#zoom(-1));
     const scale = h('div', {class: 'scale', 'aria-hidden': 'true'});
@@ -45,7 +45,14 @@ export class Timeline {
     this.#parts = {range, scale, lanes, zoomIn, zoomOut};
   }
 
+  /** The first time, the window is the narrowest that holds what was recorded in the last day. */
   show(recordings) {
+    if (this.#recordings.length === 0 && recordings.length > 0) {
+      const now = Date.now();
+      const first = Math.min(...recordings.map((each) => each.startedAt?.getTime() ?? now).filter((at) => now - at < SPANS[0] * 1000));
+      const needed = Number.isFinite(first) ? (now - first) / 1000 * 1.2 : SPANS[0];
+      this.#span = SPANS.findLast((span) => span >= Math.max(needed, 300)) ?? SPANS[0];
+    }
     this.#recordings = recordings;
     this.draw();
   }
@@ -79,18 +86,23 @@ export class Timeline {
     this.#end = middle + this.#span * 500;
     if (this.#end > Date.now()) this.#end = Date.now();
     this.#follow = false;
-    this.draw();
+    this.#moved();
   }
 
   #move(share) {
     this.#follow = false;
     this.#end = Math.min(Date.now(), this.#end + this.#span * share * 1000);
-    this.draw();
+    this.#moved();
   }
 
   #now() {
     this.#follow = true;
+    this.#moved();
+  }
+
+  #moved() {
     this.draw();
+    announce(this.#parts.range.textContent);
   }
 
   draw() {
@@ -133,7 +145,7 @@ export class Timeline {
   #blocks(recording, place) {
     const block = h('div', {class: `block ${recording.state}`});
     span(block, place(recording.startedAt.getTime()), place(end(recording)));
-    const gaps = (recording.gaps ?? []).map((gap) => {
+    const gaps = recording.gaps.map((gap) => {
       const element = h('div', {class: `gap ${gap.reason}`, title: `${duration(gap.to - gap.from)} missing: ${reason(gap)}`});
       span(element, place(recording.startedAt.getTime() + gap.from * 1000), place(recording.startedAt.getTime() + gap.to * 1000));
       return element;
@@ -168,7 +180,8 @@ export function end(recording) {
 function span(element, from, to) {
   const left = Math.max(0, from);
   const right = Math.min(100, to);
-  element.style.left = `${left}%`;
+  // However short, it is seen, at the right edge too: 3 px is its least width.
+  element.style.left = `min(${left}%, 100% - 3px)`;
   element.style.width = `${Math.max(0, right - left)}%`;
   element.hidden = right < 0 || left > 100;
 }

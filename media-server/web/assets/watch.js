@@ -1,6 +1,6 @@
 /** The watch page: the stand-alone player, its statistics, and links to share. */
 import './player.js';
-import {askToken, h, link, pageUrl, roomOfPage, token, tokenButton} from './common.js';
+import {askToken, config, h, link, pageUrl, roomOfPage, token, tokenButton} from './common.js';
 import {statistics} from './stats.js';
 
 const room = roomOfPage();
@@ -27,5 +27,10 @@ setInterval(async () => {
 
 document.getElementById('links').append(
   link('This page', pageUrl(`/watch/${name}`)),
-  link('WHEP URL', pageUrl(whep), {note: 'For players that speak WHEP.'}),
-  link('In your own page', `<script type="module" src="${pageUrl('/assets/player.js')}"></script>\n<whep-player src="${pageUrl(whep)}"></whep-player>`));
+  link('WHEP URL', pageUrl(whep), {note: 'For players that speak WHEP.'}));
+config.then((found) => {
+  const tokens = found?.auth !== 'open';
+  document.getElementById('links').append(link('In your own page',
+    `<script type="module" src="${pageUrl('/assets/player.js')}"></script>\n<whep-player src="${pageUrl(whep)}"${tokens ? ' token="TOKEN"' : ''}></whep-player>`,
+    {note: tokens ? 'TOKEN needs the scope subscribe and this room; whoever opens your page can read it.' : null}));
+});

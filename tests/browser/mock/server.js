@@ -16,7 +16,34 @@ const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 's
 
 const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
 
-/** What the mock tells; a test may replace members. `whep` is the status and headers of each POST. */
+/** As media-server/src/problem.rs words them: status, title, detail. */
+const PROBLEMS = {
+  'no-publisher': [409, 'Nobody publishes into this room', 'nobody publishes in this room'],
+  'room-busy': [409, 'The room has a publisher already', 'the room has another publisher'],
+  'subscribers-full': [503, 'No more viewers fit into this room', 'full: limits.maxSubscribersPerRoom is 40'],
+  'publishers-full': [503, 'No more cameras fit', 'full: limits.maxPublishers is 4'],
+  'storage-unavailable': [503, 'The server cannot write its registry', 'the registry cannot be read or written now'],
+  'token-missing': [401, 'A bearer token is required', 'the request carries no bearer token'],
+  'token-invalid': [401, 'The bearer token is not valid', 'it has expired'],
+  'scope-missing': [403, 'The token does not allow this', 'the token lacks the scope'],
+  'room-not-granted': [403, 'The token is for another room', 'the token is for another room'],
+};
+
+/** What a route answers when it refuses. */
+export function refusal(kind, headers = {'Retry-After': '3'}) {
+  const [status, title, detail] = PROBLEMS[kind];
+  return {status, headers: status === 401 || status === 403 ? {} : headers, problem: {type: `/problems/${kind}`, title, status, detail}};
+}
+
+/** A recording as the API tells of it. */
+function recording({id, state, endedAt = null, gapCount = 0, gaps = [], trouble = null, ...rest}) {
+  const finished = state === 'complete' || state === 'repaired';
+  const url = (file) => `/recordings/${id}/${file}`;
+  return {id, state, endedAt, gapCount, gaps, trouble, account: null, publisher: null, ...rest,
+    urls: {playlist: url('index.m3u8'), mp4: finished ? url('recording.mp4') : null, manifest: finished ? url('manifest.json') : null}};
+}
+
+/** What the mock tells; a test may replace members. `signalling` and `publishing` are what a POST to WHEP and WHIP gets. */
 export function world() {
   return {
     streams: [
@@ -30,21 +57,25 @@ export function world() {
       {id: 'r3', room: 'workshop', name: null, state: 'ended', createdAt: ago(90_000), startedAt: ago(90_000), endedAt: ago(88_000), endReason: 'server-restart', viewers: 0},
     ],
     recordings: [
-      {id: 's1', room: 'front-door', state: 'recording', startedAt: ago(5000), bytes: 0, durationMs: 0, gaps: 0},
-      {id: 'r2', room: 'front-door', state: 'complete', startedAt: ago(20_000), endedAt: ago(12_000), bytes: 2_431_880_112, durationMs: 8_000_000, gaps: 2},
-      {id: 'r3', room: 'workshop', state: 'repaired', startedAt: ago(40_000), endedAt: ago(38_000), bytes: 623_880_112, durationMs: 2_000_000, gaps: 1},
-      {id: 'r4', room: 'workshop', state: 'failed', startedAt: ago(60_000), endedAt: ago(59_990), bytes: 0, durationMs: 0, gaps: 0},
+      recording({id: 's1', room: 'front-door', state: 'recording', startedAt: ago(5000), bytes: 1_502_114_008, durationSeconds: 5000, gapCount: 1}),
+      recording({id: 'r2', room: 'front-door', state: 'complete', startedAt: ago(20_000), endedAt: ago(12_000), bytes: 2_431_880_112, durationSeconds: 8000, gapCount: 2,
+        gaps: [{track: 'video', from: 1200.5, to: 1204.1, reason: 'loss'}, {track: 'video', from: 4000, to: 4900, reason: 'source'}]}),
+      recording({id: 's2', room: 'workshop', state: 'recording', startedAt: ago(310), bytes: 0, durationSeconds: 310, trouble: 'the disk is full'}),
+      recording({id: 'r3', room: 'workshop', state: 'repaired', startedAt: ago(40_000), endedAt: ago(38_000), bytes: 623_880_112, durationSeconds: 2000, gapCount: 1,
+        gaps: [{track: 'audio', from: 1990, to: 2000, reason: 'disk'}]}),
+      recording({id: 'r4', room: 'workshop', state: 'failed', startedAt: ago(60_000), endedAt: ago(59_990), bytes: 0, durationSeconds: 0, trouble: 'nothing playable was recorded'}),
     ],
-    manifest: {exports: [{file: 'recording.mp4', bytes: 2_431_880_112, start: 0, duration: 8000}],
-      gaps: [{track: 'video', from: 1200.5, to: 1204.1, reason: 'loss'}, {track: 'video', from: 4000, to: 4900, reason: 'source'}]},
+    manifest: {exports: [{file: 'recording.mp4', bytes: 2_431_880_112, start: 0, duration: 8000}]},
     events: [
       {id: 1, name: 'publisher:joined', at: ago(310), data: {room: 'workshop', stream: 's2'}},
       {id: 2, name: 'stream:started', at: ago(310), data: {room: 'workshop', stream: 's2'}},
       {id: 3, name: 'viewers:changed', at: ago(200), data: {room: 'front-door', stream: 's1', count: 12}},
       {id: 4, name: 'publisher:left', at: ago(20), data: {room: 'workshop', stream: 's2'}},
     ],
-    signalling: {status: 409, headers: {'Retry-After': '3'}, problem: {title: 'Nobody publishes', detail: 'Nobody publishes in this room', status: 409}},
-    publishing: {status: 503, headers: {'Retry-After': '3'}, problem: {title: 'Full', detail: 'Every place for a camera is taken', status: 503}},
+    signalling: refusal('no-publisher'),
+    publishing: refusal('publishers-full'),
+    /** What every route of the API answers, when it is one of `refusal`. */
+    api: null,
     ended: [],
     config: {version: '0.1.0', auth: 'jwt', media: true, mediaPort: 8189, recording: true, iceServers: []},
     mp4: null,
@@ -75,6 +106,8 @@ async function answer(request, response, state) {
   if (page) return file(response, `${page[1]}.html`);
   if (pathname === '/') return file(response, 'index.html');
   if (pathname.startsWith('/assets/')) return file(response, normalize(pathname).slice(1));
+  if (pathname.startsWith('/problems/')) return response.writeHead(200, {'Content-Type': 'text/html'}).end('<!doctype html><title>Problem</title>');
+  if (state.api && /^\/(streams|recordings|events)/.test(pathname)) return refuse(response, state.api);
   if (pathname === '/streams') return json({streams: state.streams});
   if (pathname.endsWith('/end') && request.method === 'POST') {
     const id = pathname.split('/')[2];
@@ -97,10 +130,13 @@ async function answer(request, response, state) {
   }
   if (/^\/(whip|whep)\//.test(pathname)) {
     request.resume();
-    const {status, headers, problem} = pathname.startsWith('/whip/') ? state.publishing : state.signalling;
-    return response.writeHead(status, {'Content-Type': 'application/problem+json', ...headers}).end(JSON.stringify(problem));
+    return refuse(response, pathname.startsWith('/whip/') ? state.publishing : state.signalling);
   }
   return json({title: 'Not found', status: 404}, 404);
+}
+
+function refuse(response, {status, headers, problem}) {
+  return response.writeHead(status, {'Content-Type': 'application/problem+json', ...headers}).end(JSON.stringify(problem));
 }
 
 async function file(response, path) {

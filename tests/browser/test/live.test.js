@@ -1,6 +1,7 @@
 /** Chromium against the running server: it publishes, watches, joins quickly, and goes on after a loss. */
 import assert from 'node:assert/strict';
 import {mkdtemp} from 'node:fs/promises';
+import {createServer} from 'node:http';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {after, afterEach, before, describe, test} from 'node:test';
@@ -44,7 +45,7 @@ describe('live', () => {
     const opened = await context.newPage();
     opened.complaints = complaints(opened);
     if (init) await opened.addInitScript(init);
-    await opened.goto(server.url + path);
+    await opened.goto(new URL(path, server.url).href);
     return opened;
   }
 
@@ -128,6 +129,12 @@ describe('live', () => {
     const viewer = await page('/watch/restart');
     await rising('before', viewer);
     const patched = viewer.waitForResponse((response) => response.request().method() === 'PATCH');
+    // The pair in use bears the name that ICE gave to its round.
+    const round = () => viewer.evaluate(() => {
+      const {iceTransport} = document.querySelector('whep-player').player.pc.getTransceivers()[0].receiver.transport;
+      return iceTransport.getSelectedCandidatePair().local.usernameFragment ?? iceTransport.getLocalParameters().usernameFragment;
+    });
+    const first = await round();
     let posts = 0;
     viewer.on('request', (request) => (posts += request.method() === 'POST' ? 1 : 0));
     // The browser is made to believe that the path is lost; the restart itself is real.
@@ -145,6 +152,7 @@ describe('live', () => {
     const {frames: last} = await frames(viewer);
     await rising('after', viewer, last);
     await eventually('it says so', async () => (await state(viewer)) === 'playing');
+    await eventually('media takes the new path', async () => (await round()) !== first);
     assert.equal(posts, 0);
   });
 
@@ -165,28 +173,111 @@ describe('live', () => {
     const source = camera(server.url, 'joins', {video, audio});
     open.push(() => source.stop());
     await eventually('the camera is live', async () => (await (await fetch(`${server.url}/streams?room=joins`)).json()).streams.some(({publishing}) => publishing));
-    const viewer = await page('/watch/joins');
+    // The test takes the times itself: when `fetch` is called with a POST, and when the element's picture was shown.
+    const viewer = await page('/watch/joins', {init: () => {
+      const real = window.fetch;
+      window.fetch = (...args) => {
+        if (args[1]?.method === 'POST') window.posted = performance.now();
+        return real(...args);
+      };
+    }});
     await rising('the camera', viewer);
-    const times = [];
+    const origin = Date.now();
+    const joins = [];
     for (let join = 0; join < JOINS; join += 1) {
-      times.push(await viewer.evaluate(async () => {
+      // Half an interval and a twentieth later each time: the twenty joins lie at twenty distances from the keyframe before them.
+      await new Promise((resolve) => setTimeout(resolve, origin + (join + 1) * (KEYFRAME_INTERVAL / 2 + KEYFRAME_INTERVAL / JOINS) - Date.now()));
+      joins.push(await viewer.evaluate(async () => {
         document.querySelector('whep-player')?.remove();
         const player = document.createElement('whep-player');
+        window.posted = null;
         player.setAttribute('src', '/whep/joins');
-        const shown = new Promise((resolve) => player.addEventListener('firstframe', resolve, {once: true}));
         document.getElementById('screen').append(player);
-        await shown;
-        const {timing} = player.player;
-        return Object.fromEntries(Object.entries(timing).map(([name, at]) => [name, Math.round(at - timing.post)]));
+        const shown = await new Promise((resolve) => player.video.requestVideoFrameCallback((now, frame) => resolve({now: performance.now(), ...frame})));
+        const at = performance.timeOrigin + window.posted;
+        // What is shown is the camera's picture: its bars have many colours.
+        const canvas = Object.assign(document.createElement('canvas'), {width: 16, height: 9});
+        const context = canvas.getContext('2d');
+        context.drawImage(player.video, 0, 0, 16, 9);
+        const {data} = context.getImageData(0, 0, 16, 9);
+        const colours = new Set();
+        for (let index = 0; index < data.length; index += 4) colours.add([data[index] >> 6, data[index + 1] >> 6, data[index + 2] >> 6].join());
+        if (!player.player.timing.firstFrame) await new Promise((resolve) => player.addEventListener('firstframe', resolve, {once: true}));
+        const {post, answer, connected, firstFrame} = player.player.timing;
+        return {at, firstFrame: shown.now - window.posted, width: shown.width, colours: colours.size, said: firstFrame - post, answer: answer - post, connected: connected - post};
       }));
-      // Joins are spread over the interval: each at another distance from the last keyframe.
-      await new Promise((resolve) => setTimeout(resolve, KEYFRAME_INTERVAL / 2 + KEYFRAME_INTERVAL / JOINS - times.at(-1).firstFrame % 100));
     }
-    const sorted = times.map(({firstFrame}) => firstFrame).sort((a, b) => a - b);
-    console.log(`POST to first frame, ms: ${sorted.join(' ')}`);
-    console.log(`answer ${times.map(({answer}) => answer).join(' ')}; connected ${times.map(({connected}) => connected).join(' ')}`);
+    const whole = (name) => joins.map((join) => Math.round(join[name]));
+    const sorted = whole('firstFrame').sort((a, b) => a - b);
     const p50 = sorted[Math.ceil(JOINS / 2) - 1];
+    console.log(`POST to first frame, ms: ${whole('firstFrame').join(' ')}`);
+    console.log(`answer ${whole('answer').join(' ')}; connected ${whole('connected').join(' ')}`);
     console.log(`p50 ${p50} ms, p95 ${sorted[Math.ceil(JOINS * 0.95) - 1]} ms`);
+    for (const {width, colours, firstFrame, said} of joins) {
+      assert.ok(width === 640 && colours >= 5, `a picture of ${width} px and ${colours} colours`);
+      assert.ok(Math.abs(firstFrame - said) < 50, `the page says ${said} ms, the test ${firstFrame} ms`);
+    }
+    const tenths = new Set(joins.map(({at}) => Math.floor((at - joins[0].at + KEYFRAME_INTERVAL * JOINS) % KEYFRAME_INTERVAL / (KEYFRAME_INTERVAL / 10))));
+    assert.ok(tenths.size >= 9, `the joins fell into only ${tenths.size} tenths of the interval`);
     assert.ok(p50 <= FIRST_FRAME, `p50 is ${p50} ms`);
+  });
+
+  test('two lines put the player into a page of another site', async () => {
+    await publish('embedded');
+    const html = `<!doctype html><title>Elsewhere</title><script type="module" src="${server.url}/assets/player.js"></script><whep-player src="${server.url}/whep/embedded"></whep-player>`;
+    const site = createServer((request, response) => response.writeHead(200, {'Content-Type': 'text/html'}).end(html));
+    await new Promise((resolve) => site.listen(0, '127.0.0.1', resolve));
+    open.push(() => site.close());
+    const elsewhere = await page(`http://127.0.0.1:${site.address().port}/`);
+    await rising('the embedded player', elsewhere);
+    assert.deepEqual(elsewhere.complaints.filter((each) => !/favicon/.test(each)), []);
+  });
+
+  test('where the browser does not start video by itself, one press does', async () => {
+    await publish('blocked');
+    const viewer = await page('/watch/blocked', {init: () => {
+      const real = HTMLMediaElement.prototype.play;
+      HTMLMediaElement.prototype.play = function play() {
+        return navigator.userActivation.hasBeenActive ? real.call(this) : Promise.reject(new DOMException('not by itself', 'NotAllowedError'));
+      };
+      Object.defineProperty(HTMLMediaElement.prototype, 'autoplay', {set() {}});
+    }});
+    await viewer.getByText('does not start the picture by itself').last().waitFor();
+    await viewer.getByRole('button', {name: 'Show the picture'}).click();
+    await rising('after the press', viewer);
+    await viewer.getByText('Live', {exact: true}).waitFor();
+    await viewer.getByRole('button', {name: 'Pause'}).click();
+    await viewer.getByText('Paused', {exact: true}).waitFor();
+  });
+
+  test('the microphone is muted and comes back, in the same session', async () => {
+    const publisher = await publish('muted');
+    const viewer = await page('/watch/muted');
+    await rising('the viewer', viewer);
+    const {url} = await (await fetch(`${server.url}/streams?room=muted`)).json().then(({streams}) => ({url: streams[0].id}));
+    const loudness = () => viewer.evaluate(async () => {
+      const {pc} = document.querySelector('whep-player').player;
+      const audio = [...(await pc.getStats()).values()].find(({type, kind}) => type === 'inbound-rtp' && kind === 'audio');
+      return {energy: audio?.totalAudioEnergy ?? 0, samples: audio?.totalSamplesReceived ?? 0};
+    });
+    await viewer.getByRole('button', {name: 'Turn the sound on'}).first().click();
+    const heard = async (what, loud) => {
+      let before = await loudness();
+      await eventually(what, async () => {
+        const now = await loudness();
+        // A second of sound at a time; the fake microphone beeps each second.
+        if (now.samples - before.samples < 72_000) return false;
+        const energy = now.energy - before.energy;
+        before = now;
+        return loud ? energy > 1e-4 : energy < 1e-7;
+      });
+    };
+    await heard('it is heard', true);
+    await publisher.getByRole('button', {name: 'Mute the microphone'}).click();
+    await heard('it is silent', false);
+    await publisher.getByRole('button', {name: 'Unmute the microphone'}).click();
+    await heard('it is heard again', true);
+    const {streams} = await (await fetch(`${server.url}/streams?room=muted`)).json();
+    assert.equal(streams[0].id, url);
   });
 });
