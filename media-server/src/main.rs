@@ -2,6 +2,8 @@
 //!
 //! What a person or a script is to read goes to stdout; the log goes to stderr.
 
+#![forbid(unsafe_code)]
+
 use clap::{Args as _, CommandFactory, FromArgMatches, Parser};
 use media_server::args::{Args, Command, LogFormat, ServeArgs, TokenArgs, write_completions, write_man};
 use media_server::config::{Environment, load};

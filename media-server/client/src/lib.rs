@@ -3,6 +3,8 @@
 //! [`camera`] plays encoded files into a room in real time, [`viewer`] counts what comes out of one, and [`probe`] does
 //! both and gives a verdict. Nothing is encoded or decoded. The test clip of [`demo`] is part of the program.
 
+#![forbid(unsafe_code)]
+
 pub mod camera;
 pub mod cli;
 mod codec;

@@ -8,6 +8,8 @@
 //! each field's documentation says which. What a field does is the server's and the operator's business, not this
 //! crate's: nothing here opens a file or a connection.
 
+#![forbid(unsafe_code)]
+
 mod auth;
 mod crd;
 mod exposure;

@@ -122,7 +122,7 @@ pub struct Limits {
     pub max_publishers: u32,
     /// Viewers at once in each room, at least 1. Default 50. Live.
     pub max_subscribers_per_room: u32,
-    /// Cameras at once for each account (the token's subject), at least 1. Default: no such cap. Live.
+    /// Streams at once for each account (the claim account of the token; tokens without it are not counted), at least 1. Default: no such cap. Live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_streams_per_account: Option<u32>,
     /// Bits per second that each publisher may send, at least 100k: told to it by congestion feedback, then enforced. Default 8M. Live.

@@ -1,5 +1,7 @@
 //! `media-client`: a headless camera, a headless viewer, and a probe. Logs go to standard error (`RUST_LOG`).
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

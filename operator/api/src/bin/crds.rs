@@ -1,5 +1,7 @@
 //! Writes crds/, which is generated from the types of this crate.
 
+#![forbid(unsafe_code)]
+
 use std::{error::Error, fs, io::Write, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {
