@@ -7,6 +7,7 @@ use sfu::forward::slab::MAX_TRANSMIT;
 use sfu::packet::{Kind, classify};
 use sfu::parameters::{LocalDescription, MediaKind, PublisherTracks, RoomId, SessionId, TransportParameters};
 use sfu::sdp::Offer;
+use sfu::tap::{TapBatch, TapRecord};
 use sfu::transport::Identity as ServerIdentity;
 use sfu::{Command, Event, Shard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ use streamsession_tests::camera::{Behaviour, Camera};
 use streamsession_tests::peer::{IceRole, Identity, credentials};
 use streamsession_tests::reception::Arrival;
 use streamsession_tests::sdp::{Description, Local, camera_offer, viewer_offer};
-use streamsession_tests::stream::{KEYFRAME_INTERVAL, Stream, Tag};
+use streamsession_tests::stream::{KEYFRAME_INTERVAL, Stream, Tag, identify};
 use streamsession_tests::viewer::{Kept, Viewer};
 
 const ROOM: RoomId = RoomId(1);
@@ -89,6 +90,7 @@ struct World {
     dice: Dice,
     tracks: PublisherTracks,
     events: Vec<Event>,
+    taps: Vec<TapBatch>,
     slab: Vec<u8>,
 }
 
@@ -102,7 +104,7 @@ impl World {
         let server = ServerIdentity::generate().unwrap();
         let now = Instant::now();
         let mut shard = Shard::new(server.clone(), [seed as u8; 32]);
-        shard.handle_command(now, Command::OpenRoom { room: ROOM, tapped: false });
+        shard.handle_command(now, Command::OpenRoom { room: ROOM, tapped: true });
         Self {
             now,
             start: now,
@@ -115,6 +117,7 @@ impl World {
             dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             tracks: PublisherTracks::default(),
             events: Vec::new(),
+            taps: Vec::new(),
             slab: vec![0; MAX_TRANSMIT],
         }
     }
@@ -227,6 +230,9 @@ impl World {
         self.slab = slab;
         while let Some(event) = self.shard.poll_event() {
             self.events.push(event);
+        }
+        while let Some(batch) = self.shard.poll_tap() {
+            self.taps.push(batch);
         }
         for seat in 0..self.seats.len() {
             loop {
@@ -517,6 +523,49 @@ fn a_camera_whose_first_keyframe_is_lost_is_asked_for_another() {
     world.run(Duration::from_secs(1));
     let viewer = world.viewer_at(viewer);
     assert_eq!(video(viewer.kept())[0].tag, Some(Tag::Parameters));
+}
+
+#[test]
+fn the_tap_tells_everything_that_two_cameras_send() {
+    let mut world = World::new(11);
+    // A report comes on its own, when no burst is under way.
+    let spaced = Link { spacing: Duration::from_micros(300), ..SMOOTH };
+    world.camera(spaced, false, 65_500);
+    world.run(Duration::from_millis(3300));
+    world.camera(spaced, false, 40_000);
+    world.run(Duration::from_millis(3300));
+    let sessions = [0, 1].map(|seat| world.seats[seat].session);
+    let mut reports = BTreeMap::new();
+    let mut packets = BTreeMap::new();
+    for batch in &world.taps {
+        for record in &batch.records {
+            match record {
+                TapRecord::SenderReport { kind, source, .. } => {
+                    *reports.entry((*source, *kind == MediaKind::Video)).or_insert(0) += 1;
+                }
+                TapRecord::Packet { kind, source, index, payload, .. } => {
+                    let payload = &batch.bytes[payload.start as usize..payload.end as usize];
+                    let tag = identify(*kind, payload).unwrap();
+                    packets.entry(*kind == MediaKind::Video).or_insert_with(Vec::new).push((*index, *source, tag));
+                }
+                TapRecord::SourceEnded { .. } => {}
+            }
+        }
+    }
+    for session in sessions {
+        for video in [true, false] {
+            let told = reports.get(&(session, video)).copied().unwrap_or(0);
+            assert!((3..=4).contains(&told), "{session:?}, video {video}: {told} reports in three seconds");
+        }
+    }
+    for (video, packets) in packets {
+        assert!(packets.len() > 300);
+        assert!(packets.iter().enumerate().all(|(n, (index, ..))| n as u64 == *index), "video {video}");
+        let turn = packets.iter().position(|(_, source, _)| *source == sessions[1]).unwrap();
+        assert!(packets[..turn].iter().all(|(_, source, _)| *source == sessions[0]));
+        assert!(packets[turn..].iter().all(|(_, source, _)| *source == sessions[1]));
+        assert!(!video || packets[turn].2 == Tag::Parameters);
+    }
 }
 
 #[test]

@@ -130,6 +130,15 @@ mod tests {
     }
 
     #[test]
+    fn a_goodbye_hides_nothing_of_its_compound() {
+        let mut out = Vec::new();
+        write::sender_report(&mut out, 1, 2, 3, 4, 5);
+        write::goodbye(&mut out, &[1]);
+        // A session ends by DTLS, by silence or by HTTP: a goodbye may be for a stream that comes back.
+        assert_eq!(read(&out), [Feedback::SenderReport { ssrc: 1, ntp: 2, rtp: 3 }]);
+    }
+
+    #[test]
     fn more_packets_than_expected_are_no_loss() {
         let mut out = Vec::new();
         let block = write::ReportBlock {

@@ -16,7 +16,7 @@ pub use subscriber::Reported;
 use crate::feedback::read::{self, Feedback};
 use crate::forward::slab::{MAX_TRANSMIT, Transmit};
 use crate::packet::{self, Kind};
-use crate::parameters::{RoomId, SessionId, TransportParameters};
+use crate::parameters::{IceCredentials, RoomId, SessionId, TransportParameters};
 use crate::tap::TapBatch;
 use crate::transport::{Identity, StunRequest, Transport, TransportOutput};
 use publisher::Publisher;
@@ -100,13 +100,7 @@ impl Shard {
                     self.rooms.entry(room).and_modify(|room| room.subscribers.push(subscriber));
                 }
             }
-            Command::RestartIce { session, local, remote } => {
-                let ufrag = local.ufrag.clone();
-                if let Some(transport) = self.transport(session) {
-                    transport.restart_ice(local, remote);
-                    self.by_ufrag.insert(ufrag, session);
-                }
-            }
+            Command::RestartIce { session, local, remote } => self.restart_ice(session, local, remote),
             Command::RequestKeyframe(room) => {
                 if self.rooms.get_mut(&room).is_some_and(|room| room.request_keyframe(now)) {
                     self.hasten(now);
@@ -135,6 +129,19 @@ impl Shard {
         self.by_ufrag.insert(parameters.local.ufrag.clone(), session);
         self.hasten(now + TICK);
         Some(Transport::new(now, &self.identity, parameters))
+    }
+
+    fn restart_ice(&mut self, session: SessionId, local: IceCredentials, remote: IceCredentials) {
+        let ufrag = local.ufrag.clone();
+        let Some(transport) = self.transport(session) else { return };
+        transport.restart_ice(local, remote);
+        let mut known: Vec<String> =
+            self.by_ufrag.iter().filter(|(_, of)| **of == session).map(|(ufrag, _)| ufrag.clone()).collect();
+        // What an earlier restart offered and nobody took is over.
+        let Some(transport) = self.transport(session) else { return };
+        known.retain(|ufrag| !transport.answers_to(ufrag));
+        known.iter().for_each(|ufrag| drop(self.by_ufrag.remove(ufrag)));
+        self.by_ufrag.insert(ufrag, session);
     }
 
     /// Takes one datagram. `from` is canonical: an IPv4 peer of a dual-stack socket is an IPv4 address.
@@ -440,5 +447,37 @@ fn send_rtcp(
     let Some(to) = transport.peer().filter(|_| !compound.is_empty()) else { return };
     if transport.seal_rtcp(compound, sealed).is_ok() {
         datagrams.push_back((to, sealed.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::{Fingerprint, PublisherTracks};
+
+    fn credentials(n: usize) -> IceCredentials {
+        IceCredentials { ufrag: format!("A{n:07}"), pwd: "p".repeat(24) }
+    }
+
+    #[test]
+    fn restarts_without_end_are_remembered_in_two_entries() {
+        let now = Instant::now();
+        let mut shard = Shard::new(Identity::generate().unwrap(), [7; 32]);
+        let (room, session) = (RoomId(1), SessionId(1));
+        let restart =
+            |session, n| Command::RestartIce { session, local: credentials(n), remote: credentials(9_000_000 + n) };
+        shard.handle_command(now, restart(session, 1));
+        assert!(shard.by_ufrag.is_empty(), "a session that is not there");
+        shard.handle_command(now, Command::OpenRoom { room, tapped: false });
+        let transport =
+            TransportParameters { local: credentials(0), remote: credentials(9), fingerprint: Fingerprint([0; 32]) };
+        let tracks = PublisherTracks::default();
+        shard.handle_command(now, Command::Publish { room, session, transport, tracks, max_bitrate: None });
+        (1..100).for_each(|n| shard.handle_command(now, restart(session, n)));
+        let mut known: Vec<&str> = shard.by_ufrag.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        assert_eq!(known, ["A0000000", "A0000099"]);
+        shard.handle_command(now, Command::Close(session));
+        assert!(shard.by_ufrag.is_empty());
     }
 }

@@ -89,6 +89,11 @@ impl Ice {
         self.next = Some(Pair { local, remote });
     }
 
+    /// Whether checks may still come under this user fragment of ours.
+    pub(super) fn answers_to(&self, ufrag: &str) -> bool {
+        [Some(&self.current), self.next.as_ref()].into_iter().flatten().any(|pair| pair.local.ufrag == ufrag)
+    }
+
     pub(super) fn handle(&mut self, now: Instant, from: SocketAddr, request: &StunRequest) -> Check {
         if self.next.as_ref().is_some_and(|pair| pair.admits(request)) {
             if let Some(pair) = self.next.take() {

@@ -175,6 +175,11 @@ impl Transport {
         self.srtp = None;
     }
 
+    /// Whether checks may still come under this user fragment of ours: the current one, and that of a restart.
+    pub fn answers_to(&self, ufrag: &str) -> bool {
+        self.ice.answers_to(ufrag)
+    }
+
     /// Opens an SRTP packet: replay-checked, authenticated, decrypted. An authentic one renews the peer's consent.
     pub fn open_rtp(&mut self, now: Instant, datagram: &[u8]) -> Result<BytesMut, TransportError> {
         let srtp = self.srtp.as_mut().ok_or(TransportError::NotConnected)?;
