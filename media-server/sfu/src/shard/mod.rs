@@ -135,13 +135,11 @@ impl Shard {
         let ufrag = local.ufrag.clone();
         let Some(transport) = self.transport(session) else { return };
         transport.restart_ice(local, remote);
-        let mut known: Vec<String> =
-            self.by_ufrag.iter().filter(|(_, of)| **of == session).map(|(ufrag, _)| ufrag.clone()).collect();
         // What an earlier restart offered and nobody took is over.
-        let Some(transport) = self.transport(session) else { return };
-        known.retain(|ufrag| !transport.answers_to(ufrag));
-        known.iter().for_each(|ufrag| drop(self.by_ufrag.remove(ufrag)));
-        self.by_ufrag.insert(ufrag, session);
+        let mut by_ufrag = std::mem::take(&mut self.by_ufrag);
+        by_ufrag.retain(|known, of| *of != session || self.transport(session).is_some_and(|t| t.answers_to(known)));
+        by_ufrag.insert(ufrag, session);
+        self.by_ufrag = by_ufrag;
     }
 
     /// Takes one datagram. `from` is canonical: an IPv4 peer of a dual-stack socket is an IPv4 address.
