@@ -202,6 +202,10 @@ impl Folder for Memory {
         Ok(())
     }
 
+    fn sync(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn remove(&mut self, name: &str) -> io::Result<()> {
         self.files.remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -213,5 +217,13 @@ impl Folder for Memory {
     fn commit(&mut self, name: &str, file: Vec<u8>) -> io::Result<()> {
         self.files.insert(name.to_owned(), file);
         Ok(())
+    }
+
+    fn abandon(&mut self, _: &str, _: Vec<u8>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn room(&mut self) -> io::Result<u64> {
+        Ok(u64::MAX)
     }
 }

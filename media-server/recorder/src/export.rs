@@ -213,6 +213,11 @@ impl Export {
         (starts.fold(f64::INFINITY, f64::min).min(1e12), ends.fold(0.0, f64::max))
     }
 
+    /// How many bytes are copied.
+    pub(crate) fn copied(&self) -> u64 {
+        self.copies.iter().map(|copy| copy.len).sum()
+    }
+
     /// Everything that stands before the copied bytes.
     pub(crate) fn head(&self, description: &Description) -> Result<Vec<u8>> {
         let ftyp = FtypBox {

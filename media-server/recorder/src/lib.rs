@@ -18,6 +18,8 @@
 //! One path for the normal end and for the start after a crash: it reads the recording's folder, cuts torn tails,
 //! and writes the final playlist, `recording.mp4` (index in front) and, last of all, `manifest.json`. A folder with a
 //! `manifest.json` is complete; a folder without one is finalised again. Doing it twice, or dying half way, is harmless.
+//! Where there is no room for `recording.mp4`, a second copy of everything, the manifest says so, and the next time makes
+//! up for it.
 //!
 //! # What a folder holds
 //! | file | written | what |
@@ -57,6 +59,6 @@ mod segments;
 mod types;
 
 pub use finalize::{Ending, FinalizeError, Folder, finalize};
-pub use manifest::{Export, Gap, GapReason, Init, Manifest, Segment};
+pub use manifest::{Export, Gap, GapReason, Init, Manifest, MissingExports, MissingReason, Segment};
 pub use recording::Recording;
 pub use types::{Codec, Config, Description, File, Output, Packet, Stats, Track, Tracks};

@@ -39,6 +39,28 @@ pub struct Manifest {
     pub gaps: Vec<Gap>,
     /// Progressive MP4 files, in order.
     pub exports: Vec<Export>,
+    /// Why there are none. The segments hold everything; the MP4 files are made when there is room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_exports: Option<MissingExports>,
+}
+
+/// Why the MP4 files were not made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingExports {
+    /// In a word.
+    pub reason: MissingReason,
+    /// Bytes that they need.
+    pub needed: u64,
+    /// Bytes that there were for them.
+    pub free: u64,
+}
+
+/// Why the MP4 files were not made, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MissingReason {
+    /// The disk has too little room.
+    Space,
 }
 
 /// An init segment.

@@ -4,7 +4,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use common::{
     clips,
@@ -12,7 +15,8 @@ use common::{
     player::{self, Event, Script, Sender, decodes, play, probe},
 };
 use recorder::{
-    Codec, Config, Ending, File, FinalizeError, GapReason, Manifest, Output, Packet, Recording, Track, Tracks, finalize,
+    Codec, Config, Ending, File, FinalizeError, Folder, GapReason, Manifest, MissingExports, MissingReason, Output,
+    Packet, Recording, Track, Tracks, finalize,
 };
 
 const BOTH: Tracks = Tracks { audio: true, video: true };
@@ -266,4 +270,105 @@ fn a_tap_that_overflowed_is_a_gap_by_disk() {
 fn defaults_promise_less_than_a_second() {
     let config = Config::default();
     assert!(config.part_duration + config.reorder_window < Duration::from_secs(1));
+}
+
+#[test]
+fn what_is_finished_is_durable_even_if_a_dead_process_wrote_it() {
+    let outputs = outputs(BOTH, clip());
+    let mut folder = crash_at(&outputs, 4.3);
+    let manifest = finalize(&mut folder, &Ending::crash()).unwrap();
+    assert!(manifest.segments.iter().all(|segment| folder.synced.contains(&segment.file)), "{:?}", folder.synced);
+}
+
+#[test]
+fn without_room_for_the_mp4_a_recording_is_finished_and_gets_it_later() {
+    let outputs = outputs(BOTH, clip());
+    let recorded = crash_at(&outputs, 10.0);
+    let gaps = vec![recorder::Gap { track: Track::Video, from: 5.0, to: 6.0, reason: GapReason::Disk }];
+    let ending = Ending { orderly: true, gaps };
+    let mut roomy = recorded.clone();
+    let whole = finalize(&mut roomy, &ending).unwrap();
+    let needed = whole.exports[0].bytes;
+    let mut folder = Memory { room: Some(needed - 1), ..recorded };
+    let manifest = finalize(&mut folder, &ending).unwrap();
+    let missing = Some(MissingExports { reason: MissingReason::Space, needed, free: needed - 1 });
+    assert_eq!(manifest, Manifest { exports: vec![], missing_exports: missing, ..whole.clone() });
+    assert!(!folder.files.contains_key("recording.mp4") && !manifest.repaired);
+    decodes(&on_disk(&folder).path().join("index.m3u8"));
+    let before = folder.clone();
+    assert_eq!(finalize(&mut folder, &Ending::crash()).unwrap(), manifest, "there is still no room");
+    assert_eq!(folder, before);
+    folder.room = Some(needed);
+    assert_eq!(finalize(&mut folder, &Ending::crash()).unwrap(), whole, "now there is");
+    assert_eq!(folder.files, roomy.files);
+}
+
+#[test]
+fn a_disk_that_fills_up_under_an_export_leaves_nothing_of_it() {
+    let outputs = outputs(BOTH, clip());
+    let recorded = crash_at(&outputs, 10.0);
+    let whole = finalize(&mut recorded.clone(), &Ending::orderly()).unwrap();
+    let mut full = FillsUp(recorded, 0);
+    let manifest = finalize(&mut full, &Ending::orderly()).unwrap();
+    assert!(manifest.exports.is_empty() && manifest.missing_exports.is_some());
+    let FillsUp(mut folder, abandoned) = full;
+    assert_eq!(abandoned, 1);
+    assert_eq!(finalize(&mut folder, &Ending::crash()).unwrap(), whole);
+}
+
+/// No file gets longer than 60 kB.
+struct FillsUp(Memory, u32);
+
+struct Short(Vec<u8>);
+
+impl io::Write for Short {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > 60_000 { Err(io::ErrorKind::StorageFull.into()) } else { self.0.write(bytes) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Folder for FillsUp {
+    type Reader = <Memory as Folder>::Reader;
+    type Writer = Short;
+
+    fn list(&mut self) -> io::Result<Vec<(String, u64)>> {
+        self.0.list()
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<Self::Reader> {
+        Folder::open(&mut self.0, name)
+    }
+
+    fn truncate(&mut self, name: &str, len: u64) -> io::Result<()> {
+        self.0.truncate(name, len)
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.0.sync(name)
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+
+    fn create(&mut self, _: &str) -> io::Result<Short> {
+        Ok(Short(Vec::new()))
+    }
+
+    fn commit(&mut self, name: &str, file: Short) -> io::Result<()> {
+        self.0.commit(name, file.0)
+    }
+
+    fn abandon(&mut self, _: &str, _: Short) -> io::Result<()> {
+        self.1 += 1;
+        Ok(())
+    }
+
+    fn room(&mut self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }

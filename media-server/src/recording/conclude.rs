@@ -3,30 +3,46 @@
 use super::disk::RecordingFolder;
 use super::error::{in_short, may_pass};
 use super::measure::{self, Counted};
-use super::repair::Job;
+use super::repair::{Job, Work};
 use super::shared::Shared;
 use crate::control::{RoomName, StreamId};
 use crate::store::{NewRecording, RecordingOutcome, RecordingState, StoreError};
 use jiff::Timestamp;
-use recorder::{FinalizeError, Manifest, finalize};
+use recorder::{Ending, FinalizeError, Manifest, MissingExports, finalize};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// It could not be finished now, but may be later.
-#[derive(Debug)]
-pub(super) struct Postponed;
+const NO_ROOM: &str = "recording.mp4 is not made: the disk has too little space";
 
-/// Finishes a recording that nobody writes to any more. Blocks: it reads and writes all of it.
-pub(super) fn conclude(shared: &Shared, job: &Job) -> Result<(), Postponed> {
-    let stream = &job.stream;
+/// Does what is to be done for a recording that nobody writes to any more. Blocks: it reads and writes all of it.
+/// Gives what has to be tried again later.
+pub(super) fn conclude(shared: &Shared, job: Job) -> Option<Job> {
+    match &job.work {
+        Work::Finish(ending) => match finish(shared, &job.stream, ending) {
+            Ok(Some(missing)) => {
+                without_mp4(shared, &job.stream, &missing);
+                Some(Job { work: Work::Mp4, ..job })
+            }
+            Ok(None) => None,
+            Err(Postponed) => Some(job),
+        },
+        Work::Mp4 => make_mp4(shared, &job.stream).err().map(|Postponed| job),
+    }
+}
+
+/// It cannot be done now, but may be later.
+#[derive(Debug)]
+struct Postponed;
+
+fn finish(shared: &Shared, stream: &StreamId, ending: &Ending) -> Result<Option<MissingExports>, Postponed> {
     let _active = Counted::active(RecordingState::Finalising);
     if let Err(error) = shared.wait(shared.store.recording_finalising(stream)) {
         tracing::warn!(%stream, %error, "the registry does not know that a recording is being finished");
     }
     let mut folder = RecordingFolder::new(shared.folder(stream), shared.settings.min_free);
     folder.remove_temporaries();
-    let finalized = catch_unwind(AssertUnwindSafe(|| finalize(&mut folder, &job.ending)));
+    let finalized = catch_unwind(AssertUnwindSafe(|| finalize(&mut folder, ending)));
     match finalized {
         Ok(Ok(manifest)) => {
             shared.wait(finished(shared, stream, &manifest)).map_err(|error| {
@@ -34,7 +50,7 @@ pub(super) fn conclude(shared: &Shared, job: &Job) -> Result<(), Postponed> {
                 Postponed
             })?;
             shared.set_trouble(stream, None);
-            Ok(())
+            Ok(manifest.missing_exports)
         }
         Ok(Err(FinalizeError::Io { file, source })) if may_pass(source.kind()) => {
             folder.remove_temporaries();
@@ -42,9 +58,40 @@ pub(super) fn conclude(shared: &Shared, job: &Job) -> Result<(), Postponed> {
             tracing::error!(%stream, file, error = %source, "a recording cannot be finished yet; it is tried again");
             Err(Postponed)
         }
-        Ok(Err(error)) => failed(shared, stream, trouble(&error), &error.to_string()),
-        Err(_) => failed(shared, stream, "its files cannot be read", "the recorder failed on them"),
+        Ok(Err(error)) => failed(shared, stream, trouble(&error), &error.to_string()).map(|()| None),
+        Err(_) => failed(shared, stream, "its files cannot be read", "the recorder failed on them").map(|()| None),
     }
+}
+
+/// Makes the MP4 of a finished recording. It may be removed meanwhile.
+fn make_mp4(shared: &Shared, stream: &StreamId) -> Result<(), Postponed> {
+    let mut folder = RecordingFolder::new(shared.folder(stream), shared.settings.min_free);
+    folder.remove_temporaries();
+    // Of a finished recording it is in the manifest how it ended.
+    match catch_unwind(AssertUnwindSafe(|| finalize(&mut folder, &Ending::crash()))) {
+        Ok(Ok(Manifest { missing_exports: Some(missing), .. })) => {
+            without_mp4(shared, stream, &missing);
+            return Err(Postponed);
+        }
+        Ok(Ok(_)) => tracing::info!(%stream, "the MP4 of a recording is made"),
+        Ok(Err(FinalizeError::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {}
+        Ok(Err(FinalizeError::Io { source, .. })) if may_pass(source.kind()) => return Err(Postponed),
+        Ok(Err(error)) => tracing::error!(%stream, %error, "a recording gets no MP4; its segments are whole"),
+        Err(_) => tracing::error!(%stream, "a recording gets no MP4: the recorder failed on its segments"),
+    }
+    shared.set_trouble(stream, None);
+    Ok(())
+}
+
+/// Told once, however often it is tried.
+fn without_mp4(shared: &Shared, stream: &StreamId, missing: &MissingExports) {
+    if shared.trouble(stream) == Some(NO_ROOM) {
+        return;
+    }
+    shared.set_trouble(stream, Some(NO_ROOM));
+    let MissingExports { needed, free, .. } = missing;
+    let remedy = "free space, or delete recordings: it is then made by itself";
+    tracing::warn!(%stream, needed, free, remedy, "a recording is finished without an MP4: the disk has too little space");
 }
 
 fn trouble(error: &FinalizeError) -> &'static str {

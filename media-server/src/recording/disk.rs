@@ -141,6 +141,10 @@ impl Folder for RecordingFolder {
         file.sync_all()
     }
 
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        File::open(self.file(name))?.sync_all()
+    }
+
     /// A segment is only put aside: what cannot be read today may be all that there is of an hour.
     fn remove(&mut self, name: &str) -> io::Result<()> {
         let path = self.file(name);
@@ -155,13 +159,29 @@ impl Folder for RecordingFolder {
     fn create(&mut self, name: &str) -> io::Result<Temporary> {
         let file = File::create(self.file(&format!("{name}{TEMPORARY}")))?;
         let file = BufWriter::with_capacity(256 << 10, file);
-        Ok(Temporary { file, folder: self.path.clone(), min_free: self.min_free, unsynced: SYNC_EVERY })
+        // Playlist and manifest are small, and are what the least space is kept for.
+        let min_free = if matches!(name.parse(), Ok(Name::Export(_))) { self.min_free } else { 0 };
+        Ok(Temporary { file, folder: self.path.clone(), min_free, unsynced: SYNC_EVERY })
     }
 
     fn commit(&mut self, name: &str, file: Temporary) -> io::Result<()> {
-        file.file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(self.file(&format!("{name}{TEMPORARY}")), self.file(name))?;
+        let temporary = self.file(&format!("{name}{TEMPORARY}"));
+        let written = file.file.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+        if let Err(error) = written.and_then(|()| fs::rename(&temporary, self.file(name))) {
+            let _ = fs::remove_file(temporary);
+            return Err(error);
+        }
         File::open(&self.path)?.sync_all()
+    }
+
+    fn abandon(&mut self, name: &str, file: Temporary) -> io::Result<()> {
+        // Not dropped: what is still buffered need not be written.
+        let _ = file.file.into_parts();
+        fs::remove_file(self.file(&format!("{name}{TEMPORARY}")))
+    }
+
+    fn room(&mut self) -> io::Result<u64> {
+        Ok(free(&self.path)?.saturating_sub(self.min_free))
     }
 }
 
@@ -197,10 +217,16 @@ impl Write for Temporary {
 
 /// Errors when fewer than `wanted` bytes are free for us on the disk of `path`.
 pub(super) fn check_space(path: &Path, wanted: u64) -> Result<(), DiskError> {
-    let disk = rustix::fs::statvfs(path).map_err(|error| at(path)(error.into()))?;
+    let free = free(path).map_err(at(path))?;
+    if free < wanted { Err(DiskError::Full { path: path.to_owned(), free, wanted }) } else { Ok(()) }
+}
+
+/// Bytes that are free for us on the disk of `path`.
+fn free(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     measure::free(free);
-    if free < wanted { Err(DiskError::Full { path: path.to_owned(), free, wanted }) } else { Ok(()) }
+    Ok(free)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -266,8 +292,13 @@ mod tests {
         assert_eq!(error.in_short(), "the disk is full");
         let error = Folder::create(&mut folder, "recording.mp4").unwrap().write(&[0]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(folder.room().unwrap(), 0);
+        let mut manifest = Folder::create(&mut folder, "manifest.json").unwrap();
+        manifest.write_all(b"{}").unwrap();
+        folder.commit("manifest.json", manifest).unwrap();
         folder.remove_temporaries();
-        assert_eq!(fs::read_dir(place.path().join("rec")).unwrap().count(), 0);
+        assert_eq!(names(&mut folder), [("manifest.json".to_owned(), 2)]);
+        drop(place);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::error::RecordingError;
 use super::shared::Shared;
 use crate::control::StreamId;
 use crate::store::{RecordingQuery, RecordingState, StoreError};
-use recorder::Ending;
+use recorder::{Ending, File};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,20 @@ use std::time::Instant;
 /// Begins the names of folders that are being removed.
 const REMOVED: &str = ".removed-";
 
-/// A recording to be finished.
+/// Something to be done for a recording that nobody writes to any more.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Job {
     pub(super) stream: StreamId,
-    pub(super) ending: Ending,
+    pub(super) work: Work,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Work {
+    /// It is to be finished.
+    Finish(Ending),
+    /// It is finished, and has no MP4 since there was no room.
+    Mp4,
 }
 
 /// What lay in the recordings folder at the start.
@@ -74,7 +83,7 @@ pub(super) async fn jobs(shared: &Shared, leftovers: Leftovers) -> Result<Vec<Jo
             recordings.insert(stream);
         }
     }
-    Ok(recordings.into_iter().rev().map(|stream| Job { stream, ending: Ending::crash() }).collect())
+    Ok(recordings.into_iter().rev().map(|stream| Job { stream, work: Work::Finish(Ending::crash()) }).collect())
 }
 
 async fn unfinished(shared: &Shared, state: RecordingState) -> Result<Vec<StreamId>, StoreError> {
@@ -91,10 +100,10 @@ async fn unfinished(shared: &Shared, state: RecordingState) -> Result<Vec<Stream
     }
 }
 
-/// Works through `jobs`, then through what could not be finished, until nobody can send `more`.
+/// Works through `jobs`, then again and again through what could not be done, until nobody can send `more`.
 pub(super) fn run(shared: &Shared, jobs: Vec<Job>, more: &Receiver<Job>) {
-    let mut waiting: Vec<_> =
-        jobs.into_iter().filter(|job| !is_done(shared, job) && conclude(shared, job).is_err()).collect();
+    let work = |job| to_do(shared, job).and_then(|job| conclude(shared, job));
+    let mut waiting: Vec<_> = jobs.into_iter().filter_map(work).collect();
     loop {
         let retry_at = Instant::now() + shared.settings.finish_retry;
         loop {
@@ -104,17 +113,22 @@ pub(super) fn run(shared: &Shared, jobs: Vec<Job>, more: &Receiver<Job>) {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
-        waiting.retain(|job| conclude(shared, job).is_err());
+        waiting = waiting.into_iter().filter_map(|job| conclude(shared, job)).collect();
     }
 }
 
-fn is_done(shared: &Shared, job: &Job) -> bool {
-    let manifest = shared.folder(&job.stream).join(recorder::File::Manifest.to_string());
+/// What there is to do for a recording of an earlier process.
+fn to_do(shared: &Shared, job: Job) -> Option<Job> {
+    let has = |file: File| shared.folder(&job.stream).join(file.to_string()).is_file();
     let row = shared.wait(shared.store.recording(&job.stream));
     let known = row.is_ok_and(|row| {
         row.is_some_and(|row| matches!(row.state, RecordingState::Complete | RecordingState::Repaired))
     });
-    known && manifest.is_file()
+    match known && has(File::Manifest) {
+        true if has(File::Export(1)) => None,
+        true => Some(Job { work: Work::Mp4, ..job }),
+        false => Some(job),
+    }
 }
 
 #[cfg(test)]

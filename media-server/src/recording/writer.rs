@@ -10,7 +10,7 @@ use super::disk::RecordingFolder;
 use super::error::DiskError;
 use super::measure::{self, Counted};
 use super::queue::{Input, Load, track};
-use super::repair::Job;
+use super::repair::{Job, Work};
 use super::shared::{Progress, Shared};
 use super::tap::arrival;
 use crate::control::{RoomName, StreamId};
@@ -117,10 +117,9 @@ impl Writer {
             }
         };
         let ending = Ending { orderly: self.orderly, gaps: self.recording.untold_gaps().to_vec() };
-        let job = Job { stream: stream.clone(), ending };
-        let postponed = conclude(&self.shared, &job).is_err();
+        let left = conclude(&self.shared, Job { stream: stream.clone(), work: Work::Finish(ending) });
         self.shared.end(&stream);
-        if postponed {
+        if let Some(job) = left {
             // When nobody takes it any more the process ends, and the next start finishes it.
             let _ = self.contacts.jobs.send(job);
         }

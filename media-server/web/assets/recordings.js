@@ -179,7 +179,8 @@ export class Recordings {
     if (this.#chosen?.id !== recording.id) return;
     this.#exports = found?.exports ?? [{file: 'recording.mp4', start: 0, duration: recording.seconds}];
     this.#describe();
-    if (!recording.running) return this.#seek(seconds);
+    // Without room for an MP4 there are only segments.
+    if (!recording.running && this.#exports.length) return this.#seek(seconds);
     this.#exports = [];
     const playlist = new PlaylistPlayer(video, recording.urls.playlist, (url, headers) => request(url, {headers}));
     this.#playlist = playlist;

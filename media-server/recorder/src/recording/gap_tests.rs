@@ -35,7 +35,7 @@ fn source(source: u64, begins: u64) -> Vec<Sent> {
         let head = if frame % 30 == 0 { KEY } else { INTER };
         for (n, payload) in [head, &[0, 1], &[0, 2]].into_iter().enumerate() {
             let (at, index, marker) = (begins + frame * 1000 / 30, frame * 3 + n as u64, n == 2);
-            let timestamp = (source as u32) << 30 | frame as u32 * 3000;
+            let timestamp = ((source as u32) << 30) + frame as u32 * 3000;
             sent.push(Sent { at, codec: Codec::Vp8, source, index, timestamp, marker, payload: payload.to_vec() });
         }
     }
@@ -188,7 +188,7 @@ proptest! {
         let told = disk.parts().into_iter().flat_map(|part| part.info.gaps);
         let gaps: Vec<Gap> = told.chain(recording.untold_gaps().iter().cloned()).collect();
         let times = |codec| {
-            let first = move |packet: &&Sent| packet.codec == codec && (codec == Codec::Opus || packet.index % 3 == 0);
+            let first = move |packet: &&Sent| packet.codec == codec && (codec == Codec::Opus || packet.index.is_multiple_of(3));
             sent.iter().filter(first).map(|packet| packet.at as f64 / 1000.0)
         };
         let away = || (0..9).map(|tenth| SECONDS as f64 + 0.05 + f64::from(tenth) / 10.0);

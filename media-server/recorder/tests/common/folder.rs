@@ -32,6 +32,10 @@ impl Folder for Disk {
         fs::OpenOptions::new().write(true).open(self.0.join(name))?.set_len(len)
     }
 
+    fn sync(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn remove(&mut self, name: &str) -> io::Result<()> {
         fs::remove_file(self.0.join(name))
     }
@@ -42,6 +46,14 @@ impl Folder for Disk {
 
     fn commit(&mut self, name: &str, _: fs::File) -> io::Result<()> {
         fs::rename(self.0.join(format!("{name}.tmp")), self.0.join(name))
+    }
+
+    fn abandon(&mut self, name: &str, _: fs::File) -> io::Result<()> {
+        fs::remove_file(self.0.join(format!("{name}.tmp")))
+    }
+
+    fn room(&mut self) -> io::Result<u64> {
+        Ok(u64::MAX)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A folder in memory, which can be made to fail.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Cursor},
 };
 
@@ -12,6 +12,10 @@ pub struct Memory {
     pub files: BTreeMap<String, Vec<u8>>,
     /// So many changes still succeed.
     pub patience: Option<u32>,
+    /// Bytes that exports may take; none: as many as they like.
+    pub room: Option<u64>,
+    /// What was synced.
+    pub synced: BTreeSet<String>,
 }
 
 impl Memory {
@@ -63,6 +67,11 @@ impl Folder for Memory {
         Ok(())
     }
 
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.synced.insert(name.to_owned());
+        Ok(())
+    }
+
     fn remove(&mut self, name: &str) -> io::Result<()> {
         self.change()?;
         self.files.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -77,5 +86,13 @@ impl Folder for Memory {
         self.change()?;
         self.files.insert(name.to_owned(), file);
         Ok(())
+    }
+
+    fn abandon(&mut self, _: &str, _: Vec<u8>) -> io::Result<()> {
+        self.change()
+    }
+
+    fn room(&mut self) -> io::Result<u64> {
+        Ok(self.room.unwrap_or(u64::MAX))
     }
 }
