@@ -137,8 +137,11 @@ fn read(text: &str) -> Result<StreamSession, Failure> {
         let message = format!("{} bytes are too many for a StreamSession: at most {MAX_YAML_BYTES}", text.len());
         return Err((None, YamlProblem::TooLarge(message)));
     }
+    if is_blank(text) {
+        return Err(wrong(text, "", "the file is empty: begin with `apiVersion: media.streamsession.io/v1alpha1`"));
+    }
     walk::check(text)?;
-    let mut value: Value = serde_yaml::from_str(text).map_err(syntax)?;
+    let mut value: Value = serde_yaml::from_str(text).map_err(|error| syntax(text, error))?;
     prune_nulls(&mut value);
     if !value.is_mapping() {
         return Err(wrong(
@@ -178,8 +181,13 @@ fn wrong(text: &str, path: &str, message: &str) -> Failure {
     (locate(text, path), YamlProblem::Value { field: field.to_owned(), message: message.to_owned() })
 }
 
+/// Nothing but comments and marks of documents.
+fn is_blank(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#') || line == "---" || line == "...")
+}
+
 /// A syntax error of serde_yaml, its place taken out of its text.
-fn syntax(error: serde_yaml::Error) -> Failure {
+fn syntax(text: &str, error: serde_yaml::Error) -> Failure {
     let location = error.location().map(|place| Location { line: place.line(), column: place.column() });
     let mut message = error.to_string();
     if let Some(Location { line, column }) = location {
@@ -187,6 +195,10 @@ fn syntax(error: serde_yaml::Error) -> Failure {
     }
     if message.contains("more than one document") {
         message = "more than one document in the file: keep one, without `---` after it".to_owned();
+    }
+    let line = location.and_then(|location| text.lines().nth(location.line.checked_sub(1)?));
+    if line.is_some_and(|line| line.trim_start_matches(' ').starts_with('\t')) {
+        message = "the line begins with a tab: indent with blanks".to_owned();
     }
     (location, YamlProblem::Syntax(message))
 }
@@ -196,7 +208,8 @@ fn plain(message: &str) -> String {
     let mut message = message.to_owned();
     for (rust, words) in [
         ("expected u16", "expected a whole number from 0 to 65535"),
-        ("expected u32", "expected a whole number, 0 or more"),
+        ("expected u32", "expected a whole number from 0 to 4294967295"),
+        ("expected a boolean", "expected true or false"),
         ("expected a sequence", "expected a list"),
         ("invalid type: sequence", "invalid type: list"),
     ] {

@@ -68,7 +68,7 @@ fn a_value_of_the_wrong_form_is_refused_with_its_place_and_what_to_write() {
     for (body, wanted) in [
         (
             "spec:\n  limits:\n    maxPublishers: four\n",
-            "session.yaml:6:20: spec.limits.maxPublishers: invalid type: string \"four\", expected a whole number, 0 or more",
+            "session.yaml:6:20: spec.limits.maxPublishers: invalid type: string \"four\", expected a whole number from 0 to 4294967295",
         ),
         (
             "spec:\n  recording:\n    segmentDuration: 10 s\n",
@@ -97,6 +97,10 @@ fn a_value_of_the_wrong_form_is_refused_with_its_place_and_what_to_write() {
         (
             "spec: {exposure: {announce: 1.2.3.4}}",
             "session.yaml:4:29: spec.exposure.announce: invalid type: string \"1.2.3.4\", expected a list",
+        ),
+        (
+            "spec: {recording: {enabled: 'yes'}}",
+            "session.yaml:4:29: spec.recording.enabled: invalid type: string \"yes\", expected true or false",
         ),
         ("spec: {exposure: {ingress: {}}}", "session.yaml:4:28: spec.exposure.ingress: missing field `host`"),
     ] {
@@ -151,6 +155,16 @@ fn a_doubled_field_and_broken_yaml_are_refused_with_their_place() {
     assert!(broken.starts_with("session.yaml:4:17: not YAML: "), "{broken}");
     assert!(!broken.contains(" at line 4 column 17"), "{broken}");
     assert!(message("spec: !Tagged {}\n").contains("session.yaml:4:"));
+}
+
+#[test]
+fn an_empty_file_and_a_tab_are_told_as_what_they_are() {
+    for text in ["", "\n\n", "# nothing yet\n", "---\n...\n"] {
+        let error = from_yaml(text, "session.yaml").unwrap_err().to_string();
+        assert!(error.contains("the file is empty") && error.contains("apiVersion: "), "{text:?}: {error}");
+    }
+    let error = from_yaml(&format!("{HEAD}spec:\n  limits:\n\tmaxPublishers: 1\n"), "session.yaml").unwrap_err();
+    assert_eq!(error.to_string(), "session.yaml:6:1: not YAML: the line begins with a tab: indent with blanks");
 }
 
 #[test]

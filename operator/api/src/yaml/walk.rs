@@ -32,7 +32,7 @@ pub(super) fn check(text: &str) -> Result<(), Failure> {
     match walk.run(text) {
         Ok(()) => Ok(()),
         Err(error) => {
-            let (location, problem) = syntax(error);
+            let (location, problem) = syntax(text, error);
             Err((location, walk.problem.take().unwrap_or(problem)))
         }
     }
@@ -41,7 +41,7 @@ pub(super) fn check(text: &str) -> Result<(), Failure> {
 /// Where the value at exactly `path` stands.
 pub(super) fn locate(text: &str, path: &str) -> Option<Location> {
     let walk = Walk::new(Some(path));
-    let (location, _) = syntax(walk.run(text).err()?);
+    let (location, _) = syntax(text, walk.run(text).err()?);
     if walk.found.get() { location } else { None }
 }
 
