@@ -109,7 +109,7 @@ pub struct ServeArgs {
 #[command(next_help_heading = "Network")]
 pub struct NetworkArgs {
     /// Where HTTP listens: WHIP, WHEP, the API and the pages [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = http_address)]
     pub http: Option<SocketAddr>,
     /// UDP port of all media [default: spec.exposure.mediaPort of the session, 8189]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
@@ -155,7 +155,7 @@ pub struct RuntimeArgs {
     #[arg(long)]
     pub demo: bool,
     /// Threads that carry media [default: half of the cores]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = shards)]
     pub shards: Option<NonZeroUsize>,
     /// Form of the log on stderr
     #[arg(long, value_enum, default_value_t)]
@@ -203,6 +203,16 @@ impl FromStr for Announce {
         }
         Ok(announce)
     }
+}
+
+fn http_address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let remedy = "write an IP address and a port: 127.0.0.1:8080 for this machine, 0.0.0.0:8080 or [::]:8080 for all";
+    numeric.as_deref().unwrap_or(text).parse().map_err(|_| remedy.to_owned())
+}
+
+fn shards(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "write a whole number of at least 1, or leave it out".to_owned())
 }
 
 /// Writes the completions for `shell`.
@@ -266,6 +276,18 @@ mod tests {
         for text in ["", "example.com", "0.0.0.0", "[::]:8189", "203.0.113.7:0", "203.0.113.7:99999", "1.2.3"] {
             assert!(text.parse::<Announce>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused_with_one_that_is() {
+        let parse = |http| Args::try_parse_from(["media-server", "--http", http]);
+        assert_eq!(parse("localhost:8080").unwrap().serve.network.http, Some("127.0.0.1:8080".parse().unwrap()));
+        for http in ["8080", ":8080", "localhost", "example.com:8080", "127.0.0.1"] {
+            let text = parse(http).unwrap_err().to_string();
+            assert!(text.contains("127.0.0.1:8080") && text.contains("0.0.0.0:8080"), "{text}");
+        }
+        let text = Args::try_parse_from(["media-server", "--shards", "0"]).unwrap_err().to_string();
+        assert!(text.contains("at least 1"), "{text}");
     }
 
     #[test]

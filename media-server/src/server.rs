@@ -6,7 +6,7 @@
 
 use crate::auth::key::KeyError;
 use crate::auth::{AuthPlan, Authorizer, KeySource};
-use crate::config::Config;
+use crate::config::{Config, MediaMode};
 use crate::control::{Control, ControlError, ControlParts, Media, Recorder};
 use crate::demo;
 use crate::http::{App, AppParts, ConnectionLimits, ReadyCheck, SnapshotSource, recording_routes, router_with, serve};
@@ -41,7 +41,7 @@ pub enum ServerError {
     #[error("{0} is in use by another program: stop it, or choose another address with --http")]
     HttpInUse(SocketAddr),
     /// The HTTP address cannot be bound.
-    #[error("cannot listen on {address}: {source}; name an address of this machine with --http")]
+    #[error("cannot listen on {address}: {source}; {} with --http", bind_remedy(source))]
     HttpBind {
         /// As asked for.
         address: SocketAddr,
@@ -84,6 +84,14 @@ pub enum ServerError {
     /// Listening failed while running, or signals cannot be had.
     #[error("the server failed: {0}")]
     Io(#[from] io::Error),
+}
+
+fn bind_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        // Linux keeps the ports below 1024 for root and those with CAP_NET_BIND_SERVICE.
+        io::ErrorKind::PermissionDenied => "name a port above 1023",
+        _ => "name an address of this machine",
+    }
 }
 
 impl ServerError {
@@ -138,8 +146,11 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let config = Arc::new(config);
         config.notes.iter().for_each(|note| tracing::warn!("{note}"));
-        make_folder(&config.data_dir, "make it writable, or name another with --data-dir")?;
-        make_folder(&config.recordings_dir, "make it writable, or name another with MEDIA_RECORDINGS_DIR")?;
+        make_folder(&config.data_dir, "make it a folder that can be written, or name another with --data-dir")?;
+        make_folder(
+            &config.recordings_dir,
+            "make it a folder that can be written, or name another with MEDIA_RECORDINGS_DIR",
+        )?;
         // HTTP first: a port in use is the likeliest mistake, and nothing else has been touched by then.
         let listener = listen(config.http).await?;
         let http = listener.local_addr()?;
@@ -192,16 +203,19 @@ impl Server {
         let base = format!("http://{}", self.reachable());
         let room = if self.config.demo { "demo" } else { "front-door" };
         writeln!(out, "console   {base}/")?;
-        writeln!(out, "publish   {base}/publish/{room}    from this browser's camera")?;
-        writeln!(out, "watch     {base}/watch/{room}")?;
-        writeln!(out, "WHIP      {base}/whip/{room}       cameras, OBS, ffmpeg, GStreamer")?;
-        writeln!(out, "WHEP      {base}/whep/{room}")?;
-        match &self.media {
-            Some(plane) => {
+        match (&self.media, &self.config.media) {
+            (Some(plane), _) => {
+                writeln!(out, "publish   {base}/publish/{room}    from this browser's camera")?;
+                writeln!(out, "watch     {base}/watch/{room}")?;
+                writeln!(out, "WHIP      {base}/whip/{room}       cameras, OBS, ffmpeg, GStreamer")?;
+                writeln!(out, "WHEP      {base}/whep/{room}")?;
                 let candidates: Vec<_> = plane.candidates().iter().map(ToString::to_string).collect();
                 writeln!(out, "media     UDP {}", candidates.join(", "))?;
             }
-            None => writeln!(out, "media     none: MEDIA_MODE names another mode, only the control API runs")?,
+            (None, mode) => {
+                let said = if let MediaMode::ControlOnly(mode) = mode { mode } else { "" };
+                writeln!(out, "media     none: MEDIA_MODE is {said:?}, and single_server_sfu (or none) carries media")?;
+            }
         }
         writeln!(out, "data      {}", self.config.data_dir.display())?;
         match &self.config.auth {
@@ -434,6 +448,10 @@ mod tests {
         let text = announced(&server);
         let secret = std::fs::read_to_string(folder.path().join("data/jwt.secret")).unwrap();
         assert!(!text.contains(secret.trim_end()) && text.contains("data/jwt.secret"), "{text}");
+        assert!(
+            text.contains("\"control-only\"") && !text.contains("/whip/"),
+            "what would be refused is not announced: {text}"
+        );
         let command = text.lines().last().unwrap().trim();
         let Some(Command::Token(args)) = Args::try_parse_from(command.split(' ')).unwrap().command else {
             panic!("{command}")

@@ -18,7 +18,9 @@ pub struct SessionDocument {
 impl SessionDocument {
     /// Reads `path`.
     pub fn read(path: &Path) -> Result<SessionDocument, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|error| file_error("--session", path, error))?;
+        let text = fs::read_to_string(path).map_err(|error| {
+            file_error("--session", path, error, "name a StreamSession document (YAML), such as examples/minimal.yaml")
+        })?;
         SessionDocument::parse(path, &text)
     }
 
@@ -61,9 +63,11 @@ impl SessionDocument {
 
 /// Reads a secret; one final newline is not part of it.
 pub(super) fn read_secret(path: &Path) -> Result<Secret, ConfigError> {
-    key::read(path).map_err(|error| file_error("--jwt-secret-file", path, error))
+    key::read(path).map_err(|error| {
+        file_error("--jwt-secret-file", path, error, "`openssl rand -hex 32` prints a secret for such a file")
+    })
 }
 
-fn file_error(flag: &'static str, path: &Path, error: std::io::Error) -> ConfigError {
-    ConfigError::File { flag, path: PathBuf::from(path), error }
+fn file_error(flag: &'static str, path: &Path, error: std::io::Error, remedy: &'static str) -> ConfigError {
+    ConfigError::File { flag, path: PathBuf::from(path), error, remedy }
 }

@@ -63,7 +63,7 @@ pub enum ConfigError {
         violation: Box<Violation>,
     },
     /// A file cannot be read.
-    #[error("{flag} {}: {error}", .path.display())]
+    #[error("{flag} {}: {error}; {remedy}", .path.display())]
     File {
         /// The flag that names it.
         flag: &'static str,
@@ -71,6 +71,8 @@ pub enum ConfigError {
         path: PathBuf,
         /// What the system said.
         error: io::Error,
+        /// What would be right.
+        remedy: &'static str,
     },
 }
 

@@ -50,6 +50,9 @@ pub struct Config {
     pub turn: Option<TurnConfig>,
     /// How requests are authenticated.
     pub auth: AuthPlan,
+    /// Requests may name any host. Not so for an open server on a loopback address, unless its session says that open is
+    /// meant: see `http::layers`.
+    pub any_host: bool,
     /// How long draining may take.
     pub drain_deadline: Duration,
     /// Changing requests a second from one address; 0 is no limit.

@@ -87,6 +87,7 @@ pub fn resolve(
         recording,
         idle_timeout: spec.recording.idle_timeout.as_duration(),
         turn: turn(environment, spec)?,
+        any_host: spec.auth.acknowledge_open || !http.ip().to_canonical().is_loopback(),
         drain_deadline: spec.drain.deadline.as_duration(),
         rate_limit: args.access.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
         demo: args.runtime.demo,

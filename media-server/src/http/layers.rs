@@ -8,10 +8,12 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     ALLOW, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Instant;
 use tracing::Instrument;
 
@@ -150,6 +152,23 @@ fn route_of(path: &str) -> &'static str {
     }
 }
 
+/// An open server on a loopback address answers to local names alone. Else a page of another site, whose name its owner
+/// lets lead to 127.0.0.1 after it was loaded (DNS rebinding), would be of this server's own origin to the browser.
+pub(super) async fn local_name(State(app): State<App>, request: Request, next: Next) -> Response {
+    if app.authorizer.is_open() && !app.config.any_host && !request.headers().get_all(HOST).iter().all(is_local) {
+        return Problem::new(Kind::UnknownHost, "the Host header names no host of this machine").into_response();
+    }
+    next.run(request).await
+}
+
+fn is_local(host: &HeaderValue) -> bool {
+    let authority = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok()
+    })
+}
+
 /// An open server takes changes from its own pages and from programs, but not from pages of other sites, which the
 /// user of this machine may have open: browsers send `Origin` with every such request. WHIP and WHEP are for all.
 pub(super) async fn same_origin(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -191,6 +210,25 @@ mod tests {
         for bad in ["", "a b", "a\"b", &"x".repeat(65)] {
             headers.insert(X_REQUEST_ID, HeaderValue::from_str(bad).unwrap());
             assert_eq!(RequestId::of(&headers).0.len(), 16, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_not_local() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LocalHost:8080", true),
+            ("door.localhost:8080", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("192.0.2.7", true),
+            ("evil.example:8080", false),
+            ("localhost.evil.example", false),
+            ("notlocalhost", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_local(&HeaderValue::from_static(host)), expected, "{host}");
         }
     }
 

@@ -53,6 +53,7 @@ pub fn router_with(app: App, more: Router<App>) -> Router {
         .fallback(layers::not_found)
         // The last layer is the outermost: every answer of the inner ones is finished by `finish`.
         .layer(from_fn_with_state(app.clone(), layers::same_origin))
+        .layer(from_fn_with_state(app.clone(), layers::local_name))
         .layer(from_fn_with_state(app.clone(), rate::limit))
         .layer(from_fn(cors::allow))
         .layer(from_fn_with_state(app.clone(), layers::finish))

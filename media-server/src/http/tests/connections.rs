@@ -56,7 +56,7 @@ async fn ended(stream: &mut TcpStream) {
 
 /// One request on an open connection, and the status of its answer, which has a short body.
 async fn healthz(stream: &mut TcpStream) -> io::Result<String> {
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
     let mut answer = vec![0; 4096];
     let read = timeout(DEADLINE, stream.read(&mut answer)).await??;
     Ok(String::from_utf8_lossy(&answer[..read]).lines().next().unwrap_or_default().to_owned())
@@ -101,7 +101,7 @@ async fn no_more_connections_are_served_than_the_limit_says() {
         assert_eq!(healthz(stream).await.unwrap(), "HTTP/1.1 200 OK");
     }
     let mut third = server.connect().await;
-    third.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    third.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut answer = [0; 64];
     assert!(timeout(Duration::from_millis(300), third.read(&mut answer)).await.is_err(), "it waits");
     drop(first);
@@ -113,7 +113,7 @@ async fn no_more_connections_are_served_than_the_limit_says() {
 async fn events_go_on_for_longer_than_a_head_may_take() {
     let server = running(LIMITS).await;
     let mut stream = server.connect().await;
-    stream.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut seen = String::new();
     let mut buffer = [0; 1024];
     while !seen.contains("listening") {
@@ -129,7 +129,7 @@ async fn a_download_that_nobody_reads_ends_and_one_that_is_read_slowly_goes_on()
     let server = running(LIMITS).await;
     let (mut stopped, mut slow) = (server.connect().await, server.connect().await);
     for stream in [&mut stopped, &mut slow] {
-        stream.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     }
     let begun = Instant::now();
     let mut buffer = vec![0; 1 << 20];

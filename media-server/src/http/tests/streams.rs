@@ -3,7 +3,7 @@
 use super::bench::{Bench, VIEWER, Wishes, bench, open, request, until};
 use crate::net::{SessionSnapshot, Snapshot};
 use axum::body::Body;
-use axum::http::{Response, StatusCode};
+use axum::http::{HeaderValue, Response, StatusCode};
 use futures_util::StreamExt;
 use serde_json::json;
 use sfu::parameters::{Codec, RoomId, SessionId};
@@ -224,4 +224,21 @@ async fn a_page_of_another_site_may_not_change_an_open_server() {
     }
     let own = bench.call("POST /streams", &[JSON, ("origin", "http://localhost:8080")], r#"{"room":"a"}"#).await;
     assert_eq!(own.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn an_open_server_of_this_machine_answers_to_local_names_only() {
+    let bench = open().await;
+    let ask = async |bench: &Bench, path: &str, host: &'static str| {
+        let mut request = request(&format!("GET {path}"), &[], "");
+        request.headers_mut().insert("host", HeaderValue::from_static(host));
+        bench.send(request).await
+    };
+    for path in ["/recordings", "/streams", "/", "/events"] {
+        let answer = ask(&bench, path, "rebound.evil.example:8080").await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (421, "unknown-host"), "{path}");
+    }
+    assert_eq!(ask(&bench, "/streams", "[::1]:8080").await.status, StatusCode::OK);
+    let tokens = super::bench::bench(Wishes { auth: super::bench::jwt(), ..Wishes::default() }).await;
+    assert_eq!(ask(&tokens, "/healthz", "cams.example.com").await.status, StatusCode::OK, "tokens guard it");
 }
