@@ -10,11 +10,12 @@ const run = promisify(execFile);
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
   '--disable-sync', '--autoplay-policy=no-user-gesture-required', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream'];
 
-/** `camera` is an MJPEG file that the fake camera plays over and over. */
-export function launch({camera = null, flags = []} = {}) {
+/** `camera` is an MJPEG file that the fake camera plays over and over; `without` names flags of Playwright's to leave out. */
+export function launch({camera = null, flags = [], without = []} = {}) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
+    ignoreDefaultArgs: without,
     args: [...FLAGS, ...(camera ? [`--use-file-for-fake-video-capture=${camera}`] : []), ...flags],
   });
 }

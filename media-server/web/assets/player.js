@@ -703,6 +703,7 @@ class WhepPlayer extends HTMLElement {
     whole.addEventListener('click', () => (document.fullscreenElement ? document.exitFullscreen() : this.requestFullscreen()));
     again.addEventListener('click', () => this.#reload());
     go.addEventListener('click', () => video.play().catch(() => {}));
+    video.addEventListener('play', () => (this.#blocked = false));
     for (const type of ['play', 'pause', 'volumechange']) video.addEventListener(type, () => this.#render());
     for (const type of ['pointermove', 'pointerdown', 'focusin', 'keydown']) this.addEventListener(type, () => this.#stir());
     this.#render();

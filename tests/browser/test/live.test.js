@@ -236,18 +236,40 @@ describe('live', () => {
   test('where the browser does not start video by itself, one press does', async () => {
     await publish('blocked');
     const viewer = await page('/watch/blocked', {init: () => {
+      // What the test evaluates counts as a press for the browser, so the presses are noted here.
+      let pressed = false;
+      addEventListener('click', () => (pressed = true), true);
       const real = HTMLMediaElement.prototype.play;
       HTMLMediaElement.prototype.play = function play() {
-        return navigator.userActivation.hasBeenActive ? real.call(this) : Promise.reject(new DOMException('not by itself', 'NotAllowedError'));
+        return pressed ? real.call(this) : Promise.reject(new DOMException('not by itself', 'NotAllowedError'));
       };
       Object.defineProperty(HTMLMediaElement.prototype, 'autoplay', {set() {}});
     }});
     await viewer.getByText('does not start the picture by itself').last().waitFor();
     await viewer.getByRole('button', {name: 'Show the picture'}).click();
     await rising('after the press', viewer);
-    await viewer.getByText('Live', {exact: true}).waitFor();
+    const badge = viewer.locator('whep-player .live');
+    await badge.filter({hasText: 'Live'}).waitFor();
+    await viewer.locator('whep-player').hover();
     await viewer.getByRole('button', {name: 'Pause'}).click();
-    await viewer.getByText('Paused', {exact: true}).waitFor();
+    await badge.filter({hasText: 'Paused'}).waitFor();
+  });
+
+  test('a page that the browser brings back as it was left goes on', async () => {
+    const {video} = await encoded(files.path, {codec: 'h264', seconds: 10});
+    const source = camera(server.url, 'back', {video});
+    open.push(() => source.stop());
+    const other = await launch({without: ['--disable-back-forward-cache']});
+    open.push(() => other.close());
+    const viewer = await other.newPage();
+    await viewer.goto(`${server.url}/watch/back`);
+    await rising('before', viewer);
+    await viewer.evaluate(() => (window.kept = true));
+    await viewer.goto(`${server.url}/openapi.json`);
+    // What is brought back does not load.
+    await viewer.goBack({waitUntil: 'commit'});
+    assert.ok(await viewer.evaluate(() => window.kept), 'the browser kept the page');
+    await rising('after', viewer);
   });
 
   test('the microphone is muted and comes back, in the same session', async () => {
