@@ -20,6 +20,7 @@ use key::KeyError;
 use ring::digest::{SHA256, digest};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A secret: shown by nothing, not even `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -142,6 +143,17 @@ pub struct Identity {
     pub account: Option<String>,
     /// May do everything, for everybody.
     pub admin: bool,
+    /// Seconds of Unix time from which the token is refused; `None` in open mode.
+    pub expires: Option<u64>,
+}
+
+impl Identity {
+    /// How long the token is good from now on; `None` in open mode.
+    pub fn remaining(&self) -> Option<Duration> {
+        let expiry = UNIX_EPOCH.checked_add(Duration::from_secs(self.expires?));
+        // What lies beyond the clock's range never comes.
+        expiry.map(|expiry| expiry.duration_since(SystemTime::now()).unwrap_or_default())
+    }
 }
 
 /// Why a request is refused.
@@ -233,7 +245,7 @@ impl Authorizer {
     fn decide_token(&self, token: Option<&str>, action: Action<'_>) -> Result<Identity, AuthError> {
         let Some(verifier) = &self.verifier else {
             let subject = token.filter(|token| !token.is_empty()).map(pseudonym);
-            return Ok(Identity { subject, account: None, admin: true });
+            return Ok(Identity { subject, account: None, admin: true, expires: None });
         };
         let claims = verifier.verify(token.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?)?;
         let admin = claims.scopes.contains(&Scope::Admin);
@@ -245,7 +257,7 @@ impl Authorizer {
         }
         // Who has no name is named after the token, so that its bearer can change and end its own sessions.
         let subject = claims.subject.or_else(|| token.map(pseudonym));
-        Ok(Identity { subject, account: claims.account, admin })
+        Ok(Identity { subject, account: claims.account, admin, expires: Some(claims.expires) })
     }
 }
 

@@ -83,6 +83,8 @@ pub struct Claims {
     pub account: Option<String>,
     /// `scope`; words that this server does not know are dropped.
     pub scopes: BTreeSet<Scope>,
+    /// `exp`, with the leeway added: seconds of Unix time from which it is refused.
+    pub expires: u64,
     /// `room`; `None` when there is no such claim.
     rooms: Option<Vec<String>>,
 }
@@ -99,6 +101,9 @@ impl Claims {
 
 #[derive(Deserialize)]
 struct RawClaims {
+    /// A NumericDate may have a fraction (RFC 7519 §2). Whether it is one is the library's to judge.
+    #[serde(default)]
+    exp: serde_json::Value,
     #[serde(default)]
     sub: Option<String>,
     #[serde(default)]
@@ -126,6 +131,8 @@ impl From<RawClaims> for Claims {
         Claims {
             subject: raw.sub.filter(|subject| !subject.is_empty()),
             account: raw.account.filter(|account| !account.is_empty()),
+            // A cast of what is out of range gives the bound.
+            expires: (raw.exp.as_f64().unwrap_or_default() as u64).saturating_add(LEEWAY),
             scopes: words.iter().filter_map(|word| Scope::parse(word)).collect(),
             rooms: raw.room.map(|rooms| match rooms {
                 OneOrMany::One(room) => vec![room],

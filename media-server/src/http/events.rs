@@ -1,7 +1,7 @@
 //! `/events`: what happens, as server-sent events (the HTML standard, §9.2).
 //!
 //! `Last-Event-ID` goes on where a listener was cut off, as far as the control plane keeps events. A listener that is
-//! too slow is told so by an event `events:missed` and should list the streams anew.
+//! too slow is told so by an event `events:missed` and should list the streams anew. It ends with the listener's token.
 
 use super::app::App;
 use crate::auth::Action;
@@ -61,7 +61,7 @@ async fn listen(
 ) -> Result<Response, Problem> {
     let room = query.room.as_deref().map(RoomName::parse).transpose()?;
     let action = Action::ReadStreams(room.as_ref().map(RoomName::as_str));
-    app.authorizer.decide_read(&headers, raw.as_deref(), action)?;
+    let remaining = app.authorizer.decide_read(&headers, raw.as_deref(), action)?.remaining();
     let listener =
         app.inner().listeners.clone().try_acquire_owned().map_err(|_| {
             Problem::new(Kind::EventsFull, "every connection for events is taken").retry_after(FULL_RETRY)
@@ -82,12 +82,25 @@ async fn listen(
         })
     });
     let events = stream::iter([hello]).chain(stream::iter(past)).chain(live);
-    let over = app.shutdown.clone().cancelled_owned();
+    let shutdown = app.shutdown.clone().cancelled_owned();
+    let over = async move {
+        tokio::select! {
+            () = shutdown => {}
+            () = token_ends(remaining) => {}
+        }
+    };
     let events = until(events, over, listener);
     let body = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // nginx would hold events back otherwise.
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), "no");
     Ok(([(CACHE_CONTROL, "no-store"), unbuffered], body).into_response())
+}
+
+async fn token_ends(remaining: Option<Duration>) {
+    match remaining {
+        Some(remaining) => tokio::time::sleep(remaining).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Ends the stream when `over` is done, and holds `guard` as long as it lasts.

@@ -57,6 +57,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
             let (stream, peer) = accepted(&listener).await;
             let (router, shutdown) = (router.clone(), shutdown.clone());
             connections.spawn(async move {
+                let _counted = Counted::new();
                 connection(stream, peer, router, limits, shutdown).await;
                 drop(slot);
             });
@@ -66,6 +67,23 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+/// One more connection in the metrics, until it is dropped.
+struct Counted(metrics::Gauge);
+
+impl Counted {
+    fn new() -> Counted {
+        let gauge = metrics::gauge!("media_server_http_connections");
+        gauge.increment(1.0);
+        Counted(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 async fn accepted(listener: &TcpListener) -> (TcpStream, SocketAddr) {

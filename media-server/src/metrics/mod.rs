@@ -114,6 +114,10 @@ pub struct Caps {
 fn describe() {
     metrics::describe_gauge!("media_server_build_info", "Always 1; the label tells the version.");
     metrics::describe_counter!("media_server_http_requests_total", "HTTP requests answered, by route family.");
+    metrics::describe_gauge!(
+        "media_server_http_connections",
+        "HTTP connections, idle ones and event streams included."
+    );
     metrics::describe_histogram!(
         lag::NAME,
         Unit::Seconds,

@@ -3,6 +3,7 @@
 //!
 //! They are written as text here because CPU time is a counter of fractions, which the `metrics` crate lacks.
 
+use rustix::process::{Resource, getrlimit};
 use std::fmt::Write as _;
 use std::fs;
 
@@ -29,6 +30,9 @@ pub(super) fn write(out: &mut String) {
     }
     if let Ok(entries) = fs::read_dir("/proc/self/fd") {
         line(out, "process_open_fds", "gauge", "Open file descriptors.", entries.count() as f64);
+    }
+    if let Some(most) = getrlimit(Resource::Nofile).current {
+        line(out, "process_max_fds", "gauge", "File descriptors that it may have open.", most as f64);
     }
 }
 

@@ -186,6 +186,21 @@ async fn the_query_holds_a_token_for_events_only() {
 }
 
 #[tokio::test]
+async fn events_end_with_the_token() {
+    let bench = bench(Wishes { auth: jwt(), ..Wishes::default() }).await;
+    let mut claims = claims("subscribe", json!("a"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    claims["exp"] = json!(now + 100);
+    let events = bench.answer(request(&format!("GET /events?room=a&access_token={}", sign(claims)), &[], "")).await;
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let heard = axum::body::to_bytes(events.into_body(), 1 << 20).await.unwrap();
+    let lasted = begun.elapsed().as_secs();
+    assert!((120..=131).contains(&lasted), "the leeway of 30 s counts: {lasted}");
+    assert!(String::from_utf8_lossy(&heard).contains("listening"));
+}
+
+#[tokio::test]
 async fn public_routes_need_no_token_and_tell_no_secret() {
     let variables = &[("TURN_URLS", "turn:t.example"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "s3cret")];
     let bench = bench(Wishes { auth: jwt(), variables, ..Wishes::default() }).await;
