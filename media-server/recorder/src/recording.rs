@@ -162,8 +162,9 @@ impl Recording {
     }
 
     /// The publisher of the room, and with it the negotiated tracks, changed.
-    pub fn set_expected(&mut self, expected: Tracks) {
+    pub fn set_expected(&mut self, now: Instant, expected: Tracks) {
         self.expected = expected;
+        self.start_if_ready(now);
     }
 
     /// Lets time pass: call when [`Recording::poll_timeout`] is due.

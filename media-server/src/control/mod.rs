@@ -166,11 +166,11 @@ impl Inner {
                 Effect::Tell(news) => self.journal.tell(news),
                 Effect::Close { room, session } => self.with_media(|media| media.close(room, session)),
                 Effect::CloseRoom(room) => self.with_media(|media| media.close_room(room)),
-                Effect::StartRecording { room, stream, name, publisher, at } => {
-                    self.with_recorder(|recorder| recorder.start(room, stream, name, publisher, at));
+                Effect::StartRecording { room, stream, name, publisher, tracks, at } => {
+                    self.with_recorder(|recorder| recorder.start(room, stream, name, publisher, &tracks, at));
                 }
-                Effect::SourceChanged { room, publisher } => {
-                    self.with_recorder(|recorder| recorder.source_changed(room, publisher));
+                Effect::SourceChanged { room, publisher, tracks } => {
+                    self.with_recorder(|recorder| recorder.source_changed(room, publisher, &tracks));
                 }
                 Effect::FinishRecording(room) => self.with_recorder(|recorder| {
                     finishing.push(self.finishing.spawn(recorder.finish(room)));

@@ -3,17 +3,23 @@
 use super::types::{RoomName, StreamId};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sfu::parameters::RoomId;
+use sfu::parameters::{PublisherTracks, RoomId};
 
 /// The recording plane, as the control plane sees it. Calls return at once.
 pub trait Recorder: Send + Sync + 'static {
-    /// The first publisher's media of a stream came at `at`.
-    fn start(&self, room: RoomId, stream: StreamId, room_name: RoomName, publisher: String, at: Timestamp);
+    /// The first publisher's media of a stream came at `at`; it negotiated `tracks`.
+    fn start(
+        &self,
+        room: RoomId,
+        stream: StreamId,
+        room_name: RoomName,
+        publisher: String,
+        tracks: &PublisherTracks,
+        at: Timestamp,
+    );
 
     /// Another session's media took over in the room: the publisher came back, or replaced itself.
-    fn source_changed(&self, room: RoomId, publisher: String) {
-        let _ = (room, publisher);
-    }
+    fn source_changed(&self, room: RoomId, publisher: String, tracks: &PublisherTracks);
 
     /// No more comes. The future is done when the recording is finalised, or failed; not polling it cancels nothing.
     fn finish(&self, room: RoomId) -> BoxFuture<'static, ()>;

@@ -28,10 +28,24 @@ use tokio::time::Instant;
 /// Something that must be done because of a transition.
 #[derive(Debug)]
 pub(super) enum Effect {
-    Close { room: RoomId, session: SessionId },
+    Close {
+        room: RoomId,
+        session: SessionId,
+    },
     CloseRoom(RoomId),
-    StartRecording { room: RoomId, stream: StreamId, name: RoomName, publisher: String, at: Timestamp },
-    SourceChanged { room: RoomId, publisher: String },
+    StartRecording {
+        room: RoomId,
+        stream: StreamId,
+        name: RoomName,
+        publisher: String,
+        tracks: PublisherTracks,
+        at: Timestamp,
+    },
+    SourceChanged {
+        room: RoomId,
+        publisher: String,
+        tracks: PublisherTracks,
+    },
     FinishRecording(RoomId),
     Write(Change),
     Tell(News),
@@ -288,7 +302,7 @@ impl Registry {
         if std::mem::replace(&mut session.started, true) {
             return;
         }
-        let (subject, media) = (session.subject.clone(), session.media);
+        let (subject, media, tracks) = (session.subject.clone(), session.media, session.tracks.clone());
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         let replaced = if room.incoming == Some(id) {
             room.incoming = None;
@@ -312,9 +326,9 @@ impl Registry {
         }
         out.push(Effect::Tell(news("publisher:joined", &room.stream, now, publisher())));
         out.push(if starts {
-            Effect::StartRecording { room: media, stream, name, publisher: subject, at: now.wall }
+            Effect::StartRecording { room: media, stream, name, publisher: subject, tracks, at: now.wall }
         } else {
-            Effect::SourceChanged { room: media, publisher: subject }
+            Effect::SourceChanged { room: media, publisher: subject, tracks }
         });
         if let Some(older) = replaced {
             self.dismiss(older, "replaced", now, out);

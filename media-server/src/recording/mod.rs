@@ -30,14 +30,15 @@ pub use library::{Library, LibraryError, Shown};
 pub use tap::TapSource;
 
 use crate::control::{Recorder, RoomName, StreamId};
-use crate::store::Store;
+use crate::store::{NewRecording, Store};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use queue::Input;
+use recorder::Tracks;
 use repair::Job;
 use router::Rooms;
-use sfu::parameters::RoomId;
+use sfu::parameters::{PublisherTracks, RoomId};
 use shared::Shared;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -135,7 +136,15 @@ impl RecordingPlane {
 }
 
 impl Recorder for RecordingPlane {
-    fn start(&self, room: RoomId, stream: StreamId, room_name: RoomName, publisher: String, at: Timestamp) {
+    fn start(
+        &self,
+        room: RoomId,
+        stream: StreamId,
+        room_name: RoomName,
+        publisher: String,
+        tracks: &PublisherTracks,
+        at: Timestamp,
+    ) {
         let plane = &self.0;
         let Some(begun) = plane.rooms.begin(room) else {
             tracing::warn!(%stream, "this room is being recorded already");
@@ -155,10 +164,20 @@ impl Recorder for RecordingPlane {
         let contacts =
             Contacts { room, keyframes: plane.keyframes.clone(), jobs: plane.jobs.clone(), load: begun.load };
         let shared = Arc::clone(&plane.shared);
-        let writer = Writer::new(shared, contacts, stream.clone(), room_name, description, created);
+        let new = NewRecording {
+            path: stream.to_string(),
+            stream: stream.clone(),
+            room: room_name,
+            started_at: description.started_at,
+        };
+        let writer = Writer::new(shared, contacts, new, expected(tracks), description, created);
         if let Err(error) = spawn("record", move || writer.run(begun.inputs)) {
             tracing::error!(%stream, %error, "this stream is not recorded");
         }
+    }
+
+    fn source_changed(&self, room: RoomId, _publisher: String, tracks: &PublisherTracks) {
+        self.0.rooms.tell(room, Input::Expected(expected(tracks)));
     }
 
     fn finish(&self, room: RoomId) -> BoxFuture<'static, ()> {
@@ -169,6 +188,11 @@ impl Recorder for RecordingPlane {
         // An error means that the writer is gone, so that there is nothing to wait for.
         async move { finished.await.unwrap_or(()) }.boxed()
     }
+}
+
+/// What the recorder need not wait for in vain.
+fn expected(tracks: &PublisherTracks) -> Tracks {
+    Tracks { audio: tracks.audio.is_some(), video: tracks.video.is_some() }
 }
 
 /// As finely as the registry keeps it: both are to say the same.

@@ -1,7 +1,7 @@
 //! The way from the router to one recording's writer: bounded by bytes, so that it never waits and never grows.
 
 use crate::net::tap::{TapBatch, TapRecord};
-use recorder::Track;
+use recorder::{Track, Tracks};
 use sfu::parameters::MediaKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +18,8 @@ pub(super) enum Input {
     Batch(TapBatch),
     /// Packets of these tracks were dropped before what comes next; the newest of them came at that time.
     Dropped(Vec<(Track, Instant)>),
+    /// Another publisher is there, who negotiated these.
+    Expected(Tracks),
     /// The stream is over.
     Finish {
         /// When this was said: packets of before may still be on their way.

@@ -74,6 +74,14 @@ impl Rooms {
         self.lock().entry(room).or_insert_with(|| new_room(self.queue_bytes, None)).begun.take()
     }
 
+    /// Tells the recording of a room, if there is one.
+    pub(super) fn tell(&self, room: RoomId, input: Input) {
+        let mut rooms = self.lock();
+        if let Some(room) = rooms.get_mut(&room).filter(|room| room.begun.is_none() && !room.finished) {
+            room.queue.tell(input);
+        }
+    }
+
     /// Tells the recording of a room that it is over. `false` when there is none.
     pub(super) fn finish(&self, room: RoomId, input: Input) -> bool {
         let mut rooms = self.lock();

@@ -13,7 +13,6 @@ use super::queue::{Input, Load, track};
 use super::repair::{Job, Work};
 use super::shared::{Progress, Shared};
 use super::tap::arrival;
-use crate::control::{RoomName, StreamId};
 use crate::net::tap::{TapBatch, TapRecord};
 use crate::store::{NewRecording, RecordingState};
 use recorder::{Config, Description, Ending, GapReason, Output, Packet, Recording, Tracks};
@@ -67,22 +66,21 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// `created` is the moment of `description.started_at`.
+    /// `created` is the moment of `description.started_at`; `expected` was negotiated.
     pub(super) fn new(
         shared: Arc<Shared>,
         contacts: Contacts,
-        stream: StreamId,
-        room: RoomName,
+        new: NewRecording,
+        expected: Tracks,
         description: Description,
         created: Instant,
     ) -> Writer {
         let config = Config { segment_duration: shared.settings.segment_duration, ..Config::default() };
-        let started_at = description.started_at;
         Writer {
-            folder: RecordingFolder::new(shared.folder(&stream), shared.settings.min_free),
-            progress: shared.begin(&stream),
-            new: NewRecording { path: stream.to_string(), stream, room, started_at },
-            recording: Recording::new(created, config, description, Tracks { audio: true, video: true }),
+            folder: RecordingFolder::new(shared.folder(&new.stream), shared.settings.min_free),
+            progress: shared.begin(&new.stream),
+            new,
+            recording: Recording::new(created, config, description, expected),
             contacts,
             source: None,
             handled: created,
@@ -146,6 +144,7 @@ impl Writer {
                         self.recording.handle_dropped(newest, track, GapReason::Disk);
                     }
                 }
+                Ok(Input::Expected(tracks)) => self.recording.set_expected(self.handled, tracks),
                 Ok(Input::Finish { asked, done }) => finishing = Some((asked + LINGER, done)),
                 Err(RecvTimeoutError::Timeout) => match finishing.take() {
                     Some((_, done)) => {

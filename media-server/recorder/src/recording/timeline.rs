@@ -64,7 +64,7 @@ impl Recording {
         self.lanes
             .iter()
             .zip(expected)
-            .filter(|(lane, expected)| *expected || lane.source.is_some())
+            .filter(|(lane, expected)| *expected || !lane.held.is_empty())
             .map(|(lane, _)| lane)
     }
 

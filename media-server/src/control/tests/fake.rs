@@ -7,7 +7,7 @@ use crate::control::{
 use crate::store::Store;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sfu::parameters::{Fingerprint, IceCredentials, LocalDescription, RoomId, SessionId};
+use sfu::parameters::{Fingerprint, IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -132,13 +132,30 @@ impl FakeRecorder {
     }
 }
 
+fn names(tracks: &PublisherTracks) -> &'static str {
+    match (&tracks.audio, &tracks.video) {
+        (Some(_), Some(_)) => "both",
+        (Some(_), None) => "audio",
+        (None, Some(_)) => "video",
+        (None, None) => "nothing",
+    }
+}
+
 impl Recorder for FakeRecorder {
-    fn start(&self, _room: RoomId, _stream: StreamId, room_name: RoomName, publisher: String, _at: Timestamp) {
-        self.log.lock().unwrap().push(format!("start {room_name} {publisher}"));
+    fn start(
+        &self,
+        _room: RoomId,
+        _stream: StreamId,
+        room_name: RoomName,
+        publisher: String,
+        tracks: &PublisherTracks,
+        _at: Timestamp,
+    ) {
+        self.log.lock().unwrap().push(format!("start {room_name} {publisher} {}", names(tracks)));
     }
 
-    fn source_changed(&self, _room: RoomId, publisher: String) {
-        self.log.lock().unwrap().push(format!("source {publisher}"));
+    fn source_changed(&self, _room: RoomId, publisher: String, tracks: &PublisherTracks) {
+        self.log.lock().unwrap().push(format!("source {publisher} {}", names(tracks)));
     }
 
     fn finish(&self, _room: RoomId) -> BoxFuture<'static, ()> {

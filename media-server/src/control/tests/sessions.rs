@@ -119,7 +119,7 @@ async fn same_identity_takes_over() {
     assert!(after.publishing, "{after:?}");
     assert_eq!((after.id, after.viewers), (stream.id, 1));
     assert!(!bench.media.closed(viewer));
-    assert_eq!(bench.recorder.log(), ["start r camera", "source camera"]);
+    assert_eq!(bench.recorder.log(), ["start r camera both", "source camera both"]);
     // Who comes now is answered with what the new one sends.
     let codec = |publish: &crate::control::Publish| {
         publish.tracks.video.as_ref().unwrap().payload_types.iter().map(|p| p.codec).collect::<Vec<_>>()

@@ -52,7 +52,7 @@ async fn viewers_survive_publisher_absence() {
     let back = bench.control.stream(&stream.id).await.unwrap().unwrap();
     assert_eq!((back.state, back.publishing, back.viewers), (StreamState::Live, true, 1));
     assert!(!bench.media.closed(viewer));
-    assert_eq!(bench.recorder.log(), ["start r camera", "source camera"]);
+    assert_eq!(bench.recorder.log(), ["start r camera both", "source camera both"]);
 }
 
 #[tokio::test]

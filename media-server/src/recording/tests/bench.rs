@@ -7,7 +7,7 @@ use crate::recording::{Library, RecordingParts, RecordingPlane, RecordingSetting
 use crate::store::{Recording, RecordingState, Store};
 use jiff::Timestamp;
 use recorder::Manifest;
-use sfu::parameters::{Codec, MediaKind, RoomId, SessionId};
+use sfu::parameters::{Codec, HeaderExtensions, IncomingTrack, MediaKind, PublisherTracks, RoomId, SessionId};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -89,8 +89,9 @@ impl Bench {
     }
 
     pub(crate) fn begin(&self, camera: &Camera) {
-        let at = Timestamp::now();
-        self.plane.start(camera.room, camera.stream.clone(), RoomName::parse("front-door").unwrap(), "me".into(), at);
+        let (at, room) = (Timestamp::now(), RoomName::parse("front-door").unwrap());
+        let tracks = camera.tracks();
+        self.plane.start(camera.room, camera.stream.clone(), room, "me".into(), &tracks, at);
     }
 
     /// The camera sends for so many seconds of its time; returns when the router has taken all of it.
@@ -179,6 +180,8 @@ pub(crate) struct Camera {
     pub(crate) room: RoomId,
     pub(crate) stream: StreamId,
     pub(crate) session: SessionId,
+    /// It sends sound, too.
+    pub(crate) has_sound: bool,
     start: Instant,
     frames: u64,
     sounds: u64,
@@ -189,7 +192,19 @@ impl Camera {
     pub(crate) fn new(room: u64, begins: f64) -> Camera {
         let start = Instant::now() + Duration::from_secs_f64(begins);
         let (room, session) = (RoomId(room), SessionId(room * 10));
-        Camera { room, stream: StreamId::random(), session, start, frames: 0, sounds: 0 }
+        Camera { room, stream: StreamId::random(), session, has_sound: true, start, frames: 0, sounds: 0 }
+    }
+
+    pub(crate) fn tracks(&self) -> PublisherTracks {
+        let track = |kind| IncomingTrack {
+            mid: String::new(),
+            kind,
+            payload_types: vec![],
+            extensions: HeaderExtensions::default(),
+            ssrc: None,
+            rtx_ssrc: None,
+        };
+        PublisherTracks { audio: self.has_sound.then(|| track(MediaKind::Audio)), video: Some(track(MediaKind::Video)) }
     }
 
     /// A batch for each video frame and each packet of sound.
@@ -197,7 +212,7 @@ impl Camera {
         let until = self.frames as f64 / RATE as f64 + seconds - 0.001;
         let mut batches = Vec::new();
         while (self.frames as f64 / RATE as f64) < until {
-            while self.sounds * RATE <= self.frames * 50 {
+            while self.has_sound && self.sounds * RATE <= self.frames * 50 {
                 batches.push(self.packet(MediaKind::Audio, self.sounds, 20, 960, &[0xf8, 0xff, 0xfe]));
                 self.sounds += 1;
             }

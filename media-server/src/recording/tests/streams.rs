@@ -135,3 +135,33 @@ async fn only_finished_recordings_are_removed() {
     assert!(!library.remove(&camera.stream).await.unwrap());
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_alone_is_not_kept_waiting_for_a_sound() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    // Its media is far in the future, so that no timer strikes.
+    let mut camera = Camera::new(1, 3600.0);
+    camera.has_sound = false;
+    bench.begin(&camera);
+    bench.send(&mut camera, 0.9);
+    wait("half a second is on the disk", || !bench.segments(&camera).is_empty());
+    bench.finish(&camera).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_without_sound_is_not_kept_waiting_for_it() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    let mut camera = Camera::new(1, 3600.0);
+    bench.begin(&camera);
+    bench.send(&mut camera, 3.0);
+    bench.leave(&camera);
+    let mut next = Camera::new(1, 3610.0);
+    (next.has_sound, next.session) = (false, SessionId(99));
+    bench.plane.source_changed(next.room, "me".into(), &next.tracks());
+    let before = bench.segments(&camera).len();
+    bench.send(&mut next, 0.9);
+    wait("half a second of it is on the disk", || bench.segments(&camera).len() > before.max(2));
+    bench.finish(&camera).await;
+}
