@@ -4,7 +4,7 @@
  */
 import {createServer} from 'node:http';
 import {createReadStream} from 'node:fs';
-import {readFile} from 'node:fs/promises';
+import {readFile, stat} from 'node:fs/promises';
 import {extname, join, normalize} from 'node:path';
 import {fileURLToPath} from 'node:url';
 
@@ -120,8 +120,14 @@ async function answer(request, response, state) {
   if (pathname === '/recordings') return json({recordings: state.recordings});
   if (pathname.endsWith('/manifest.json')) return json(state.manifest);
   if (pathname.endsWith('.mp4') && state.mp4) {
-    response.writeHead(200, {'Content-Type': 'video/mp4'});
-    return createReadStream(state.mp4).pipe(response);
+    // Browsers seek only where ranges are served.
+    const {size} = await stat(state.mp4);
+    const [, from = 0, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? [];
+    const start = Number(from);
+    const end = to ? Math.min(Number(to), size - 1) : size - 1;
+    response.writeHead(request.headers.range ? 206 : 200, {'Content-Type': 'video/mp4', 'Accept-Ranges': 'bytes', 'Content-Length': end - start + 1,
+      ...(request.headers.range ? {'Content-Range': `bytes ${start}-${end}/${size}`} : {})});
+    return createReadStream(state.mp4, {start, end}).pipe(response);
   }
   if (pathname === '/events') {
     response.writeHead(200, {'Content-Type': 'text/event-stream'});
