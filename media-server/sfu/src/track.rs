@@ -373,6 +373,33 @@ mod tests {
     }
 
     #[test]
+    fn a_jump_is_a_gap_and_one_beyond_half_the_range_is_old() {
+        let mut track = Track::new(MediaKind::Video);
+        let now = Instant::now();
+        let key = (SessionId(1), 7);
+        track.put(now, key, &packet(10, 0, KEY));
+        track.begin_source(now);
+        assert_eq!(track.put(now, key, &packet(10 + 0x7fff, 3000, DELTA)), Put::Appended(0x7fff));
+        assert_eq!(track.put(now, key, &packet(10, 0, KEY)), Put::Refused, "it comes twice, and long after");
+        assert_eq!(track.put(now, key, &packet(10 + 0x7fff, 3000, DELTA)), Put::Refused, "it comes twice");
+        assert_eq!(track.put(now, key, &packet(8, 3000, DELTA)), Put::Appended(2 * 0x7fff));
+        // RFC 3711 §3.3.1: a receiver takes it for old, too.
+        assert_eq!(track.put(now, key, &packet(8 + 0x8000, 6000, KEY)), Put::Refused);
+        assert_eq!(track.keyframe(), None);
+    }
+
+    #[test]
+    fn an_empty_payload_keeps_its_number() {
+        let mut track = Track::new(MediaKind::Video);
+        let now = Instant::now();
+        let key = (SessionId(1), 7);
+        assert_eq!(track.put(now, key, &packet(9, 0, &[])), Put::Held);
+        track.put(now, key, &packet(10, 0, KEY));
+        assert_eq!(track.begin_source(now), Some(0..1));
+        assert_eq!(track.put(now, key, &packet(11, 0, &[])), Put::Appended(1));
+    }
+
+    #[test]
     fn sequence_wrap_goes_on() {
         let mut track = Track::new(MediaKind::Video);
         let now = Instant::now();

@@ -346,13 +346,14 @@ impl Publisher {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::feedback::read::{Feedback, read};
     use crate::parameters::{Fingerprint, HeaderExtensions, IceCredentials, TransportParameters};
     use crate::transport::Identity;
 
-    fn publisher(now: Instant) -> Publisher {
+    /// With a picture of VP8 (96) or H264 (102, 104) under SSRC 1, repeated under SSRC 2, and no sound.
+    pub(in crate::shard) fn publisher(now: Instant) -> Publisher {
         let payload_type = |number, codec, rtx| PayloadType {
             number,
             codec,

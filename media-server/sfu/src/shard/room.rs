@@ -394,3 +394,77 @@ impl Room {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::Codec;
+    use crate::shard::publisher::tests::publisher;
+
+    const KEYFRAME: &[u8] = &[0x10, 0x00];
+
+    fn picture(sequence: u16, payload: &[u8]) -> Received<'_> {
+        let (kind, codec) = (MediaKind::Video, Codec::Vp8);
+        Received { kind, ssrc: 1, codec, payload_type: 96, sequence, timestamp: 9, marker: true, payload }
+    }
+
+    fn room(now: Instant) -> Room {
+        let mut room = Room::new(RoomId(1), true);
+        room.publishers.push(publisher(now));
+        room
+    }
+
+    /// What the shard does at the end of a turn.
+    fn burst(room: &mut Room, now: Instant) -> usize {
+        let mut bursts = 0;
+        while room.begin(now) {
+            bursts += 1;
+            assert!(bursts < 10, "bursts without end");
+            while room.poll_transmit(now, &mut []).is_some() {}
+        }
+        bursts
+    }
+
+    #[test]
+    fn a_source_begins_in_the_turn_in_which_its_keyframe_comes() {
+        let now = Instant::now();
+        let mut room = room(now);
+        room.receive(now, SessionId(1), &picture(4, &[0x10, 0x01]));
+        assert_eq!((burst(&mut room, now), room.poll_timeout()), (0, None));
+        room.receive(now, SessionId(1), &picture(5, KEYFRAME));
+        assert_eq!(burst(&mut room, now), 1);
+        assert_eq!((room.started.take(), room.active), (Some(SessionId(1)), Some(SessionId(1))));
+        assert_eq!(room.poll_timeout(), None);
+        assert_eq!(room.tap.as_ref().map(|tap| tap.records.len()), Some(1));
+    }
+
+    #[test]
+    fn a_publisher_who_leaves_before_it_begins_leaves_nothing() {
+        let now = Instant::now();
+        let mut room = room(now);
+        room.receive(now, SessionId(1), &picture(5, KEYFRAME));
+        room.publishers.clear();
+        room.publisher_left(now, SessionId(1));
+        assert_eq!((burst(&mut room, now), room.started, room.poll_timeout()), (0, None, None));
+    }
+
+    #[test]
+    fn a_flood_of_sender_reports_costs_little_memory() {
+        let now = Instant::now();
+        let mut room = room(now);
+        room.receive(now, SessionId(1), &picture(5, KEYFRAME));
+        burst(&mut room, now);
+        (0..10_000).for_each(|n| room.sender_report(now, SessionId(1), MediaKind::Video, 1, n, 0));
+        assert_eq!(room.tap.map(|tap| tap.records.len()), Some(MOST_UNSENT));
+    }
+
+    #[test]
+    fn of_many_who_want_a_keyframe_the_first_hastens() {
+        let now = Instant::now();
+        let mut room = room(now);
+        room.receive(now, SessionId(1), &picture(5, KEYFRAME));
+        burst(&mut room, now);
+        let hastened: Vec<bool> = (0..5).map(|_| room.request_keyframe(now)).collect();
+        assert_eq!(hastened, [true, false, false, false, false]);
+    }
+}
