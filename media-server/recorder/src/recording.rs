@@ -94,7 +94,8 @@ impl Recording {
     /// Reports of sources that have not sent a packet yet are ignored.
     pub fn handle_sender_report(&mut self, now: Instant, track: Track, source: u64, ntp: u64, rtp: u32) {
         let lane = &mut self.lanes[slot(track)];
-        if lane.source != Some(source) {
+        // RFC 3550 §6.4.1: a sender that knows no time says 0.
+        if lane.source != Some(source) || ntp == 0 {
             return;
         }
         lane.report = Some(Report { ntp, rtp });

@@ -154,6 +154,21 @@ fn sender_reports_align_what_arrives_apart() {
 }
 
 #[test]
+fn a_sender_that_knows_no_time_is_aligned_by_arrival() {
+    let folder = tempfile::tempdir().unwrap();
+    let (video, audio) = (Sender::video(Codec::Vp8), Sender::audio());
+    let mut script = video.send(&clips::video(Codec::Vp8, 320, 240));
+    script.extend(audio.send(&clips::audio()));
+    // What would be a difference of a second, if 0 were a time.
+    for (at, track, source, rtp) in [(0.1, Track::Video, 1, 90_000), (0.2, Track::Audio, 2, 0)] {
+        script.push((at, Event::Report { track, source, ntp: 0, rtp: player::FIRST_RTP.wrapping_add(rtp) }));
+    }
+    record(folder.path(), BOTH, script);
+    let streams = probe(&folder.path().join("recording.mp4"));
+    assert!((streams[0].start - streams[1].start).abs() < ALIGNED, "{streams:?}");
+}
+
+#[test]
 fn clocks_that_drift_apart_are_kept_together() {
     let folder = tempfile::tempdir().unwrap();
     let minutes = |frames: Vec<Vec<u8>>, count: usize| frames.iter().cycle().take(count).cloned().collect::<Vec<_>>();

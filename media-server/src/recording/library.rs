@@ -94,9 +94,10 @@ impl Library {
             return Err(LibraryError::Running);
         }
         let (from, to) = (shared.folder(stream), removed(&shared.settings.folder, stream));
-        let hidden = to.clone();
+        let (all, hidden) = (shared.settings.folder.clone(), to.clone());
         let there = blocking(move || match fs::rename(from, hidden) {
-            Ok(()) => Ok(true),
+            // Durable before the registry forgets it: a power loss must not bring it back.
+            Ok(()) => fs::File::open(all)?.sync_all().map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         })

@@ -61,6 +61,8 @@ pub struct RecordingSettings {
     pub min_free: u64,
     /// Bytes that may wait for one recording's disk; what comes on top is dropped. Default 32 MiB.
     pub queue_bytes: usize,
+    /// Bytes that may wait for the disk in all, so that one that hangs does not cost the memory of all. Default 256 MiB.
+    pub all_queues_bytes: usize,
     /// How long after a failed write the next one is tried. Default 2 s.
     pub write_retry: Duration,
     /// How long after a full or read-only disk kept a recording from being finished it is tried again. Default 30 s.
@@ -75,6 +77,7 @@ impl RecordingSettings {
             segment_duration,
             min_free: 64 << 20,
             queue_bytes: 32 << 20,
+            all_queues_bytes: 256 << 20,
             write_retry: Duration::from_secs(2),
             finish_retry: Duration::from_secs(30),
         }
@@ -118,7 +121,7 @@ impl RecordingPlane {
         let leftovers = repair::leftovers(&settings.folder)?;
         let shared = Arc::new(Shared::new(settings, store, Handle::current()));
         let jobs = repair::jobs(&shared, leftovers).await?;
-        let rooms = Arc::new(Rooms::new(shared.settings.queue_bytes));
+        let rooms = Arc::new(Rooms::new(shared.settings.queue_bytes, shared.settings.all_queues_bytes));
         if let Some(taps) = taps {
             let rooms = Arc::clone(&rooms);
             spawn("record-router", move || rooms.route(&*taps))?;
@@ -172,6 +175,7 @@ impl Recorder for RecordingPlane {
         };
         let writer = Writer::new(shared, contacts, new, expected(tracks), description, created);
         if let Err(error) = spawn("record", move || writer.run(begun.inputs)) {
+            plane.shared.end(&stream);
             tracing::error!(%stream, %error, "this stream is not recorded");
         }
     }

@@ -33,6 +33,7 @@ pub(super) enum Input {
 #[derive(Debug)]
 pub(super) struct Load {
     bytes: AtomicUsize,
+    budget: Arc<Budget>,
     /// Microseconds after `epoch` at which that came which the writer is busy with; 0 at rest.
     busy: AtomicU64,
     epoch: Instant,
@@ -48,6 +49,7 @@ impl Load {
     /// The writer is done with it.
     pub(super) fn end(&self, batch: &TapBatch) {
         self.bytes.fetch_sub(cost(batch), Ordering::Relaxed);
+        self.budget.used.fetch_sub(cost(batch), Ordering::Relaxed);
         self.busy.store(0, Ordering::Relaxed);
     }
 
@@ -66,6 +68,26 @@ impl Load {
     }
 }
 
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// What may wait in all queues together.
+#[derive(Debug)]
+pub(super) struct Budget {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Budget {
+    /// Bytes.
+    pub(super) fn new(limit: usize) -> Arc<Budget> {
+        Arc::new(Budget { used: AtomicUsize::new(0), limit })
+    }
+}
+
 /// The router's end.
 pub(super) struct Queue {
     inputs: Sender<Input>,
@@ -81,9 +103,14 @@ pub(super) enum Put {
     Dropped,
 }
 
-pub(super) fn queue(limit: usize) -> (Queue, Receiver<Input>, Arc<Load>) {
+pub(super) fn queue(limit: usize, budget: &Arc<Budget>) -> (Queue, Receiver<Input>, Arc<Load>) {
     let (inputs, receiver) = channel();
-    let load = Arc::new(Load { bytes: AtomicUsize::new(0), busy: AtomicU64::new(0), epoch: Instant::now() });
+    let load = Arc::new(Load {
+        bytes: AtomicUsize::new(0),
+        budget: Arc::clone(budget),
+        busy: AtomicU64::new(0),
+        epoch: Instant::now(),
+    });
     (Queue { inputs, limit, load: Arc::clone(&load), dropped: Vec::new() }, receiver, load)
 }
 
@@ -94,7 +121,8 @@ impl Queue {
         let waiting = self.load.bytes.load(Ordering::Relaxed);
         let limit = if self.dropped.is_empty() { self.limit } else { self.limit / 2 };
         let cost = cost(batch);
-        if waiting + cost > limit {
+        let in_all = self.load.budget.used.load(Ordering::Relaxed);
+        if waiting + cost > limit || in_all + cost > self.load.budget.limit {
             for record in &batch.records {
                 let TapRecord::Packet { kind, arrival, .. } = record else { continue };
                 match self.dropped.iter_mut().find(|(dropped, _)| *dropped == track(*kind)) {
@@ -105,6 +133,7 @@ impl Queue {
             return Put::Dropped;
         }
         self.load.bytes.fetch_add(cost, Ordering::Relaxed);
+        self.load.budget.used.fetch_add(cost, Ordering::Relaxed);
         let copy = TapBatch { room: batch.room, records: batch.records.clone(), bytes: batch.bytes.clone() };
         self.tell(Input::Batch(copy));
         Put::Queued
@@ -155,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_until_half_is_free_and_then_tells_of_it() {
-        let (mut queue, inputs, load) = queue(10_000);
+        let (mut queue, inputs, load) = queue(10_000, &Budget::new(usize::MAX));
         while queue.put(&batch(1000)) == Put::Queued {}
         let waiting: Vec<_> = inputs.try_iter().collect();
         assert!((8..=9).contains(&waiting.len()), "{}", waiting.len());
@@ -173,8 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_in_all_is_bounded_and_what_nobody_takes_any_more_does_not_count() {
+        let budget = Budget::new(10_000);
+        let (mut one, _inputs, _load) = queue(8000, &budget);
+        let (mut other, more, load) = queue(8000, &budget);
+        while one.put(&batch(1000)) == Put::Queued {}
+        let mut taken = 0;
+        while other.put(&batch(1000)) == Put::Queued {
+            taken += 1;
+        }
+        assert!((1..=3).contains(&taken), "{taken}");
+        drop((one, _load));
+        assert_eq!(other.put(&batch(1000)), Put::Queued);
+        drop((other, more, load));
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn lag_is_the_age_of_what_the_writer_is_busy_with() {
-        let (_queue, _inputs, load) = queue(1);
+        let (_queue, _inputs, load) = queue(1, &Budget::new(1));
         let now = Instant::now() + Duration::from_secs(1);
         assert_eq!(load.lag(now), Duration::ZERO);
         load.begin(now);

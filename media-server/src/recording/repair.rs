@@ -48,6 +48,10 @@ pub(super) fn removed(folder: &Path, stream: &StreamId) -> PathBuf {
 pub(super) fn leftovers(folder: &Path) -> Result<Leftovers, RecordingError> {
     let failed = |source| RecordingError::Folder { path: folder.to_owned(), source };
     fs::create_dir_all(folder).map_err(failed)?;
+    if let Some(parent) = folder.canonicalize().ok().as_deref().and_then(Path::parent) {
+        // Where that is not allowed the folder was not made by us either.
+        let _ = fs::File::open(parent).and_then(|parent| parent.sync_all());
+    }
     let mut found = Leftovers::default();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;

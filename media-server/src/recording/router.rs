@@ -4,7 +4,7 @@
 //! which waits for its writer. Rooms' numbers are never used again.
 
 use super::measure;
-use super::queue::{Input, Load, Put, Queue, queue};
+use super::queue::{Budget, Input, Load, Put, Queue, queue};
 use super::tap::{TapSource, arrival};
 use crate::net::tap::{Gone, TapBatch};
 use sfu::parameters::RoomId;
@@ -41,12 +41,14 @@ struct Room {
 /// The rooms that are recorded.
 pub(super) struct Rooms {
     queue_bytes: usize,
+    budget: Arc<Budget>,
     rooms: Mutex<HashMap<RoomId, Room>>,
 }
 
 impl Rooms {
-    pub(super) fn new(queue_bytes: usize) -> Rooms {
-        Rooms { queue_bytes, rooms: Mutex::default() }
+    /// Bytes that may wait for one recording, and in all.
+    pub(super) fn new(queue_bytes: usize, all_queues_bytes: usize) -> Rooms {
+        Rooms { queue_bytes, budget: Budget::new(all_queues_bytes), rooms: Mutex::default() }
     }
 
     /// Routes until the media plane is gone.
@@ -71,7 +73,7 @@ impl Rooms {
 
     /// Takes a room's queue for a recording; `None` when it has been taken.
     pub(super) fn begin(&self, room: RoomId) -> Option<Begun> {
-        self.lock().entry(room).or_insert_with(|| new_room(self.queue_bytes, None)).begun.take()
+        self.lock().entry(room).or_insert_with(|| self.new_room(None)).begun.take()
     }
 
     /// Tells the recording of a room, if there is one.
@@ -95,11 +97,17 @@ impl Rooms {
     fn put(&self, batch: &TapBatch) {
         let first = batch.records.first().map(arrival);
         let mut rooms = self.lock();
-        let room = rooms.entry(batch.room).or_insert_with(|| new_room(self.queue_bytes, first));
+        let room = rooms.entry(batch.room).or_insert_with(|| self.new_room(first));
         if room.queue.put(batch) == Put::Dropped {
             drop(rooms);
             measure::dropped(batch.records.len());
         }
+    }
+
+    fn new_room(&self, first_arrival: Option<Instant>) -> Room {
+        let (queue, inputs, load) = queue(self.queue_bytes, &self.budget);
+        let begun = Some(Begun { inputs, load: Arc::clone(&load), first_arrival });
+        Room { queue, begun, load, since: Instant::now(), finished: false }
     }
 
     fn tick(&self, now: Instant) {
@@ -122,19 +130,13 @@ impl Rooms {
     }
 }
 
-fn new_room(queue_bytes: usize, first_arrival: Option<Instant>) -> Room {
-    let (queue, inputs, load) = queue(queue_bytes);
-    let begun = Some(Begun { inputs, load: Arc::clone(&load), first_arrival });
-    Room { queue, begun, load, since: Instant::now(), finished: false }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn rooms_that_nobody_records_are_forgotten() {
-        let rooms = Rooms::new(1000);
+        let rooms = Rooms::new(1000, 1000);
         rooms.put(&TapBatch { room: RoomId(1), records: vec![], bytes: vec![0; 100] });
         rooms.tick(Instant::now());
         assert_eq!(rooms.lock().len(), 1);
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_room_is_begun_once_and_finished_once() {
-        let rooms = Rooms::new(1000);
+        let rooms = Rooms::new(1000, 1000);
         let finish = || Input::Finish { asked: Instant::now(), done: tokio::sync::oneshot::channel().0 };
         assert!(!rooms.finish(RoomId(1), finish()));
         let begun = rooms.begin(RoomId(1)).unwrap();

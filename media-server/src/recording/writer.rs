@@ -137,7 +137,15 @@ impl Writer {
                 None => self.recording.poll_timeout().map_or(IDLE, |at| at.saturating_duration_since(now)),
             };
             match inputs.recv_timeout(wait) {
-                Ok(Input::Batch(batch)) => self.take(&batch),
+                Ok(Input::Batch(batch)) => {
+                    // What came after the end is not of this stream any more, however much of it there is.
+                    let first = batch.records.first().map(arrival);
+                    if let Some((_, done)) = finishing.take_if(|(until, _)| first.is_some_and(|first| first > *until)) {
+                        self.finish();
+                        return Some(done);
+                    }
+                    self.take(&batch);
+                }
                 Ok(Input::Dropped(dropped)) => {
                     tracing::warn!(stream = %self.new.stream, "the disk is too slow: a gap is recorded");
                     for (track, newest) in dropped {

@@ -24,7 +24,7 @@ pub type Script = Vec<(f64, Event)>;
 /// The sender's wall clock at second 0 of its clip, 32.32.
 const NTP: f64 = 3_900_000_000.0;
 /// Timestamps begin near their end, to wrap.
-const FIRST_RTP: u32 = u32::MAX - 50_000;
+pub const FIRST_RTP: u32 = u32::MAX - 50_000;
 
 /// Packets of a track whose frames are captured at `capture` (seconds) and arrive `delay` later.
 pub struct Sender {

@@ -165,3 +165,16 @@ async fn a_successor_without_sound_is_not_kept_waiting_for_it() {
     wait("half a second of it is on the disk", || bench.segments(&camera).len() > before.max(2));
     bench.finish(&camera).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_without_end_does_not_keep_a_recording_from_being_finished() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    let mut camera = bench.start(1);
+    bench.send(&mut camera, 3.0);
+    let finished = bench.plane.finish(camera.room);
+    bench.send(&mut camera, 30.0);
+    finished.await;
+    let duration = bench.manifest(&camera).duration;
+    assert!((2.9..4.0).contains(&duration), "{duration}");
+}
