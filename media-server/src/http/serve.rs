@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+/// Most bytes of a request's head, and of what waits to be written: as much as a connection can make the server hold.
+const BUFFER: usize = 64 * 1024;
+
 /// How long an accept that failed for want of files or memory waits.
 const RECOVERY: Duration = Duration::from_millis(200);
 
@@ -124,7 +127,7 @@ async fn connection(
     });
     let io = TokioIo::new(Patient::new(stream, limits.stalled));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(BUFFER);
     let mut served = pin!(http.serve_connection(io, service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

@@ -99,6 +99,7 @@ async fn unknown_paths_and_methods_are_problems_too() {
     ] {
         let answer = bench.call(line, &[], "").await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (405, "method-not-allowed"), "{line}");
+        assert!(answer.json()["detail"].as_str().unwrap().contains("Allow"), "{line}");
         assert!(answer.header("allow").contains(allowed), "{line}: {}", answer.header("allow"));
     }
     let bad_utf8 = bench.get("/whip/%ff").await;

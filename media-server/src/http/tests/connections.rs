@@ -82,6 +82,32 @@ async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let server = running(ConnectionLimits { head: DEADLINE * 2, ..LIMITS }).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nx: ").await.unwrap();
+    let refused = async {
+        let (mut reader, mut writer) = stream.split();
+        // It may be closed before all of it is sent.
+        let send = async {
+            for _ in 0..200 {
+                if writer.write_all(&[b'x'; 1024]).await.is_err() {
+                    return;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut answer = [0; 64];
+        tokio::select! {
+            read = reader.read(&mut answer) => String::from_utf8_lossy(&answer[..read.unwrap_or(0)]).into_owned(),
+            () = send => String::new(),
+        }
+    };
+    let refused = timeout(DEADLINE, refused).await.expect("200 KB are not taken");
+    assert!(refused.is_empty() || refused.starts_with("HTTP/1.1 431"), "{refused}");
+}
+
+#[tokio::test]
 async fn idle_connections_end_and_make_room_for_others() {
     let server = running(LIMITS).await;
     let (mut silent, mut kept) = (server.connect().await, server.connect().await);
