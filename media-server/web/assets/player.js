@@ -564,7 +564,9 @@ svg { width: 22px; height: 22px; fill: none; stroke: currentColor; stroke-width:
 [hidden] { display: none !important; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .bar { position: absolute; inset: auto 0 0; display: flex; flex-wrap: wrap; align-items: center; gap: 8px; padding: 10px;
-  background: linear-gradient(transparent, #05070ab3); transition: opacity .2s; }
+  background: linear-gradient(transparent, #05070ab3); transition: opacity .2s; pointer-events: none; }
+.bar > * { pointer-events: auto; }
+.note:not([hidden]) ~ .bar { background: none; }
 :host(.quiet) .bar { opacity: 0; }
 :host(.quiet) .bar:focus-within { opacity: 1; }
 .gap { flex: 1; }

@@ -104,6 +104,7 @@ describe('live', () => {
     viewer.on('framenavigated', () => (navigations += 1));
     await publisher.getByRole('button', {name: 'Stop'}).click();
     await eventually('the viewer is told', async () => (await state(viewer)) === 'away');
+    await viewer.getByText('Waiting for the camera. The picture goes on by itself.').last().waitFor();
     const {frames: last} = await frames(viewer);
     await publisher.getByRole('button', {name: 'Start'}).click();
     await rising('after', viewer, last);

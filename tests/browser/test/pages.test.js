@@ -78,6 +78,9 @@ describe('pages', () => {
     },
     'watch-full': async (page) => {
       await page.getByText('This room is full').last().waitFor();
+      // Nothing lies over them.
+      await page.getByRole('link', {name: 'What to do'}).click({trial: true});
+      await page.getByRole('button', {name: 'Try now'}).click({trial: true});
     },
     'watch-denied': async (page) => {
       await page.getByRole('dialog').waitFor();
