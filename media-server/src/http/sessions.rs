@@ -131,8 +131,11 @@ fn created(app: &App, room: &RoomName, session: Established) -> Response {
          headers(("ETag" = String, description = "The new ICE generation"))),
         (status = 204, description = "Candidates taken note of"),
         (status = 400, description = "Not a fragment", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "Not with this token, or the session of another", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "If-Match is stale", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/trickle-ice-sdpfrag; see Accept-Patch", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 428, description = "If-Match is missing", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn whip_patch(state: State<App>, path: Path<(String, String)>, request: Request) -> Result<Response, Problem> {
     change(state, path, Role::Publisher, request).await
@@ -148,8 +151,11 @@ async fn whip_patch(state: State<App>, path: Path<(String, String)>, request: Re
          headers(("ETag" = String, description = "The new ICE generation"))),
         (status = 204, description = "Candidates taken note of"),
         (status = 400, description = "Not a fragment", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "Not with this token, or the session of another", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "If-Match is stale", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/trickle-ice-sdpfrag; see Accept-Patch", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 428, description = "If-Match is missing", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn whep_patch(state: State<App>, path: Path<(String, String)>, request: Request) -> Result<Response, Problem> {
     change(state, path, Role::Subscriber, request).await
@@ -185,6 +191,8 @@ fn if_match(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 #[utoipa::path(delete, path = "/whip/{room}/{key}", tag = "WHIP",
     params(("room" = String, Path, description = "The room"), ("key" = String, Path, description = "From Location")),
     responses((status = 200, description = "It has ended, and its slot is free"),
+        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "Not with this token, or the session of another", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn whip_delete(
     state: State<App>,
@@ -198,6 +206,8 @@ async fn whip_delete(
 #[utoipa::path(delete, path = "/whep/{room}/{key}", tag = "WHEP",
     params(("room" = String, Path, description = "The room"), ("key" = String, Path, description = "From Location")),
     responses((status = 200, description = "It has ended, and its slot is free"),
+        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "Not with this token, or the session of another", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn whep_delete(
     state: State<App>,
