@@ -6,7 +6,7 @@ import {announce, clockShort, day, duration, h, setText, zoneOffset} from './com
 
 /** Seconds that the window spans. */
 const SPANS = [86_400, 21_600, 3_600, 600, 60, 10, 1];
-const TICKS = [21_600, 10_800, 3_600, 1_800, 600, 300, 60, 30, 10, 5, 2, 1, 0.5, 0.2];
+const TICKS = [21_600, 10_800, 3_600, 1_800, 600, 300, 120, 60, 30, 10, 5, 2, 1, 0.5, 0.2];
 
 export const REASONS = {
   loss: 'packets were lost on the way from the camera',
