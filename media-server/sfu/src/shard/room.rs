@@ -124,7 +124,7 @@ impl Room {
             payload: received.payload,
         };
         let lane = if received.kind == MediaKind::Video { &mut self.video } else { &mut self.audio };
-        let keyframe = lane.track.keyframe();
+        let keyframe_at = lane.track.keyframe().map(|start| start.at);
         let put = lane.track.put(now, (from, received.ssrc), &packet);
         let index = match put {
             Put::Appended(index) => index,
@@ -144,7 +144,7 @@ impl Room {
             }
             Put::Refused => return,
         };
-        let new_keyframe = lane.track.keyframe().map(|start| start.at) != keyframe.map(|start| start.at);
+        let new_keyframe = lane.track.keyframe().is_some_and(|start| Some(start.at) != keyframe_at);
         let gathered = lane.track.ring().head() - lane.planned >= GATHER_MOST;
         // A sound is whole; it waits only for a frame that is on its way already.
         let whole = match received.kind {
