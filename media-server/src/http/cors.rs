@@ -1,7 +1,8 @@
 //! Cross-origin rules (the Fetch standard, CORS): players and publishers may live on any site.
 //!
 //! WHIP and WHEP take requests from every origin, with bearer tokens but never with cookies, which this server does
-//! not have. Assets may be embedded anywhere. All other routes are for this server's own pages and for programs.
+//! not have; where no token is asked for on this machine alone, `layers::same_origin` narrows it. Assets may be embedded
+//! anywhere. All other routes are for this server's own pages and for programs.
 
 use axum::extract::Request;
 use axum::http::header::{

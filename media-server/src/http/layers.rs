@@ -162,25 +162,31 @@ pub(super) async fn local_name(State(app): State<App>, request: Request, next: N
 }
 
 fn is_local(host: &HeaderValue) -> bool {
-    let authority = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
-    authority.is_some_and(|authority| {
+    host.to_str().is_ok_and(is_local_name)
+}
+
+fn is_local_name(host: &str) -> bool {
+    host.parse::<Authority>().is_ok_and(|authority| {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok()
     })
 }
 
 /// An open server takes changes from its own pages and from programs, but not from pages of other sites, which the
-/// user of this machine may have open: browsers send `Origin` with every such request. WHIP and WHEP are for all.
+/// user of this machine may have open: browsers send `Origin` with every such request. WHIP and WHEP are for all pages of
+/// this machine as well, or of every site where the server is meant to be open to the world.
 pub(super) async fn same_origin(State(app): State<App>, request: Request, next: Next) -> Response {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if changes && app.authorizer.is_open() && !cors::is_signalling(request.uri().path()) {
+    if changes && app.authorizer.is_open() {
         let headers = request.headers();
-        if let Some(origin) = headers.get(ORIGIN) {
+        let signalling = cors::is_signalling(request.uri().path());
+        let allowed = headers.get(ORIGIN).is_none_or(|origin| {
             let site = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
             let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-            if site.is_none() || site != host {
-                return Problem::new(Kind::CrossOrigin, "the Origin header names another site").into_response();
-            }
+            site.is_some_and(|site| Some(site) == host || signalling && (app.config.any_host || is_local_name(site)))
+        });
+        if !allowed {
+            return Problem::new(Kind::CrossOrigin, "the Origin header names another site").into_response();
         }
     }
     next.run(request).await

@@ -227,6 +227,25 @@ async fn a_page_of_another_site_may_not_change_an_open_server() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_site_may_not_publish_or_watch_on_an_open_server_of_this_machine() {
+    let bench = open().await;
+    let sdp = ("content-type", "application/sdp");
+    for (origin, refused) in [
+        ("https://evil.example", true),
+        ("http://localhost.evil.example:8080", true),
+        ("null", true),
+        ("http://localhost:8080", false),
+        ("http://localhost:3000", false),
+        ("http://127.0.0.1:3000", false),
+    ] {
+        for line in ["POST /whip/door", "POST /whep/door"] {
+            let answer = bench.call(line, &[sdp, ("origin", origin)], "").await;
+            assert_eq!(answer.problem() == "cross-origin", refused, "{line} {origin} {}", answer.body);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_open_server_of_this_machine_answers_to_local_names_only() {
     let bench = open().await;
     let ask = async |bench: &Bench, path: &str, host: &'static str| {
