@@ -114,7 +114,7 @@ pub struct NetworkArgs {
     /// UDP port of all media [default: spec.exposure.mediaPort of the session, 8189]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub udp_port: Option<u16>,
-    /// Address to bind for media [default: [::], or 0.0.0.0 where there is no IPv6]
+    /// Address to bind for media [default: ::, or 0.0.0.0 where there is no IPv6]
     #[arg(long, value_name = "ADDRESS")]
     pub udp_address: Option<IpAddr>,
     /// Address at which clients reach the media port, if it is not one of this machine's; repeatable

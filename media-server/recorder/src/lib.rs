@@ -14,7 +14,7 @@
 //! [`Config::part_duration`] plus [`Config::reorder_window`] ago has been given out (with the defaults: 0.9 s), so a
 //! crash costs at most that.
 //!
-//! # When it is over: [`finalize`]
+//! # When it is over: [`finalize()`]
 //! One path for the normal end and for the start after a crash: it reads the recording's folder, cuts torn tails,
 //! and writes the final playlist, `recording.mp4` (index in front) and, last of all, `manifest.json`. A folder with a
 //! `manifest.json` is complete; a folder without one is finalised again. Doing it twice, or dying half way, is harmless.

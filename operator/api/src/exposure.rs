@@ -14,7 +14,7 @@ pub struct Exposure {
     pub type_: ExposureType,
     /// UDP port of all media, 1 to 65535: the one that the server listens on and that the Service offers. Default 8189. When the pod is replaced.
     pub media_port: u16,
-    /// IP addresses to announce to peers besides what Service and Node say, each alone or with a port (203.0.113.7, 203.0.113.7:31189, [2001:db8::7]:31189); at most 16. Default none. Live.
+    /// IP addresses to announce to peers besides what Service and Node say, each alone or with a port (203.0.113.7, 203.0.113.7:31189, `[2001:db8::7]:31189`); at most 16. Default none. Live.
     #[schemars(length(max = 16), inner(length(max = 64)))]
     pub announce: Vec<String>,
     /// The ingress for signalling and the pages. Default none: the Service alone. When the pod is replaced.

@@ -2,7 +2,7 @@
 //!
 //! A subscriber's sequence numbers are the room's indices moved by one offset, so a NACK leads straight to the ring. A
 //! viewer who joins starts at the newest keyframe, not at the camera's next one: what was sent since then is sent to it
-//! at once, with timestamps drawn together ([`CATCH_UP_SHIFT`]), so that the decoder runs through it and the picture is live
+//! at once, with timestamps drawn together (`CATCH_UP_SHIFT`), so that the decoder runs through it and the picture is live
 //! a moment later. Every copy of a packet is the same to the byte: timestamps and padding depend on nothing that changes.
 
 use crate::entry::KeyframeStart;
