@@ -4,7 +4,7 @@
 default:
     @just --list
 
-# Formatting, licences, lints, generated files
+# Formatting, licences, lints, documentation, generated files
 check:
     tests/run check
 
