@@ -78,9 +78,9 @@ impl Assembler {
         self.resync && self.lost
     }
 
-    /// Something came, or should have come, after the last frame that was given.
+    /// Something came, or should have come, after the last frame that was given; not a frame that only was begun.
     pub(crate) fn has_lost(&self) -> bool {
-        self.lost || self.current.is_some()
+        self.lost
     }
 
     /// Unreadable payloads since the last call.

@@ -58,16 +58,21 @@ pub(crate) fn render(entries: &[Entry], gaps: &[Gap], segment_duration: Duration
         }
         let _ = writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{:.3}", entry.at);
         while let Some(gap) = gaps.next_if(|gap| gap.from < entry.end) {
-            let track = if gap.track == Track::Video { "video" } else { "audio" };
-            let reason = format!("{:?}", gap.reason).to_lowercase();
-            let _ = writeln!(text, "## gap: {track} {:.3}-{:.3} {reason}", gap.from, gap.to);
+            tell(&mut text, gap);
         }
         let _ = writeln!(text, "#EXTINF:{duration:.6},\n{}", File::Segment(entry.number));
     }
     if ended {
+        gaps.for_each(|gap| tell(&mut text, gap));
         text.push_str("#EXT-X-ENDLIST\n");
     }
     text
+}
+
+fn tell(text: &mut String, gap: &Gap) {
+    let track = if gap.track == Track::Video { "video" } else { "audio" };
+    let reason = format!("{:?}", gap.reason).to_lowercase();
+    let _ = writeln!(text, "## gap: {track} {:.3}-{:.3} {reason}", gap.from, gap.to);
 }
 
 #[cfg(test)]
@@ -87,16 +92,17 @@ mod tests {
             discontinuity,
         };
         let entries = [entry(1, 1, 0.0, 9.9, false), entry(2, 1, 10.0, 12.0, false), entry(3, 2, 20.0, 25.0, true)];
-        let gap = Gap { track: Track::Video, from: 12.0, to: 20.0, reason: GapReason::Source };
+        let gap = |from, to, reason| Gap { track: Track::Video, from, to, reason };
+        let gaps = [gap(12.0, 20.0, GapReason::Source), gap(25.0, 27.5, GapReason::Disk)];
         assert_eq!(
-            render(&entries, &[gap], Duration::from_secs(10), true),
+            render(&entries, &gaps, Duration::from_secs(10), true),
             "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-PLAYLIST-TYPE:VOD\n\
              #EXT-X-INDEPENDENT-SEGMENTS\n\
              #EXT-X-MAP:URI=\"init-1.mp4\"\n#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:05.678Z\n\
              #EXTINF:10.000000,\nsegment-000001.m4s\n\
              #EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:05.678Z\n#EXTINF:2.000000,\nsegment-000002.m4s\n\
              #EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init-2.mp4\"\n#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:05.678Z\n\
-             ## gap: video 12.000-20.000 source\n#EXTINF:5.000000,\nsegment-000003.m4s\n#EXT-X-ENDLIST\n"
+             ## gap: video 12.000-20.000 source\n#EXTINF:5.000000,\nsegment-000003.m4s\n## gap: video 25.000-27.500 disk\n#EXT-X-ENDLIST\n"
         );
     }
 }

@@ -48,9 +48,13 @@ impl Load {
 
     /// The writer is done with it.
     pub(super) fn end(&self, batch: &TapBatch) {
-        self.bytes.fetch_sub(cost(batch), Ordering::Relaxed);
-        self.budget.used.fetch_sub(cost(batch), Ordering::Relaxed);
+        self.give_back(cost(batch));
         self.busy.store(0, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Bytes that wait.
@@ -135,7 +139,9 @@ impl Queue {
         self.load.bytes.fetch_add(cost, Ordering::Relaxed);
         self.load.budget.used.fetch_add(cost, Ordering::Relaxed);
         let copy = TapBatch { room: batch.room, records: batch.records.clone(), bytes: batch.bytes.clone() };
-        self.tell(Input::Batch(copy));
+        if !self.tell(Input::Batch(copy)) {
+            self.load.give_back(cost);
+        }
         Put::Queued
     }
 
@@ -214,7 +220,10 @@ mod tests {
         assert!((1..=3).contains(&taken), "{taken}");
         drop((one, _load));
         assert_eq!(other.put(&batch(1000)), Put::Queued);
-        drop((other, more, load));
+        let waiting = load.waiting();
+        drop(more);
+        assert_eq!((other.put(&batch(1000)), load.waiting()), (Put::Queued, waiting), "its writer is gone");
+        drop((other, load));
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }
 
