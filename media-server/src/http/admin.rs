@@ -2,9 +2,10 @@
 
 use super::app::App;
 use super::body::read_json;
+use super::refusals::AdminRefused;
 use crate::auth::Action;
 use crate::control::Limits;
-use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::problem::{Kind, Problem};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::routing::get;
@@ -79,8 +80,7 @@ impl TryFrom<LimitsDocument> for Limits {
 /// Shows the caps that are enforced.
 #[utoipa::path(get, path = "/admin/limits", tag = "Admin",
     responses((status = 200, description = "The caps", body = LimitsDocument),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Scope admin is needed", body = ProblemDocument, content_type = "application/problem+json")))]
+        AdminRefused))]
 async fn show_limits(State(app): State<App>, headers: HeaderMap) -> Result<Json<LimitsDocument>, Problem> {
     app.authorizer.decide(&headers, Action::Admin)?;
     Ok(Json(app.control.limits().into()))
@@ -89,10 +89,9 @@ async fn show_limits(State(app): State<App>, headers: HeaderMap) -> Result<Json<
 /// Replaces the caps. They hold for newcomers; nobody is dropped.
 #[utoipa::path(put, path = "/admin/limits", tag = "Admin", request_body = LimitsDocument,
     responses((status = 200, description = "The caps as they are enforced now", body = LimitsDocument),
-        (status = 400, description = "Not such a document", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Scope admin is needed", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "A limit makes no sense", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 400, description = "Not such a document"),
+        AdminRefused,
+        (status = 422, description = "A limit makes no sense")))]
 async fn set_limits(State(app): State<App>, request: Request) -> Result<Json<LimitsDocument>, Problem> {
     app.authorizer.decide(request.headers(), Action::Admin)?;
     let document: LimitsDocument = read_json(request).await?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 
 /// After this time a disk may have recovered.
-const STORAGE_RETRY: Duration = Duration::from_secs(10);
+pub(super) const STORAGE_RETRY: Duration = Duration::from_secs(10);
 
 impl From<AuthError> for Problem {
     /// The challenge is that of RFC 6750 §3.

@@ -4,9 +4,10 @@
 //! too slow is told so by an event `events:missed` and should list the streams anew. It ends with the listener's token.
 
 use super::app::App;
+use super::refusals::Refused;
 use crate::auth::Action;
 use crate::control::{Event, RoomName};
-use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::problem::{Kind, Problem};
 use axum::Router;
 use axum::extract::{Query, RawQuery, State};
 use axum::http::header::CACHE_CONTROL;
@@ -50,9 +51,8 @@ struct EventsQuery {
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event")),
     responses((status = 200, description = "Server-sent events; data is a JSON object with room, stream and at",
                body = String, content_type = "text/event-stream"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "Too many listeners; see Retry-After", body = ProblemDocument, content_type = "application/problem+json")))]
+        Refused,
+        (status = 503, description = "Too many listeners; see Retry-After")))]
 async fn listen(
     State(app): State<App>,
     RawQuery(raw): RawQuery,

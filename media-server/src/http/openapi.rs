@@ -1,5 +1,6 @@
 //! The OpenAPI document, made from the handlers and types. docs/openapi.json is a copy that a test compares.
 
+use super::refusals::ProblemBodies;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
@@ -37,7 +38,7 @@ use utoipa::{Modify, OpenApi};
         super::operations::openapi,
     ),
     components(schemas(crate::problem::ProblemDocument)),
-    modifiers(&Bearer),
+    modifiers(&Bearer, &ProblemBodies),
     security(("bearer" = []))
 )]
 struct Api;

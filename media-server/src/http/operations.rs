@@ -3,7 +3,7 @@
 use super::app::App;
 use super::ice::{self, IceServer};
 use crate::metrics::Caps;
-use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::problem::{Kind, Problem};
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -48,7 +48,7 @@ pub(super) struct Ready {
 /// Newcomers are welcome: the registry can be written, the media port is open, the server is not draining.
 #[utoipa::path(get, path = "/readyz", tag = "Operations", security(()),
     responses((status = 200, description = "It is ready", body = Ready),
-        (status = 503, description = "It is not; the detail says why", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 503, description = "It is not; the detail says why")))]
 async fn readyz(State(app): State<App>) -> Result<Response, Problem> {
     let mut failed = Vec::new();
     if app.control.is_draining() || app.shutdown.is_cancelled() {

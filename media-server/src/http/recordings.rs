@@ -7,9 +7,12 @@
 mod download;
 
 use super::app::App;
+use super::error::STORAGE_RETRY;
+use super::paging;
+use super::refusals::Refused;
 use crate::auth::Action;
 use crate::control::{ControlError, RoomName, StreamId};
-use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::problem::{Kind, Problem};
 use crate::recording::{Library, LibraryError, Shown};
 use crate::store::{Recording, RecordingQuery, RecordingState};
 use axum::extract::{Path, Query, RawQuery, State};
@@ -20,11 +23,7 @@ use axum::{Extension, Json, Router};
 use jiff::Timestamp;
 use recorder::{File, Track};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
-
-/// After this time a disk may have recovered.
-const STORAGE_RETRY: Duration = Duration::from_secs(10);
 
 /// The routes, for [`super::router_with`].
 pub fn routes(library: Library) -> Router<App> {
@@ -163,9 +162,8 @@ struct ListQuery {
 /// Lists recordings, newest first.
 #[utoipa::path(get, path = "/recordings", tag = "Recordings", params(ListQuery),
     responses((status = 200, description = "A page of recordings", body = RecordingPage),
-        (status = 400, description = "A parameter is wrong", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 400, description = "A parameter is wrong"),
+        Refused))]
 async fn list(
     State(app): State<App>,
     Extension(library): Extension<Library>,
@@ -176,36 +174,21 @@ async fn list(
     let room = query.room.as_deref().map(RoomName::parse).transpose()?;
     let action = Action::ReadRecordings(room.as_ref().map(RoomName::as_str));
     app.authorizer.decide_read(&headers, raw.as_deref(), action)?;
-    let bad = |detail: String| Problem::new(Kind::BadRequest, detail);
-    let state = match query.state.as_deref() {
-        None => None,
-        Some(text) => Some(RecordingState::parse(text).ok_or_else(|| {
-            bad(format!("state is {text:?}; use recording, finalising, complete, repaired or failed"))
-        })?),
-    };
-    let limit = match query.limit {
-        None => 100,
-        Some(limit @ 1..=500) => limit,
-        Some(other) => return Err(bad(format!("limit is {other}; use 1 to 500"))),
-    };
-    let before = match query.before.as_deref() {
-        None => None,
-        Some(text) => {
-            Some(StreamId::parse(text).ok_or_else(|| bad(format!("before is {text:?}, not a recording's id")))?)
-        }
-    };
+    let states = "recording, finalising, complete, repaired or failed";
+    let state = paging::state(query.state.as_deref(), RecordingState::parse, states)?;
+    let limit = paging::limit(query.limit)?;
+    let before = paging::before(query.before.as_deref(), "recording")?;
     let query = RecordingQuery { state, room, limit, before };
     let recordings = library.recordings(&query).await.map_err(ControlError::from)?;
-    let next = recordings.last().filter(|_| recordings.len() == limit).map(|last| last.recording.stream.to_string());
+    let next = paging::next(&recordings, limit, |shown| &shown.recording.stream);
     Ok(Json(RecordingPage { recordings: recordings.into_iter().map(RecordingView::new).collect(), next }))
 }
 
 /// Shows one recording.
 #[utoipa::path(get, path = "/recordings/{id}", tag = "Recordings", params(("id" = String, Path, description = "The recording's id, which is its stream's")),
     responses((status = 200, description = "The recording", body = RecordingView),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "No such recording", body = ProblemDocument, content_type = "application/problem+json")))]
+        Refused,
+        (status = 404, description = "No such recording")))]
 async fn show(
     State(app): State<App>,
     Extension(library): Extension<Library>,
@@ -233,10 +216,9 @@ struct FileQuery {
     responses((status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 206, description = "The part that was asked for", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 304, description = "It has not changed"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "No such file", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 416, description = "The file is shorter", body = ProblemDocument, content_type = "application/problem+json")))]
+        Refused,
+        (status = 404, description = "No such file"),
+        (status = 416, description = "The file is shorter")))]
 async fn file(
     State(app): State<App>,
     Extension(library): Extension<Library>,
@@ -268,10 +250,9 @@ async fn file(
 /// Removes a recording and its files for good.
 #[utoipa::path(delete, path = "/recordings/{id}", tag = "Recordings", params(("id" = String, Path, description = "The recording's id")),
     responses((status = 204, description = "It is gone"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "No such recording", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 409, description = "It is not finished", body = ProblemDocument, content_type = "application/problem+json")))]
+        Refused,
+        (status = 404, description = "No such recording"),
+        (status = 409, description = "It is not finished")))]
 async fn remove(
     State(app): State<App>,
     Extension(library): Extension<Library>,

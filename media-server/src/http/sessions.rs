@@ -4,14 +4,18 @@
 //! or restarts ICE; DELETE ends. The server never declines with a counter-offer (WHEP 4.3.2): what the publisher
 //! sends is known, so an offer can be answered or cannot.
 
+mod answers;
+
+use self::answers::{RecvonlyAnswer, RestartAnswer, SendonlyAnswer};
 use super::app::App;
 use super::body::{ACCEPT_PATCH, ACCEPT_POST, SDP_LIMIT, read_text};
 use super::cors::preflight;
 use super::ice;
+use super::refusals::{OfferRefused, PatchRefused, SessionRefused};
 use super::streams::identity_to_principal;
 use crate::auth::Action;
 use crate::control::{Established, Patched, Principal, Role, RoomName, SessionKey};
-use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::problem::{Kind, Problem};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -19,6 +23,8 @@ use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
@@ -29,6 +35,16 @@ pub(super) fn routes() -> Router<App> {
         .route("/whip/{room}/{key}", patch(whip_patch).delete(whip_delete).options(session_options))
         .route("/whep/{room}", get(whep_endpoint).post(whep_post).options(endpoint_options))
         .route("/whep/{room}/{key}", patch(whep_patch).delete(whep_delete).options(session_options))
+}
+
+/// What names a session in its URL.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct SessionPath {
+    /// The room
+    room: String,
+    /// From Location
+    key: String,
 }
 
 /// Says that a WHIP endpoint is here.
@@ -50,20 +66,7 @@ async fn whep_endpoint(Path(room): Path<String>) -> Result<Response, Problem> {
 /// Publishes into a room.
 #[utoipa::path(post, path = "/whip/{room}", tag = "WHIP", params(("room" = String, Path, description = "The room")),
     request_body(content = String, content_type = "application/sdp", description = "An SDP offer, at most 64 KiB"),
-    responses(
-        (status = 201, description = "The SDP answer (recvonly)", body = String, content_type = "application/sdp",
-         headers(("Location" = String, description = "The session's URL"),
-                 ("ETag" = String, description = "The ICE generation, for PATCH"),
-                 ("Link" = String, description = "ICE servers, rel=ice-server"))),
-        (status = 400, description = "Not an SDP offer", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 409, description = "The room has a publisher", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/sdp", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "An offer that cannot be accepted", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "Full, draining or without media; see Retry-After", body = ProblemDocument, content_type = "application/problem+json")))]
+    responses(RecvonlyAnswer, (status = 409, description = "The room has a publisher"), OfferRefused))]
 async fn whip_post(state: State<App>, room: Path<String>, request: Request) -> Result<Response, Problem> {
     establish(state, room, Role::Publisher, request).await
 }
@@ -71,20 +74,7 @@ async fn whip_post(state: State<App>, room: Path<String>, request: Request) -> R
 /// Watches a room.
 #[utoipa::path(post, path = "/whep/{room}", tag = "WHEP", params(("room" = String, Path, description = "The room")),
     request_body(content = String, content_type = "application/sdp", description = "An SDP offer, at most 64 KiB"),
-    responses(
-        (status = 201, description = "The SDP answer (sendonly)", body = String, content_type = "application/sdp",
-         headers(("Location" = String, description = "The session's URL"),
-                 ("ETag" = String, description = "The ICE generation, for PATCH"),
-                 ("Link" = String, description = "ICE servers, rel=ice-server"))),
-        (status = 400, description = "Not an SDP offer", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 409, description = "Nobody publishes here now; see Retry-After", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/sdp", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "An offer that cannot be accepted", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "Full, draining or without media; see Retry-After", body = ProblemDocument, content_type = "application/problem+json")))]
+    responses(SendonlyAnswer, (status = 409, description = "Nobody publishes here now; see Retry-After"), OfferRefused))]
 async fn whep_post(state: State<App>, room: Path<String>, request: Request) -> Result<Response, Problem> {
     establish(state, room, Role::Subscriber, request).await
 }
@@ -123,47 +113,25 @@ fn created(app: &App, room: &RoomName, session: Established) -> Response {
 
 /// Trickles candidates of a publisher or restarts its ICE.
 #[utoipa::path(patch, path = "/whip/{room}/{key}", tag = "WHIP",
-    params(("room" = String, Path, description = "The room"), ("key" = String, Path, description = "From Location"),
-           ("If-Match" = String, Header, description = "The ETag, or * to restart ICE")),
+    params(SessionPath, ("If-Match" = String, Header, description = "The ETag, or * to restart ICE")),
     request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
-    responses(
-        (status = 200, description = "ICE restarts: our new credentials and candidates", body = String, content_type = "application/trickle-ice-sdpfrag",
-         headers(("ETag" = String, description = "The new ICE generation"))),
-        (status = 204, description = "Candidates taken note of"),
-        (status = 400, description = "Not a fragment", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token, or the session of another", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 412, description = "If-Match is stale", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/trickle-ice-sdpfrag; see Accept-Patch", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 428, description = "If-Match is missing", body = ProblemDocument, content_type = "application/problem+json")))]
-async fn whip_patch(state: State<App>, path: Path<(String, String)>, request: Request) -> Result<Response, Problem> {
+    responses(RestartAnswer, (status = 204, description = "Candidates taken note of"), PatchRefused))]
+async fn whip_patch(state: State<App>, path: Path<SessionPath>, request: Request) -> Result<Response, Problem> {
     change(state, path, Role::Publisher, request).await
 }
 
 /// Trickles candidates of a viewer or restarts its ICE.
 #[utoipa::path(patch, path = "/whep/{room}/{key}", tag = "WHEP",
-    params(("room" = String, Path, description = "The room"), ("key" = String, Path, description = "From Location"),
-           ("If-Match" = String, Header, description = "The ETag, or * to restart ICE")),
+    params(SessionPath, ("If-Match" = String, Header, description = "The ETag, or * to restart ICE")),
     request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
-    responses(
-        (status = 200, description = "ICE restarts: our new credentials and candidates", body = String, content_type = "application/trickle-ice-sdpfrag",
-         headers(("ETag" = String, description = "The new ICE generation"))),
-        (status = 204, description = "Candidates taken note of"),
-        (status = 400, description = "Not a fragment", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token, or the session of another", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 412, description = "If-Match is stale", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/trickle-ice-sdpfrag; see Accept-Patch", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 428, description = "If-Match is missing", body = ProblemDocument, content_type = "application/problem+json")))]
-async fn whep_patch(state: State<App>, path: Path<(String, String)>, request: Request) -> Result<Response, Problem> {
+    responses(RestartAnswer, (status = 204, description = "Candidates taken note of"), PatchRefused))]
+async fn whep_patch(state: State<App>, path: Path<SessionPath>, request: Request) -> Result<Response, Problem> {
     change(state, path, Role::Subscriber, request).await
 }
 
 async fn change(
     State(app): State<App>,
-    Path((room, key)): Path<(String, String)>,
+    Path(SessionPath { room, key }): Path<SessionPath>,
     role: Role,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
@@ -189,38 +157,24 @@ fn if_match(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 /// Ends a publisher's session.
 #[utoipa::path(delete, path = "/whip/{room}/{key}", tag = "WHIP",
-    params(("room" = String, Path, description = "The room"), ("key" = String, Path, description = "From Location")),
-    responses((status = 200, description = "It has ended, and its slot is free"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token, or the session of another", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json")))]
-async fn whip_delete(
-    state: State<App>,
-    path: Path<(String, String)>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
+    params(SessionPath),
+    responses((status = 200, description = "It has ended, and its slot is free"), SessionRefused))]
+async fn whip_delete(state: State<App>, path: Path<SessionPath>, headers: HeaderMap) -> Result<StatusCode, Problem> {
     end(state, path, Role::Publisher, headers).await
 }
 
 /// Ends a viewer's session.
 #[utoipa::path(delete, path = "/whep/{room}/{key}", tag = "WHEP",
-    params(("room" = String, Path, description = "The room"), ("key" = String, Path, description = "From Location")),
-    responses((status = 200, description = "It has ended, and its slot is free"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token, or the session of another", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "No such session", body = ProblemDocument, content_type = "application/problem+json")))]
-async fn whep_delete(
-    state: State<App>,
-    path: Path<(String, String)>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
+    params(SessionPath),
+    responses((status = 200, description = "It has ended, and its slot is free"), SessionRefused))]
+async fn whep_delete(state: State<App>, path: Path<SessionPath>, headers: HeaderMap) -> Result<StatusCode, Problem> {
     end(state, path, Role::Subscriber, headers).await
 }
 
 /// Entity tags do not matter here (RFC 9725 §4.2).
 async fn end(
     State(app): State<App>,
-    Path((room, key)): Path<(String, String)>,
+    Path(SessionPath { room, key }): Path<SessionPath>,
     role: Role,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {

@@ -3,9 +3,11 @@
 use super::app::App;
 use super::body::read_json;
 use super::live::{self, LiveView};
+use super::paging;
+use super::refusals::Refused;
 use crate::auth::{Action, Identity};
 use crate::control::{Principal, RoomName, StreamId, StreamInfo, StreamQuery, StreamState};
-use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::problem::{Kind, Problem};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
@@ -81,9 +83,8 @@ struct ListQuery {
 /// Lists streams, newest first.
 #[utoipa::path(get, path = "/streams", tag = "Streams", params(ListQuery),
     responses((status = 200, description = "A page of streams", body = StreamPage),
-        (status = 400, description = "A parameter is wrong", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 400, description = "A parameter is wrong"),
+        Refused))]
 async fn list(
     State(app): State<App>,
     headers: HeaderMap,
@@ -92,24 +93,11 @@ async fn list(
     let Query(query) = query;
     let room = query.room.as_deref().map(RoomName::parse).transpose()?;
     app.authorizer.decide(&headers, Action::ReadStreams(room.as_ref().map(RoomName::as_str)))?;
-    let bad = |detail: String| Problem::new(Kind::BadRequest, detail);
-    let state = match query.state.as_deref() {
-        None => None,
-        Some(text) => Some(
-            StreamState::parse(text).ok_or_else(|| bad(format!("state is {text:?}; use created, live or ended")))?,
-        ),
-    };
-    let limit = match query.limit {
-        None => 100,
-        Some(limit @ 1..=500) => limit,
-        Some(other) => return Err(bad(format!("limit is {other}; use 1 to 500"))),
-    };
-    let before = match query.before.as_deref() {
-        None => None,
-        Some(text) => Some(StreamId::parse(text).ok_or_else(|| bad(format!("before is {text:?}, not a stream's id")))?),
-    };
+    let state = paging::state(query.state.as_deref(), StreamState::parse, "created, live or ended")?;
+    let limit = paging::limit(query.limit)?;
+    let before = paging::before(query.before.as_deref(), "stream")?;
     let streams = app.control.streams(StreamQuery { state, room, limit, before }).await?;
-    let next = (streams.len() == limit).then(|| streams.last().map(|last| last.id.to_string())).flatten();
+    let next = paging::next(&streams, limit, |stream| &stream.id);
     Ok(Json(StreamPage { streams: streams.into_iter().map(|stream| StreamView::new(&app, stream)).collect(), next }))
 }
 
@@ -127,11 +115,10 @@ struct NewStream {
 #[utoipa::path(post, path = "/streams", tag = "Streams", request_body = NewStream,
     responses((status = 201, description = "It waits for its camera", body = StreamView,
                headers(("Location" = String, description = "The stream's URL"))),
-        (status = 400, description = "A field is wrong", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 409, description = "The room has a stream", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "Full or draining; see Retry-After", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 400, description = "A field is wrong"),
+        Refused,
+        (status = 409, description = "The room has a stream"),
+        (status = 503, description = "Full or draining; see Retry-After")))]
 async fn create(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let headers = request.headers().clone();
     // Who has no token at all learns nothing about the body.
@@ -152,9 +139,8 @@ async fn create(State(app): State<App>, request: Request) -> Result<Response, Pr
 /// Shows one stream.
 #[utoipa::path(get, path = "/streams/{id}", tag = "Streams", params(("id" = String, Path, description = "The stream's id")),
     responses((status = 200, description = "The stream", body = StreamView),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "No such stream", body = ProblemDocument, content_type = "application/problem+json")))]
+        Refused,
+        (status = 404, description = "No such stream")))]
 async fn show(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Result<Json<StreamView>, Problem> {
     app.authorizer.check_known(&headers)?;
     let stream = find(&app, &id).await?;
@@ -165,9 +151,8 @@ async fn show(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap
 /// Ends a stream: camera and viewers are dropped, the recording is finalised.
 #[utoipa::path(post, path = "/streams/{id}/end", tag = "Streams", params(("id" = String, Path, description = "The stream's id")),
     responses((status = 200, description = "It has ended; so it had, if it was over already", body = StreamView),
-        (status = 401, description = "No valid token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "Not with this token", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "No such stream", body = ProblemDocument, content_type = "application/problem+json")))]
+        Refused,
+        (status = 404, description = "No such stream")))]
 async fn end(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Result<Json<StreamView>, Problem> {
     app.authorizer.check_known(&headers)?;
     let stream = find(&app, &id).await?;
