@@ -1,0 +1,193 @@
+//! Rules of every offer, each broken once: syntax, sections, transport, payload types.
+
+use super::*;
+use crate::sdp::codecs::parameter;
+
+#[test]
+fn a_body_too_large_is_refused_unparsed() {
+    let offer = format!("{}a=x:{}\r\n", fixture("chrome-publish"), "x".repeat(MAX_SDP_BYTES));
+    assert!(matches!(error(&offer), SdpError::TooLarge { limit: 65_536, .. }));
+    assert!(!error(&offer).is_unprocessable());
+}
+
+#[test]
+fn a_broken_line_is_named_by_its_number() {
+    let broken = with(fixture("obs-publish"), "t=0 0", "t=0 zero");
+    let SdpError::Syntax { line, text, .. } = error(&broken) else { panic!("{}", error(&broken)) };
+    assert_eq!((line, text.as_str()), (4, "t=0 zero"));
+    assert!(!error(&broken).is_unprocessable());
+    for (text, line) in
+        [("", 1), ("\r\n", 1), ("hello", 1), ("v=0\r\n", 1), ("{\"sdp\": \"v=0\"}", 1), ("v=0\r\no=x", 2)]
+    {
+        assert!(matches!(error(text), SdpError::Syntax { line: l, .. } if l >= line), "{text:?}: {}", error(text));
+    }
+}
+
+#[test]
+fn a_control_character_cannot_open_a_line() {
+    let offer = with(fixture("obs-publish"), "profile-level-id=42e01f", "profile-level-id=42e01f\ra=ice-lite");
+    assert!(matches!(error(&offer), SdpError::Syntax { .. }));
+    assert!(matches!(IceFragment::parse("a=mid:0\0").unwrap_err(), SdpError::Syntax { line: 1, .. }));
+}
+
+#[test]
+fn line_feeds_alone_will_do() {
+    let offer = fixture("chrome-publish").replace("\r\n", "\n");
+    assert_eq!(publish(&offer).0.text, publish(fixture("chrome-publish")).0.text);
+}
+
+#[test]
+fn nothing_to_send_is_an_error() {
+    let session: String = fixture("obs-publish").split_inclusive("\r\n").take_while(|l| !l.starts_with("m=")).collect();
+    assert_eq!(error(&session), SdpError::NoMedia);
+}
+
+#[test]
+fn a_data_channel_is_refused_since_no_answer_is_given_in_part() {
+    let channel =
+        "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:2\r\na=sctp-port:5000\r\n";
+    let offer = with(&format!("{}{channel}", fixture("chrome-publish")), "BUNDLE 0 1", "BUNDLE 0 1 2");
+    assert_eq!(error(&offer), SdpError::UnsupportedMedia { media: "application".into() });
+    assert!(error(&offer).is_unprocessable());
+}
+
+#[test]
+fn a_second_section_of_a_kind_is_refused() {
+    let offer = fixture("obs-publish");
+    let video = &offer[offer.find("m=video").unwrap()..];
+    let offer = with(&format!("{offer}{}", with(video, "a=mid:1", "a=mid:2")), "BUNDLE 0 1", "BUNDLE 0 1 2");
+    assert_eq!(error(&offer), SdpError::TooManyTracks { kind: MediaKind::Video });
+    assert!(error(&offer).is_unprocessable());
+}
+
+#[test]
+fn all_sections_must_be_bundled() {
+    let video = SdpError::NotBundled { section: "m=video".into() };
+    assert_eq!(error(&with(fixture("obs-publish"), "BUNDLE 0 1", "BUNDLE 0")), video);
+    let audio = SdpError::NotBundled { section: "m=audio".into() };
+    assert_eq!(error(&without(fixture("obs-publish"), "a=group:BUNDLE")), audio);
+    assert!(audio.is_unprocessable());
+}
+
+#[test]
+fn one_section_alone_needs_no_bundle() {
+    let offer = without(fixture("chrome-publish-simulcast"), "a=group:BUNDLE");
+    let (answer, _) = publish(&offer);
+    check_frame("alone", &offer, &answer);
+}
+
+#[test]
+fn mids_must_be_there_and_differ() {
+    let offer = fixture("obs-publish");
+    assert!(matches!(error(&without(offer, "a=mid:1")), SdpError::MissingAttribute { attribute: "a=mid", .. }));
+    let twice = with(offer, "a=mid:1", "a=mid:0");
+    assert!(matches!(error(&twice), SdpError::InvalidAttribute { attribute: "a=mid", .. }));
+    let spaced = with(offer, "a=mid:1", "a=mid:1 2");
+    assert!(matches!(error(&spaced), SdpError::InvalidAttribute { attribute: "a=mid", .. }));
+}
+
+#[test]
+fn rtcp_must_be_multiplexed() {
+    let error = error(&without(fixture("obs-publish"), "a=rtcp-mux"));
+    assert_eq!(error, SdpError::NoRtcpMux { section: "m=audio".into() });
+    assert!(error.is_unprocessable());
+}
+
+#[test]
+fn a_bundled_section_may_leave_the_transport_to_the_tagged_one() {
+    let offer = fixture("firefox-publish-max-bundle");
+    let (audio, video) = offer.split_at(offer.find("m=video").unwrap());
+    let video = ["a=rtcp-mux", "a=ice-", "a=setup"].iter().fold(video.to_owned(), |v, line| without(&v, line));
+    let (answer, _) = publish(&format!("{audio}{video}"));
+    assert!(answer.has("audio", "a=rtcp-mux") && !answer.has("video", "a=rtcp-mux"), "as offered");
+}
+
+#[test]
+fn a_disabled_section_is_refused_and_a_bundled_one_is_not() {
+    let offer = with(fixture("firefox-publish-max-bundle"), "a=bundle-only\r\n", "a=rtcp-mux\r\n");
+    assert_eq!(error(&offer), SdpError::DisabledSection { section: "m=video".into() });
+}
+
+#[test]
+fn only_dtls_srtp_is_spoken() {
+    let error = error(&with(fixture("obs-publish"), "UDP/TLS/RTP/SAVPF", "RTP/AVP"));
+    assert_eq!(error.to_string(), "m=audio wants RTP/AVP; offer UDP/TLS/RTP/SAVPF");
+}
+
+#[test]
+fn ice_credentials_have_their_lengths_and_alphabet() {
+    let offer = fixture("obs-publish");
+    for bad in ["abc", "a b c d", "abc-d", "äöüß", &"x".repeat(257)] {
+        let error = error(&with(offer, "a=ice-ufrag:Vc5w", &format!("a=ice-ufrag:{bad}")));
+        assert!(matches!(error, SdpError::InvalidAttribute { attribute: "a=ice-ufrag", .. }), "{bad}: {error}");
+        assert!(!error.is_unprocessable());
+    }
+    let short = error(&with(offer, "byop6RyEjYAHx2wOga/hKY", "byop6RyEjYAHx2wOga/hK"));
+    assert!(matches!(short, SdpError::InvalidAttribute { attribute: "a=ice-pwd", .. }));
+    assert!(!short.to_string().contains("byop6"), "a password is not quoted");
+    for (prefix, attribute) in [("a=ice-ufrag", "a=ice-ufrag"), ("a=ice-pwd", "a=ice-pwd")] {
+        let error = error(&without(offer, prefix));
+        assert!(error.to_string().starts_with(&format!("m=audio has no {attribute};")), "{error}");
+    }
+}
+
+#[test]
+fn an_ice_lite_client_is_refused() {
+    let offer = with(fixture("obs-publish"), "a=msid-semantic:WMS *", "a=ice-lite");
+    assert_eq!(error(&offer), SdpError::IceLite);
+}
+
+#[test]
+fn the_certificate_is_pinned_by_sha_256() {
+    let offer = fixture("obs-publish");
+    let error = |o: &str| Offer::parse(o).unwrap_err();
+    let other = with(offer, "fingerprint:sha-256", "fingerprint:sha-512");
+    assert_eq!(error(&other).to_string(), "a=fingerprint is there only as sha-512; offer one with sha-256");
+    let both = with(offer, "a=fingerprint:sha-256", "a=fingerprint:sha-1 00:11\r\na=fingerprint:SHA-256");
+    assert_eq!(Offer::parse(&both).unwrap().fingerprint.0[..2], [0x1C, 0x43]);
+    for bad in ["", "1C:43", "+C:43", &["AB"; 33].join(":"), &["A"; 32].join(":"), &["ABC"; 32].join(":")] {
+        let digest = lines(offer, "a=fingerprint:sha-256 ")[0];
+        let error = error(&with(offer, digest, bad));
+        assert!(matches!(error, SdpError::InvalidAttribute { attribute: "a=fingerprint", .. }), "{bad}: {error}");
+    }
+    let none = error(&without(offer, "a=fingerprint"));
+    assert!(matches!(none, SdpError::MissingAttribute { attribute: "a=fingerprint", .. }));
+}
+
+#[test]
+fn this_server_is_the_dtls_server() {
+    let offer = fixture("obs-publish");
+    publish(&with(offer, "a=setup:actpass", "a=setup:active"));
+    for setup in ["passive", "holdconn", "x"] {
+        let error = error(&with(offer, "a=setup:actpass", &format!("a=setup:{setup}")));
+        assert_eq!(error, SdpError::UnsupportedSetup { setup: setup.into() });
+        assert!(error.is_unprocessable());
+    }
+    assert!(matches!(error(&without(offer, "a=setup")), SdpError::MissingAttribute { attribute: "a=setup", .. }));
+}
+
+#[test]
+fn a_payload_type_means_one_thing_in_a_bundle() {
+    let offer = fixture("obs-publish");
+    let (head, video) = offer.split_at(offer.find("m=video").unwrap());
+    let video = with(&with(video, "SAVPF 96", "SAVPF 111"), ":96 ", ":111 ");
+    assert_eq!(error(&format!("{head}{video}")), SdpError::PayloadTypeClash { number: 111 });
+}
+
+#[test]
+fn a_payload_type_given_twice_counts_once() {
+    let (answer, _) = publish(&with(fixture("obs-publish"), "SAVPF 96", "SAVPF 96 96 300 x -1"));
+    assert_eq!(answer.numbers("video"), [96]);
+}
+
+#[test]
+fn messages_quote_no_more_than_a_line() {
+    let offer = with(fixture("obs-publish"), "a=setup:actpass", &format!("a=setup:{}", "ß".repeat(5000)));
+    assert!(error(&offer).to_string().chars().count() < 300);
+}
+
+#[test]
+fn parameters_are_found_in_any_writing() {
+    assert_eq!(parameter("a=1; Profile-Level-ID = 42e01f ;b", "profile-level-id"), Some("42e01f"));
+    assert_eq!(parameter("xprofile=1", "profile"), None);
+}
