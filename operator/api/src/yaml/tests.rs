@@ -1,3 +1,5 @@
+//! Good documents are read, and each slip is told with its place and what would be right; bounds hold against hostile ones.
+
 use proptest::prelude::*;
 
 use super::*;
