@@ -3,19 +3,17 @@
 //! Frames leave when they are due, from the moment the connection stands; one that is late leaves at once and keeps its
 //! timestamp. What a receiver asks to have again is sent again; a keyframe that it asks for is counted and not made.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::call::Call;
 use crate::error::Error;
-use crate::outgoing::{Outgoing, Progress, Writers};
-use crate::peer::{HANDSHAKES, Peer, PeerError, local_addresses};
+use crate::outgoing::{Outgoing, Progress};
 use crate::rtp::feedback::FeedbackState;
-use crate::signal::{Endpoint, Session};
 use crate::source::Source;
 
 pub use crate::outgoing::SentTrack;
@@ -71,26 +69,11 @@ impl Camera {
 
     /// Connects and begins to send. Comes back when media flows.
     pub async fn start(self) -> Result<RunningCamera, Error> {
-        let endpoint = Endpoint::new(&self.url, self.token)?;
-        let addresses = local_addresses(&endpoint.addresses().await);
-        if addresses.is_empty() {
-            return Err(PeerError::NoAddress(endpoint.url().to_string()).into());
-        }
-        let mut first_post = None;
-        let mut handshakes = 1;
-        let Connected { peer, session, outgoing, writers, answered, connected } = loop {
-            match connect(&endpoint, &addresses, &self.source, &mut first_post).await {
-                Err(error) if error.is_stuck_handshake() && handshakes < HANDSHAKES => {
-                    tracing::info!("the handshake is stuck: once more");
-                    handshakes += 1;
-                }
-                done => break done?,
-            }
-        };
+        let (call, outgoing, writers) = Call::connect(&self.url, self.token, || Outgoing::new(&self.source)).await?;
         let progress = Arc::new(Progress::default());
         let (stop, stopped) = watch::channel(false);
         let (ended_sender, ended) = watch::channel(None);
-        let lost = peer.ended();
+        let lost = call.peer.ended();
         let feedback = Arc::clone(&outgoing.feedback);
         let (source, shared, clock) = (self.source, Arc::clone(&progress), outgoing.feedback);
         let task = tokio::spawn(async move {
@@ -101,69 +84,16 @@ impl Camera {
             ended_sender.send_replace(Some(how));
         });
         let started = Instant::now();
-        Ok(RunningCamera { peer, session, feedback, progress, started, answered, connected, stop, ended, task })
-    }
-}
-
-struct Connected {
-    peer: Peer,
-    session: Session,
-    outgoing: Outgoing,
-    writers: Writers,
-    answered: Duration,
-    connected: Duration,
-}
-
-/// One session; times count from the first POST.
-async fn connect(
-    endpoint: &Endpoint,
-    addresses: &[SocketAddr],
-    source: &Source,
-    first_post: &mut Option<Instant>,
-) -> Result<Connected, Error> {
-    let outgoing = Outgoing::new(source);
-    let peer = Peer::new(addresses.to_vec(), outgoing.media_engine()?, outgoing.interceptors()).await?;
-    let started = async {
-        let tracks = outgoing.add_tracks(&peer).await?;
-        let offer = peer.offer().await?;
-        let posted = *first_post.get_or_insert_with(Instant::now);
-        let session = endpoint.post(offer).await?;
-        let answered = posted.elapsed();
-        let connect = async {
-            peer.accept(session.answer.clone()).await?;
-            peer.connected().await?;
-            let connected = posted.elapsed();
-            Ok::<_, PeerError>((tracks.writers().await?, connected))
-        };
-        match connect.await {
-            Ok((writers, connected)) => Ok((session, writers, answered, connected)),
-            Err(error) => {
-                // The first failure is the one to tell.
-                let _ = session.delete().await;
-                Err(Error::from(error))
-            }
-        }
-    };
-    match started.await {
-        Ok((session, writers, answered, connected)) => {
-            Ok(Connected { peer, session, outgoing, writers, answered, connected })
-        }
-        Err(error) => {
-            peer.close().await;
-            Err(error)
-        }
+        Ok(RunningCamera { call, feedback, progress, started, stop, ended, task })
     }
 }
 
 /// A camera that is sending. Dropping it stops the frames; only [`stop`](RunningCamera::stop) tells the server.
 pub struct RunningCamera {
-    peer: Peer,
-    session: Session,
+    call: Call,
     feedback: Arc<FeedbackState>,
     progress: Arc<Progress>,
     started: Instant,
-    answered: Duration,
-    connected: Duration,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<Option<Ended>>,
     task: JoinHandle<()>,
@@ -174,8 +104,8 @@ impl RunningCamera {
     pub fn stats(&self) -> CameraStats {
         let progress = self.progress.read();
         CameraStats {
-            answer_ms: self.answered.as_secs_f64() * 1000.0,
-            connected_ms: self.connected.as_secs_f64() * 1000.0,
+            answer_ms: self.call.answered.as_secs_f64() * 1000.0,
+            connected_ms: self.call.connected.as_secs_f64() * 1000.0,
             seconds: self.started.elapsed().as_secs_f64(),
             video: progress.video,
             audio: progress.audio,
@@ -186,7 +116,7 @@ impl RunningCamera {
 
     /// The session's URL at the server.
     pub fn session_url(&self) -> &str {
-        self.session.url().as_str()
+        self.call.url()
     }
 
     /// Waits until the source has been played or the connection is lost.
@@ -201,9 +131,7 @@ impl RunningCamera {
         // It ends at once; had it panicked, the runtime would have said so.
         let _ = (&mut self.task).await;
         let stats = self.stats();
-        let deleted = self.session.delete().await;
-        self.peer.close().await;
-        deleted?;
+        self.call.end().await?;
         Ok(stats)
     }
 }

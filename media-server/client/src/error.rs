@@ -18,12 +18,6 @@ pub enum Error {
     Peer(#[from] PeerError),
 }
 
-impl From<rtc::shared::error::Error> for Error {
-    fn from(error: rtc::shared::error::Error) -> Error {
-        Error::Peer(error.into())
-    }
-}
-
 impl Error {
     /// What to do about it; `None` where the text says it already.
     pub fn fix(&self) -> Option<String> {

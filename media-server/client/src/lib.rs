@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
 pub mod camera;
 pub mod cli;
 mod codec;
@@ -17,7 +18,7 @@ mod rtp;
 mod signal;
 pub mod source;
 #[cfg(test)]
-mod standin;
+mod tests;
 pub mod viewer;
 
 pub use codec::{Codec, MediaKind};

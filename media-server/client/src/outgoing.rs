@@ -14,6 +14,7 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{MediaEngine, Registry};
 use webrtc::rtp_transceiver::RtpSender;
 
+use crate::call::Half;
 use crate::codec::{Codec, MediaKind};
 use crate::peer::{Offered, Peer, PeerError, media_engine, rtc_codec, rtc_kind};
 use crate::rtp::feedback::{FeedbackState, FeedbackTap};
@@ -95,20 +96,25 @@ impl Outgoing {
         let offered = clips.into_iter().flatten().map(|clip| offer(clip.codec, &clip.fmtp)).collect();
         Outgoing { offered, feedback: Arc::default() }
     }
+}
 
-    pub(crate) fn media_engine(&self) -> Result<MediaEngine, PeerError> {
+impl Half for Outgoing {
+    type Tracks = Tracks;
+    type Agreed = Writers;
+
+    fn media_engine(&self) -> Result<MediaEngine, PeerError> {
         media_engine(&self.offered)
     }
 
-    pub(crate) fn interceptors(&self) -> Registry {
+    fn interceptors(&self) -> Registry {
         Registry::new()
             .with(Slot::CongestionControl, FeedbackTap::new(Arc::clone(&self.feedback)))
             .with(Slot::TwccSender, TwccSenderBuilder::new().build())
             .with(Slot::NackResponder, NackResponderBuilder::new().with_size(RESEND_BUFFER).build())
     }
 
-    /// Adds a track for each clip; they are negotiated after.
-    pub(crate) async fn add_tracks(&self, peer: &Peer) -> Result<Tracks, PeerError> {
+    /// A track for each clip.
+    async fn add_tracks(&self, peer: &Peer) -> Result<Tracks, PeerError> {
         let mut tracks = Vec::new();
         for offered in &self.offered {
             let kind = rtc_kind(offered.codec.kind());
@@ -138,23 +144,11 @@ impl Outgoing {
         }
         Ok(Tracks(tracks))
     }
-}
 
-struct Track {
-    codec: Codec,
-    ssrc: u32,
-    track: Arc<TrackLocalStaticRTP>,
-    sender: Arc<dyn RtpSender>,
-}
-
-/// Tracks of a camera that is negotiating.
-pub(crate) struct Tracks(Vec<Track>);
-
-impl Tracks {
     /// Writers with the payload types that were agreed.
-    pub(crate) async fn writers(self) -> Result<Writers, PeerError> {
+    async fn agreed(tracks: Tracks) -> Result<Writers, PeerError> {
         let mut writers = Vec::new();
-        for track in self.0 {
+        for track in tracks.0 {
             let parameters = track.sender.get_parameters().await?;
             let agreed = parameters
                 .rtp_parameters
@@ -168,6 +162,16 @@ impl Tracks {
         Ok(Writers(writers))
     }
 }
+
+struct Track {
+    codec: Codec,
+    ssrc: u32,
+    track: Arc<TrackLocalStaticRTP>,
+    sender: Arc<dyn RtpSender>,
+}
+
+/// Tracks of a camera that is negotiating.
+pub(crate) struct Tracks(Vec<Track>);
 
 struct Writer {
     codec: Codec,

@@ -1,19 +1,17 @@
 //! A headless viewer: watches a WHEP endpoint and tells what came, when, and what did not. Nothing is decoded.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rtc::interceptor::{ReceiverReportBuilder, Slot, TwccReceiverBuilder};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use serde::Serialize;
 use webrtc::peer_connection::{MediaEngine, Registry};
 
+use crate::call::{Call, Half};
 use crate::codec::{Codec, MediaKind};
 use crate::error::Error;
-use crate::peer::{HANDSHAKES, Offered, Peer, PeerError, local_addresses, media_engine, rtc_kind};
+use crate::peer::{Offered, Peer, PeerError, media_engine, rtc_kind};
 use crate::rtp::reception::{Reception, ReceptionTap};
-use crate::signal::{Endpoint, Session};
 
 pub use crate::rtp::reception::TrackReport;
 
@@ -50,8 +48,11 @@ pub(crate) struct Incoming {
     pub(crate) reception: Arc<Reception>,
 }
 
-impl Incoming {
-    pub(crate) fn media_engine(&self) -> Result<MediaEngine, PeerError> {
+impl Half for Incoming {
+    type Tracks = ();
+    type Agreed = ();
+
+    fn media_engine(&self) -> Result<MediaEngine, PeerError> {
         let h264 = |payload_type, profile| Offered {
             codec: Codec::H264,
             payload_type,
@@ -76,11 +77,27 @@ impl Incoming {
         ])
     }
 
-    pub(crate) fn interceptors(&self) -> Registry {
+    fn interceptors(&self) -> Registry {
         Registry::new()
             .with(Slot::TwccReceiver, TwccReceiverBuilder::new().build())
             .with(Slot::ReceiverReport, ReceiverReportBuilder::new().build())
             .with(Slot::from(LAST_SLOT), ReceptionTap::new(Arc::clone(&self.reception)))
+    }
+
+    async fn add_tracks(&self, peer: &Peer) -> Result<(), PeerError> {
+        for kind in [MediaKind::Video, MediaKind::Audio] {
+            let init = RTCRtpTransceiverInit {
+                direction: RTCRtpTransceiverDirection::Recvonly,
+                ..RTCRtpTransceiverInit::default()
+            };
+            peer.connection.add_transceiver_from_kind(rtc_kind(kind), Some(init)).await?;
+        }
+        Ok(())
+    }
+
+    /// Packets tell which of the codecs it is.
+    async fn agreed((): ()) -> Result<(), PeerError> {
+        Ok(())
     }
 }
 
@@ -98,84 +115,25 @@ impl Viewer {
 
     /// Connects. Comes back when media can flow, which it may already do.
     pub async fn start(self) -> Result<Watching, Error> {
-        let endpoint = Endpoint::new(&self.url, self.token)?;
-        let addresses = local_addresses(&endpoint.addresses().await);
-        if addresses.is_empty() {
-            return Err(PeerError::NoAddress(endpoint.url().to_string()).into());
-        }
-        let mut first_post = None;
-        for _ in 1..HANDSHAKES {
-            match watch(&endpoint, &addresses, &mut first_post).await {
-                Err(error) if error.is_stuck_handshake() => tracing::info!("the handshake is stuck: once more"),
-                done => return done,
-            }
-        }
-        watch(&endpoint, &addresses, &mut first_post).await
-    }
-}
-
-/// One session; times count from the first POST.
-async fn watch(
-    endpoint: &Endpoint,
-    addresses: &[SocketAddr],
-    first_post: &mut Option<Instant>,
-) -> Result<Watching, Error> {
-    let incoming = Incoming::default();
-    let peer = Peer::new(addresses.to_vec(), incoming.media_engine()?, incoming.interceptors()).await?;
-    let started = async {
-        for kind in [MediaKind::Video, MediaKind::Audio] {
-            let init = RTCRtpTransceiverInit {
-                direction: RTCRtpTransceiverDirection::Recvonly,
-                ..RTCRtpTransceiverInit::default()
-            };
-            peer.connection.add_transceiver_from_kind(rtc_kind(kind), Some(init)).await?;
-        }
-        let offer = peer.offer().await?;
-        let posted = *first_post.get_or_insert_with(Instant::now);
-        let session = endpoint.post(offer).await?;
-        let answered = posted.elapsed();
-        let connect = async {
-            peer.accept(session.answer.clone()).await?;
-            peer.connected().await
-        };
-        match connect.await {
-            Ok(()) => Ok((session, posted, answered, posted.elapsed())),
-            Err(error) => {
-                // The first failure is the one to tell.
-                let _ = session.delete().await;
-                Err(Error::from(error))
-            }
-        }
-    };
-    match started.await {
-        Ok((session, posted, answered, connected)) => {
-            Ok(Watching { peer, session, reception: incoming.reception, posted, answered, connected })
-        }
-        Err(error) => {
-            peer.close().await;
-            Err(error)
-        }
+        let (call, incoming, ()) = Call::connect(&self.url, self.token, Incoming::default).await?;
+        Ok(Watching { call, reception: incoming.reception })
     }
 }
 
 /// A viewer that is connected. Dropping it leaves the server to notice; [`stop`](Watching::stop) tells it.
 pub struct Watching {
-    peer: Peer,
-    session: Session,
+    call: Call,
     reception: Arc<Reception>,
-    posted: Instant,
-    answered: Duration,
-    connected: Duration,
 }
 
 impl Watching {
     /// What it has seen so far.
     pub fn report(&self) -> ViewerReport {
-        let track = |kind| self.reception.report(kind, self.posted).filter(|track| track.packets > 0);
+        let track = |kind| self.reception.report(kind, self.call.posted).filter(|track| track.packets > 0);
         ViewerReport {
-            answer_ms: self.answered.as_secs_f64() * 1000.0,
-            connected_ms: self.connected.as_secs_f64() * 1000.0,
-            seconds: self.posted.elapsed().as_secs_f64(),
+            answer_ms: self.call.answered.as_secs_f64() * 1000.0,
+            connected_ms: self.call.connected.as_secs_f64() * 1000.0,
+            seconds: self.call.posted.elapsed().as_secs_f64(),
             video: track(MediaKind::Video),
             audio: track(MediaKind::Audio),
             strangers: self.reception.strangers(),
@@ -185,7 +143,7 @@ impl Watching {
     /// Waits until `enough` is true of the report, which is looked at when a first packet or keyframe comes. False if
     /// the connection is lost before.
     pub async fn wait_for(&self, mut enough: impl FnMut(&ViewerReport) -> bool) -> bool {
-        let lost = self.peer.ended();
+        let lost = self.call.peer.ended();
         let seen = async {
             loop {
                 // Registered before looking, so that nothing is missed between the two.
@@ -207,20 +165,18 @@ impl Watching {
 
     /// Waits until the connection is lost.
     pub async fn lost(&self) {
-        self.peer.ended().await;
+        self.call.peer.ended().await;
     }
 
     /// The session's URL at the server.
     pub fn session_url(&self) -> &str {
-        self.session.url().as_str()
+        self.call.url()
     }
 
     /// Ends the session at the server. The error is that of the DELETE.
     pub async fn stop(self) -> Result<ViewerReport, Error> {
         let report = self.report();
-        let deleted = self.session.delete().await;
-        self.peer.close().await;
-        deleted?;
+        self.call.end().await?;
         Ok(report)
     }
 }
