@@ -52,9 +52,9 @@ fn serve(args: &ServeArgs) -> ExitCode {
 }
 
 fn probe(args: Vec<String>) -> ExitCode {
-    let command = media_client::probe::Args::augment_args(
-        clap::Command::new("media-server probe").version(env!("CARGO_PKG_VERSION")),
-    );
+    let command = media_client::probe::Args::augment_args(clap::Command::new("media-server probe"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Publishes a clip to a server, watches it, and says how it went; ends with 1 if it did not go well");
     let matches = command.get_matches_from(std::iter::once("media-server probe".to_owned()).chain(args));
     let args = match media_client::probe::Args::from_arg_matches(&matches) {
         Ok(args) => args,

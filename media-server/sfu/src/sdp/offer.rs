@@ -273,9 +273,16 @@ fn unmarshal(text: &str) -> Result<SessionDescription, SdpError> {
         SdpError::Syntax {
             line: line + 1,
             text: quote(text.split('\n').nth(line).unwrap_or_default().trim_end()),
-            reason: quote(&error.to_string()),
+            reason: reason(&error),
         }
     })
+}
+
+/// What the parser says, without the name of its error; of a description that ends too early it says nothing.
+fn reason(error: &rtc_shared::error::Error) -> String {
+    let text = error.to_string();
+    let said = text.trim_start_matches("SdpInvalidSyntax:").trim_start_matches("SdpInvalidValue:").trim();
+    if said.is_empty() { "it ends too early, or another line belongs here".into() } else { quote(said) }
 }
 
 /// The mids of the first group with BUNDLE semantics.

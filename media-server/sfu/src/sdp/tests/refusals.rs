@@ -24,6 +24,16 @@ fn a_broken_line_is_named_by_its_number() {
 }
 
 #[test]
+fn a_syntax_error_says_what_is_wrong_and_never_nothing() {
+    let ends = error("v=0");
+    assert!(ends.to_string().starts_with("line 1 (v=0) is not valid SDP: it ends too early"), "{ends}");
+    for text in ["", "hello", "v=0\r\no=x", "v=0\r\nm=x\r\n"] {
+        let SdpError::Syntax { reason, .. } = error(text) else { panic!("{text:?}: {}", error(text)) };
+        assert!(!reason.is_empty() && !reason.contains("Sdp"), "{text:?}: {reason}");
+    }
+}
+
+#[test]
 fn a_control_character_cannot_open_a_line() {
     let offer = with(fixture("obs-publish"), "profile-level-id=42e01f", "profile-level-id=42e01f\ra=ice-lite");
     assert!(matches!(error(&offer), SdpError::Syntax { .. }));
