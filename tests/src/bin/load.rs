@@ -84,11 +84,11 @@ fn run(args: &Args) -> Result<bool, LoadError> {
                 let Some(mut subject) = subject(args, name)? else { continue };
                 let one = measure(&mut *subject, &plan, &identity)?;
                 eprintln!(
-                    "round {round}: {name}, {viewers} viewers: {:.2} µs a packet, {} packets, loss {:?} %, {:.0} kB a viewer; \
+                    "round {round}: {name}, {viewers} viewers: {:.2} µs a packet, {} packets, loss {}, {:.0} kB a viewer; \
                      generator {:.0} % of a core, camera at most {:.0} ms late",
                     one.cpu_us_per_packet,
                     one.packets,
-                    one.loss_percent,
+                    one.loss_percent.map_or("not counted".into(), |loss| format!("{loss:.3} %")),
                     one.memory_per_viewer / 1000.0,
                     one.generator_cpu_seconds * 100.0 / one.seconds,
                     one.camera_latest_ms,
