@@ -26,6 +26,7 @@ const PROBLEMS = {
   'token-missing': [401, 'A bearer token is required', 'the request carries no bearer token'],
   'token-invalid': [401, 'The bearer token is not valid', 'it has expired'],
   'scope-missing': [403, 'The token does not allow this', 'the token lacks the scope'],
+  'unsupported-offer': [422, 'The offer cannot be accepted', 'm=video offers VP8, and none of them can be used; offer H264, which the camera sends'],
   'room-not-granted': [403, 'The token is for another room', 'the token is for another room'],
 };
 

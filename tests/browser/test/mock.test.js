@@ -47,7 +47,7 @@ describe('mock', () => {
     assert.deepEqual(Object.keys(config).sort(), Object.keys(await get('/config.json')).sort());
   });
 
-  for (const kind of ['no-publisher', 'room-busy', 'subscribers-full', 'publishers-full', 'storage-unavailable', 'token-missing', 'token-invalid', 'scope-missing', 'room-not-granted']) {
+  for (const kind of ['no-publisher', 'room-busy', 'subscribers-full', 'publishers-full', 'storage-unavailable', 'token-missing', 'token-invalid', 'scope-missing', 'room-not-granted', 'unsupported-offer']) {
     test(`${kind} has the server's title, and a page`, async () => {
       const {problem} = refusal(kind);
       const response = await fetch(server.url + problem.type);

@@ -337,6 +337,16 @@ describe('pages', () => {
     });
   }
 
+  test('a browser that lacks the codec of the camera is told what to do', async () => {
+    const kept = mock.world.signalling;
+    mock.world.signalling = refusal('unsupported-offer');
+    const page = await open('/watch/front-door');
+    await page.getByText('does not play the kind of video that the camera sends').first().waitFor();
+    assert.equal(await page.getByRole('link', {name: 'What to do'}).getAttribute('href'), `${mock.url}/problems/unsupported-offer`);
+    mock.world.signalling = kept;
+    await page.context().close();
+  });
+
   test('a room that another camera has is told with the remedy, and the picture is marked as not live', async () => {
     const kept = mock.world.publishing;
     mock.world.publishing = refusal('room-busy');

@@ -140,7 +140,7 @@ impl DtlsServer {
                 tracing::debug!(%error, "DTLS failed after the handshake");
                 self.end();
             }
-            Err(error) => return Err(self.fail(TransportError::Handshake(error))),
+            Err(error) => return Err(self.fail(error.into())),
         }
         if step.closed {
             self.end();

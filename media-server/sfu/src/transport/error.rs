@@ -16,6 +16,10 @@ pub enum TransportError {
     /// DTLS failed before there were keys.
     #[error("the DTLS handshake failed: {0}")]
     Handshake(#[source] dimpl::Error),
+    /// The peer was asked for its certificate and had none of a kind that was asked for: only ECDSA is, and GStreamer before
+    /// 1.28 makes RSA.
+    #[error("the peer has no ECDSA certificate; GStreamer has one from 1.28 on")]
+    NoCertificate,
     /// The peer sent more handshake bytes than any honest handshake needs.
     #[error("the DTLS handshake is longer than 64 KiB")]
     HandshakeTooLong,
@@ -40,4 +44,15 @@ pub enum TransportError {
     /// The process could not make its certificate or its cryptography.
     #[error("cannot make a DTLS identity: {0}")]
     Identity(String),
+}
+
+impl From<dimpl::Error> for TransportError {
+    fn from(error: dimpl::Error) -> TransportError {
+        match error {
+            dimpl::Error::CertificateError(dimpl::CertificateError::NoClientCertificateReceived) => {
+                TransportError::NoCertificate
+            }
+            other => TransportError::Handshake(other),
+        }
+    }
 }

@@ -165,6 +165,12 @@ fn pion_views_with_video_as_the_first_section() {
 }
 
 #[test]
+fn aiortc_is_known_by_its_sha_256_fingerprint_among_others() {
+    let offer = Offer::parse(fixture("aiortc-publish")).unwrap();
+    assert_eq!(offer.fingerprint.0[..4], [0xAF, 0x4B, 0x0D, 0x17]);
+}
+
+#[test]
 fn simulcast_is_answered_as_one_layer() {
     let (_, tracks) = publish(fixture("firefox-publish-simulcast"));
     let video = tracks.video.unwrap();

@@ -20,7 +20,7 @@ macro_rules! fixtures {
     };
 }
 
-const PUBLISH: [(&str, &str); 9] = fixtures![
+const PUBLISH: [(&str, &str); 10] = fixtures![
     "chrome-publish",
     "chrome-publish-simulcast",
     "firefox-publish",
@@ -30,8 +30,10 @@ const PUBLISH: [(&str, &str); 9] = fixtures![
     "obs-publish",
     "gstreamer-publish",
     "pion-publish",
+    "aiortc-publish",
 ];
-const VIEW: [(&str, &str); 5] = fixtures!["chrome-view", "firefox-view", "safari-view", "gstreamer-view", "pion-view"];
+const VIEW: [(&str, &str); 6] =
+    fixtures!["chrome-view", "firefox-view", "safari-view", "gstreamer-view", "pion-view", "aiortc-view"];
 
 const SSRCS: [u32; 4] = [1001, 1002, 1003, 1004];
 

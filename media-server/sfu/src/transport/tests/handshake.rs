@@ -162,3 +162,11 @@ fn transports_may_move_between_threads() {
     send::<Transport>();
     send::<StunRequest>();
 }
+
+#[test]
+fn a_peer_without_a_certificate_of_our_kind_is_told_apart() {
+    let none = dimpl::Error::CertificateError(dimpl::CertificateError::NoClientCertificateReceived);
+    assert!(matches!(TransportError::from(none), TransportError::NoCertificate));
+    let other = dimpl::Error::CertificateError(dimpl::CertificateError::NoServerCertificateReceived);
+    assert!(matches!(TransportError::from(other), TransportError::Handshake(_)));
+}
