@@ -11,7 +11,7 @@ use webrtc::peer_connection::{MediaEngine, Registry};
 
 use crate::error::Error;
 use crate::peer::{HANDSHAKES, Peer, PeerError, local_addresses};
-use crate::signal::{Endpoint, Session};
+use crate::signal::{Access, Endpoint, Session};
 
 /// One half of the media: what sends, or what receives.
 pub(crate) trait Half: Send + Sync {
@@ -47,10 +47,10 @@ impl Call {
     /// Connects to the endpoint at `url`, each time with a half as `half` makes it.
     pub(crate) async fn connect<H: Half>(
         url: &str,
-        token: Option<String>,
+        access: &Access,
         half: impl Fn() -> H + Send,
     ) -> Result<(Call, H, H::Agreed), Error> {
-        let endpoint = Endpoint::new(url, token)?;
+        let endpoint = Endpoint::new(url, access)?;
         let addresses = local_addresses(&endpoint.addresses().await);
         if addresses.is_empty() {
             return Err(PeerError::NoAddress(endpoint.url().to_string()).into());

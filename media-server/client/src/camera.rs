@@ -14,6 +14,7 @@ use crate::call::Call;
 use crate::error::Error;
 use crate::outgoing::{Outgoing, Progress};
 use crate::rtp::feedback::FeedbackState;
+use crate::signal::Access;
 use crate::source::Source;
 
 pub use crate::outgoing::SentTrack;
@@ -23,7 +24,7 @@ pub use crate::rtp::feedback::Feedback;
 #[derive(Debug)]
 pub struct Camera {
     url: String,
-    token: Option<String>,
+    access: Access,
     source: Source,
 }
 
@@ -58,18 +59,24 @@ pub enum Ended {
 impl Camera {
     /// A camera for the WHIP endpoint at `url`.
     pub fn new(url: impl Into<String>, source: Source) -> Camera {
-        Camera { url: url.into(), token: None, source }
+        Camera { url: url.into(), access: Access::default(), source }
     }
 
     /// Authenticates with a bearer token.
     pub fn with_token(mut self, token: Option<String>) -> Camera {
-        self.token = token;
+        self.access.token = token;
+        self
+    }
+
+    /// Trusts certificates (PEM) of these authorities alone for https, in place of the system's.
+    pub fn with_authorities(mut self, pem: Option<Vec<u8>>) -> Camera {
+        self.access.authorities = pem;
         self
     }
 
     /// Connects and begins to send. Comes back when media flows.
     pub async fn start(self) -> Result<RunningCamera, Error> {
-        let (call, outgoing, writers) = Call::connect(&self.url, self.token, || Outgoing::new(&self.source)).await?;
+        let (call, outgoing, writers) = Call::connect(&self.url, &self.access, || Outgoing::new(&self.source)).await?;
         let progress = Arc::new(Progress::default());
         let (stop, stopped) = watch::channel(false);
         let (ended_sender, ended) = watch::channel(None);

@@ -55,6 +55,9 @@ struct CameraArgs {
     /// Bearer token
     #[arg(long, value_name = "TOKEN", env = "MEDIA_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Certificates (PEM) of the only authorities to trust for https [default: the system's]
+    #[arg(long, value_name = "FILE", value_parser = probe::authorities)]
+    ca: Option<probe::Authorities>,
     /// Write the numbers as JSON
     #[arg(long)]
     json: bool,
@@ -76,6 +79,9 @@ struct ViewArgs {
     /// Bearer token
     #[arg(long, value_name = "TOKEN", env = "MEDIA_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Certificates (PEM) of the only authorities to trust for https [default: the system's]
+    #[arg(long, value_name = "FILE", value_parser = probe::authorities)]
+    ca: Option<probe::Authorities>,
     /// Write the numbers as JSON
     #[arg(long)]
     json: bool,
@@ -162,7 +168,8 @@ async fn camera(args: CameraArgs) -> Result<u8, Error> {
     };
     let bar = spinner();
     bar.set_message(format!("connecting to {}", args.url));
-    let mut camera = Camera::new(args.url, source).with_token(args.token).start().await?;
+    let camera = Camera::new(args.url, source).with_token(args.token).with_authorities(args.ca.map(|ca| ca.0));
+    let mut camera = camera.start().await?;
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
     let limit = stop_after(args.seconds);
     tokio::pin!(limit);
@@ -198,7 +205,9 @@ async fn view(args: ViewArgs) -> Result<u8, Error> {
     }
     bar.set_message("connecting");
     let starts = (0..args.viewers).map(|index| {
-        let viewer = Viewer::new(args.url.clone()).with_token(args.token.clone());
+        let viewer = Viewer::new(args.url.clone())
+            .with_token(args.token.clone())
+            .with_authorities(args.ca.clone().map(|ca| ca.0));
         let delay = Duration::from_millis(args.stagger * u64::from(index));
         // A task each, so that one is not kept waiting while another makes its keys.
         let task = tokio::spawn(async move {

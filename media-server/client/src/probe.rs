@@ -30,12 +30,30 @@ pub struct Args {
     /// Bearer token that may publish and subscribe in the room
     #[arg(long, value_name = "TOKEN", env = "MEDIA_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// Certificates (PEM) of the only authorities to trust for https [default: the system's]
+    #[arg(long, value_name = "FILE", value_parser = authorities)]
+    pub ca: Option<Authorities>,
     /// Seconds to watch
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = seconds)]
     pub seconds: f64,
     /// Write the verdict as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Certificates (PEM) of authorities.
+#[derive(Clone)]
+pub struct Authorities(pub(crate) Vec<u8>);
+
+impl std::fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Authorities({} bytes)", self.0.len())
+    }
+}
+
+/// The file that a command line names; whether it has certificates is looked at when it is used.
+pub(crate) fn authorities(path: &str) -> Result<Authorities, String> {
+    std::fs::read(path).map(Authorities).map_err(|error| error.to_string())
 }
 
 /// Seconds above 0, as a command line gives them.
@@ -149,7 +167,10 @@ pub async fn run(args: &Args) -> Verdict {
     let base = args.url.trim_end_matches('/');
     let mut verdict =
         Verdict { ok: false, url: base.to_owned(), room: room.clone(), failure: None, camera: None, viewer: None };
-    let camera = Camera::new(format!("{base}/whip/{room}"), crate::demo::source()).with_token(args.token.clone());
+    let ca = args.ca.as_ref().map(|ca| ca.0.clone());
+    let camera = Camera::new(format!("{base}/whip/{room}"), crate::demo::source())
+        .with_token(args.token.clone())
+        .with_authorities(ca.clone());
     let camera = match camera.start().await {
         Ok(camera) => camera,
         Err(error) => {
@@ -158,7 +179,8 @@ pub async fn run(args: &Args) -> Verdict {
         }
     };
     let time = Duration::from_secs_f64(args.seconds);
-    match watch(format!("{base}/whep/{room}"), args.token.clone(), time).await {
+    let viewer = Viewer::new(format!("{base}/whep/{room}")).with_token(args.token.clone()).with_authorities(ca);
+    match watch(viewer, time).await {
         Ok(report) => {
             verdict.failure = judge(&report, args.seconds);
             verdict.viewer = Some(report);
@@ -174,10 +196,10 @@ pub async fn run(args: &Args) -> Verdict {
     verdict
 }
 
-async fn watch(url: String, token: Option<String>, time: Duration) -> Result<ViewerReport, Error> {
+async fn watch(viewer: Viewer, time: Duration) -> Result<ViewerReport, Error> {
     let deadline = tokio::time::Instant::now() + time;
     let watching = loop {
-        match Viewer::new(url.clone()).with_token(token.clone()).start().await {
+        match viewer.clone().start().await {
             // The publisher is connected; the server may be about to notice.
             Err(Error::Signal(SignalError::Refused { status, .. }))
                 if status.as_u16() == 409 && tokio::time::Instant::now() < deadline =>
@@ -291,7 +313,8 @@ mod tests {
         // A port that was free a moment ago.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("http://127.0.0.1:{port}");
-        let verdict = run(&Args { url: url.clone(), room: None, token: None, seconds: 1.0, json: false }).await;
+        let verdict =
+            run(&Args { url: url.clone(), room: None, token: None, ca: None, seconds: 1.0, json: false }).await;
         assert_eq!(verdict.exit_code(), 1);
         let failure = verdict.failure.clone().unwrap();
         assert_eq!(failure.step, Step::Publish);

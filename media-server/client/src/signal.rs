@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Certificate, Client, StatusCode, Url};
 
 /// The longest answer that is read.
 const LONGEST_ANSWER: usize = 256 * 1024;
@@ -21,6 +21,9 @@ pub enum SignalError {
         /// What would be right.
         reason: String,
     },
+    /// What was given as certificates of authorities is none.
+    #[error("these are no PEM certificates: {0}")]
+    Authorities(String),
     /// Nobody answered, or not in HTTP.
     #[error("no HTTP answer from {url}: {}", innermost(.source))]
     Unreachable {
@@ -63,6 +66,42 @@ fn with_colon(detail: &str) -> String {
     if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }
 
+/// Who asks, and whom is trusted to answer.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    /// Bearer token.
+    pub(crate) token: Option<String>,
+    /// Certificates (PEM) of the only authorities that an https server may have its own from; `None`: the system's.
+    pub(crate) authorities: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("token", &self.token.as_ref().map(|_| "…")).finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// A client for URLs of this scheme.
+    fn client(&self, url: &Url) -> Result<Client, SignalError> {
+        let builder = Client::builder().timeout(Duration::from_secs(15));
+        let builder = match &self.authorities {
+            Some(pem) => {
+                let certificates =
+                    Certificate::from_pem_bundle(pem).map_err(|error| SignalError::Authorities(innermost(&error)))?;
+                if certificates.is_empty() {
+                    return Err(SignalError::Authorities("there is no certificate among it".to_owned()));
+                }
+                builder.tls_certs_only(certificates)
+            }
+            // The system may have no authorities at all, as an empty container; http does without.
+            None if url.scheme() == "http" => builder.tls_certs_only([]),
+            None => builder,
+        };
+        builder.build().map_err(|source| SignalError::Unreachable { url: url.to_string(), source })
+    }
+}
+
 /// A WHIP or WHEP endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
@@ -72,17 +111,14 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(url: &str, token: Option<String>) -> Result<Endpoint, SignalError> {
+    pub(crate) fn new(url: &str, access: &Access) -> Result<Endpoint, SignalError> {
         let refuse = |reason: String| SignalError::Url { url: url.to_owned(), reason };
         let parsed = Url::parse(url).map_err(|error| refuse(error.to_string()))?;
-        if parsed.scheme() != "http" {
-            return Err(refuse(format!("this client speaks http, not {}", parsed.scheme())));
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(refuse(format!("this client speaks http and https, not {}", parsed.scheme())));
         }
-        let client = Client::builder()
-            .timeout(Duration::from_secs(15))
-            .build()
-            .map_err(|source| SignalError::Unreachable { url: url.to_owned(), source })?;
-        Ok(Endpoint { url: parsed, token, client })
+        let client = access.client(&parsed)?;
+        Ok(Endpoint { url: parsed, token: access.token.clone(), client })
     }
 
     pub(crate) fn url(&self) -> &Url {
@@ -193,11 +229,26 @@ mod tests {
     #[test]
     fn urls_that_cannot_be_used_are_refused_with_the_reason() {
         for (url, reason) in
-            [("localhost:8080/whip/a", "speaks http"), ("https://a/whip/b", "not https"), ("whip", "relative")]
+            [("localhost:8080/whip/a", "speaks http"), ("ftp://a/whip/b", "not ftp"), ("whip", "relative")]
         {
-            let error = Endpoint::new(url, None).unwrap_err().to_string();
+            let error = Endpoint::new(url, &Access::default()).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused() {
+        for pem in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let access = Access { token: None, authorities: Some(pem.into()) };
+            let error = Endpoint::new("https://a/whip/b", &access).unwrap_err();
+            assert!(matches!(error, SignalError::Authorities(_) | SignalError::Unreachable { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_printed() {
+        let access = Access { token: Some("s3cret".to_owned()), authorities: None };
+        assert!(!format!("{access:?}").contains("s3cret"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::codec::{Codec, MediaKind};
 use crate::error::Error;
 use crate::peer::{Offered, Peer, PeerError, media_engine, rtc_kind};
 use crate::rtp::reception::{Reception, ReceptionTap};
+use crate::signal::Access;
 
 pub use crate::rtp::reception::TrackReport;
 
@@ -22,7 +23,7 @@ const LAST_SLOT: usize = 12_500;
 #[derive(Clone, Debug)]
 pub struct Viewer {
     url: String,
-    token: Option<String>,
+    access: Access,
 }
 
 /// What a viewer has seen.
@@ -104,18 +105,24 @@ impl Half for Incoming {
 impl Viewer {
     /// A viewer of the WHEP endpoint at `url`.
     pub fn new(url: impl Into<String>) -> Viewer {
-        Viewer { url: url.into(), token: None }
+        Viewer { url: url.into(), access: Access::default() }
     }
 
     /// Authenticates with a bearer token.
     pub fn with_token(mut self, token: Option<String>) -> Viewer {
-        self.token = token;
+        self.access.token = token;
+        self
+    }
+
+    /// Trusts certificates (PEM) of these authorities alone for https, in place of the system's.
+    pub fn with_authorities(mut self, pem: Option<Vec<u8>>) -> Viewer {
+        self.access.authorities = pem;
         self
     }
 
     /// Connects. Comes back when media can flow, which it may already do.
     pub async fn start(self) -> Result<Watching, Error> {
-        let (call, incoming, ()) = Call::connect(&self.url, self.token, Incoming::default).await?;
+        let (call, incoming, ()) = Call::connect(&self.url, &self.access, Incoming::default).await?;
         Ok(Watching { call, reception: incoming.reception })
     }
 }
