@@ -52,6 +52,14 @@ pub enum Command {
     /// server made in its data folder. A page takes it as http://HOST/watch/ROOM#token=TOKEN, all else as
     /// "Authorization: Bearer TOKEN".
     Token(Box<TokenArgs>),
+    /// List, check, export and prune recordings, in a folder or in an object store.
+    Recordings(Box<crate::cli::recordings::RecordingsArgs>),
+    /// Run a TURN relay (coturn) and look after it: its configuration, secrets, certificates and end.
+    #[command(hide = true)]
+    Relay(Box<crate::relay::RelayArgs>),
+    /// Copy this program into a folder, for another container to run.
+    #[command(hide = true)]
+    Install(crate::relay::InstallArgs),
     /// Print the completions for a shell to stdout.
     Completions {
         /// The shell.
@@ -111,6 +119,10 @@ pub struct NetworkArgs {
     /// Where HTTP listens: WHIP, WHEP, the API and the pages [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = http_address)]
     pub http: Option<SocketAddr>,
+    /// Where the management routes listen (/admin, /metrics, /healthz, /readyz), which --http then no longer has
+    /// [default: they are on --http]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = http_address)]
+    pub management: Option<SocketAddr>,
     /// UDP port of all media [default: spec.exposure.mediaPort of the session, 8189]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub udp_port: Option<u16>,
@@ -141,6 +153,18 @@ pub struct AccessArgs {
     /// File with the HS256 secret for bearer tokens, at least 32 bytes; a final newline does not count
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub jwt_secret_file: Option<PathBuf>,
+    /// File with the bearer token for /admin, at least 32 bytes; a file of the same name with .previous beside it is
+    /// taken too, and both are read again when they change
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub admin_token_file: Option<PathBuf>,
+    /// Folder with the secret that is shared with the TURN relay (a file called secret), from which time-limited
+    /// credentials are made
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub turn_secret_dir: Option<PathBuf>,
+    /// Folder with the keys of the object store (files called accessKeyId and secretAccessKey) [default: AWS_ACCESS_KEY_ID
+    /// and AWS_SECRET_ACCESS_KEY]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub store_credentials_dir: Option<PathBuf>,
     /// Changing requests (POST, PUT, PATCH, DELETE) a second that one address may send on average, with bursts of
     /// four times as many; 0 switches this off [default: 50]
     #[arg(long, value_name = "NUMBER")]

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod control;
 mod demo;
@@ -15,6 +16,8 @@ pub mod net;
 pub mod pages;
 pub mod problem;
 pub mod recording;
+pub mod relay;
 pub mod server;
+pub mod status;
 pub mod store;
 pub mod token;

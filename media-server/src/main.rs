@@ -23,6 +23,9 @@ fn main() -> ExitCode {
         None => serve(&args.serve),
         Some(Command::Probe { args }) => probe(args),
         Some(Command::Token(args)) => token(&args),
+        Some(Command::Recordings(args)) => media_server::cli::recordings::run(&args),
+        Some(Command::Relay(args)) => media_server::relay::run(&args),
+        Some(Command::Install(args)) => media_server::relay::install(&args),
         Some(Command::Completions { shell }) => {
             write_completions(shell, &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -45,6 +45,16 @@ impl SessionDocument {
         &self.session.spec
     }
 
+    /// `metadata.name`.
+    pub fn name(&self) -> Option<&str> {
+        self.session.metadata.name.as_deref()
+    }
+
+    /// `metadata.namespace`.
+    pub fn namespace(&self) -> Option<&str> {
+        self.session.metadata.namespace.as_deref()
+    }
+
     /// True when the document says something at this path, `auth.mode` for `spec.auth.mode`.
     pub(super) fn says(&self, path: &str) -> bool {
         let mut value = &self.written["spec"];

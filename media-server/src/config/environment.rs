@@ -1,6 +1,6 @@
 //! The environment variables that the server knows, as they were given.
 
-use super::{ConfigError, TurnConfig};
+use super::{ConfigError, TurnConfig, TurnCredentials};
 use crate::auth::Secret;
 
 /// Variables, not yet judged. An empty variable counts as absent, as it does in most charts.
@@ -24,6 +24,10 @@ pub struct Environment {
     pub jwt_secret: Option<Secret>,
     /// `KUBERNETES_SERVICE_HOST` is there: the kubelet sets it in every pod.
     pub in_cluster: bool,
+    /// `POD_IP`, by the downward API.
+    pub pod_ip: Option<String>,
+    /// `POD_NAMESPACE`, by the downward API.
+    pub pod_namespace: Option<String>,
 }
 
 impl Environment {
@@ -40,6 +44,8 @@ impl Environment {
             max_subscribers_per_room: get("MEDIA_MAX_SUBSCRIBERS_PER_ROOM"),
             jwt_secret: get("MEDIA_JWT_SECRET").map(Secret::new),
             in_cluster: get("KUBERNETES_SERVICE_HOST").is_some(),
+            pod_ip: get("POD_IP"),
+            pod_namespace: get("POD_NAMESPACE"),
         }
     }
 
@@ -75,6 +81,8 @@ impl Environment {
             let remedy = "browsers refuse a turn: URL without TURN_USERNAME and TURN_CREDENTIAL; give both";
             return Err(ConfigError::value("TURN_URLS", text, remedy));
         }
+        let credentials = credentials
+            .map_or(TurnCredentials::None, |(username, credential)| TurnCredentials::Fixed(username, credential));
         Ok(Some(TurnConfig { urls, credentials }))
     }
 }

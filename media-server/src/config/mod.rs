@@ -21,13 +21,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
-use streamsession_api::Retention;
+use streamsession_api::{Retention, StorageMode};
 
 /// Everything the server was told.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where HTTP listens.
     pub http: SocketAddr,
+    /// Where the management routes listen; `None`: on `http`.
+    pub management: Option<SocketAddr>,
+    /// File with the bearer token for `/admin`; `None`: tokens with the scope admin do.
+    pub admin_token_file: Option<PathBuf>,
     /// Where media listens.
     pub udp: UdpConfig,
     /// `None`: `MEDIA_MODE` names another mode, so the control API runs without media.
@@ -44,6 +48,8 @@ pub struct Config {
     pub limits: Limits,
     /// `None`: nothing is recorded.
     pub recording: Option<RecordingConfig>,
+    /// The object store that recordings go to; `None`: they stay in `recordings_dir`.
+    pub store: Option<StoreConfig>,
     /// How long a stream outlives its camera.
     pub idle_timeout: Duration,
     /// TURN and STUN servers that clients are told of; `None` when there are none.
@@ -72,8 +78,10 @@ pub struct UdpConfig {
     pub address: Option<IpAddr>,
     /// The one port of all media.
     pub port: u16,
-    /// Announced besides, or in place of, this machine's own addresses.
+    /// Announced in place of this machine's own addresses.
     pub announce: Vec<Announce>,
+    /// This pod's own address, announced last: relays and peers in the cluster reach it.
+    pub pod_ip: Option<IpAddr>,
 }
 
 /// What `MEDIA_MODE` says.
@@ -96,13 +104,50 @@ pub struct RecordingConfig {
     pub retention: Retention,
 }
 
+/// An object store that speaks the S3 API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// `Managed` or `External`.
+    pub mode: StorageMode,
+    /// `http://` or `https://`, without a final slash.
+    pub endpoint: String,
+    /// That requests are signed for.
+    pub region: String,
+    /// That recordings go to.
+    pub bucket: String,
+    /// The bucket stands in the path, not in the host name.
+    pub path_style: bool,
+    /// What every key begins with: empty, or `NAMESPACE/NAME/`.
+    pub prefix: String,
+    /// Holds `accessKeyId` and `secretAccessKey`; `None`: the environment's own identity (`AWS_*`).
+    pub credentials_dir: Option<PathBuf>,
+    /// Make the bucket when it is missing.
+    pub create_bucket: bool,
+}
+
 /// TURN and STUN servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TurnConfig {
-    /// `turn:`, `turns:`, `stun:` or `stuns:` URLs (RFC 7065, RFC 7064); never empty.
+    /// `turn:`, `turns:`, `stun:` or `stuns:` URLs (RFC 7065, RFC 7064). Empty until the operator tells the relay's.
     pub urls: Vec<String>,
-    /// User name and credential for the TURN ones.
-    pub credentials: Option<(String, Secret)>,
+    /// For the TURN ones.
+    pub credentials: TurnCredentials,
+}
+
+/// What clients are given to use a relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TurnCredentials {
+    /// Nothing.
+    None,
+    /// User name and credential, the same for all.
+    Fixed(String, Secret),
+    /// Time-limited ones, made for each session from a secret that the relay knows too.
+    Shared {
+        /// Holds the file `secret`.
+        dir: PathBuf,
+        /// How long they are good.
+        ttl: Duration,
+    },
 }
 
 impl Config {

@@ -1,18 +1,21 @@
 //! Merges and checks, without reading anything.
 
 use super::environment::check_ice_urls;
-use super::{Config, ConfigError, Environment, MediaMode, RecordingConfig, SessionDocument, TurnConfig, UdpConfig};
+use super::{
+    Config, ConfigError, Environment, MediaMode, RecordingConfig, SessionDocument, StoreConfig, TurnConfig,
+    TurnCredentials, UdpConfig,
+};
 use crate::args::{Announce, ServeArgs};
 use crate::auth::key::{self, MIN_SECRET};
 use crate::auth::{AuthPlan, KeySource, Secret};
 use crate::control::Limits;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use streamsession_api::{
     AuthMode as SpecAuthMode, DatabaseMode, ExposureType, StorageMode, StreamSessionSpec, TurnMode,
 };
 
-const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// The data folder when nobody names one.
 pub const DEFAULT_DATA_DIR: &str = "streamsession-data";
 const DEFAULT_RATE_LIMIT: u32 = 50;
@@ -44,7 +47,8 @@ pub fn resolve(
             refuse_cluster_only(session)?;
         }
         refuse_unsupported(spec)?;
-        if session.says("turn.mode") && spec.turn.mode == TurnMode::Managed && environment.turn_urls.is_none() {
+        let elsewhere = environment.turn_urls.is_some() || environment.in_cluster;
+        if session.says("turn.mode") && spec.turn.mode == TurnMode::Managed && !elsewhere {
             notes.push(
                 "spec.turn.mode Managed: no relay runs in this process, so clients need a direct path".to_owned(),
             );
@@ -76,7 +80,9 @@ pub fn resolve(
     });
     Ok(Config {
         http,
-        udp: udp(args, spec)?,
+        management: args.network.management,
+        admin_token_file: args.access.admin_token_file.clone(),
+        udp: udp(args, environment, spec)?,
         media,
         shards: args.runtime.shards,
         recordings_dir: environment.recordings_dir.as_ref().map_or_else(|| data_dir.join("recordings"), PathBuf::from),
@@ -86,7 +92,8 @@ pub fn resolve(
         limits: limits(environment, spec)?,
         recording,
         idle_timeout: spec.recording.idle_timeout.as_duration(),
-        turn: turn(environment, spec)?,
+        store: store(args, environment, session),
+        turn: turn(args, environment, spec)?,
         any_host: spec.auth.acknowledge_open || !http.ip().to_canonical().is_loopback(),
         drain_deadline: spec.drain.deadline.as_duration(),
         rate_limit: args.access.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
@@ -109,9 +116,6 @@ fn refuse_cluster_only(session: &SessionDocument) -> Result<(), ConfigError> {
 }
 
 fn refuse_unsupported(spec: &StreamSessionSpec) -> Result<(), ConfigError> {
-    if spec.storage.mode == StorageMode::External {
-        return Err(ConfigError::unsupported("spec.storage.mode External", "use Local: recordings stay in a folder"));
-    }
     if spec.database.mode == DatabaseMode::Postgres {
         return Err(ConfigError::unsupported("spec.database.mode Postgres", "use SQLite"));
     }
@@ -124,7 +128,7 @@ fn refuse_unsupported(spec: &StreamSessionSpec) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn udp(args: &ServeArgs, spec: &StreamSessionSpec) -> Result<UdpConfig, ConfigError> {
+fn udp(args: &ServeArgs, environment: &Environment, spec: &StreamSessionSpec) -> Result<UdpConfig, ConfigError> {
     let mut announce = args.network.announce.clone();
     for (index, text) in spec.exposure.announce.iter().enumerate() {
         let address: Announce = text.parse().map_err(|_| {
@@ -139,7 +143,53 @@ fn udp(args: &ServeArgs, spec: &StreamSessionSpec) -> Result<UdpConfig, ConfigEr
         address: args.network.udp_address,
         port: args.network.udp_port.unwrap_or(spec.exposure.media_port),
         announce,
+        pod_ip: pod_ip(environment)?,
     })
+}
+
+fn pod_ip(environment: &Environment) -> Result<Option<IpAddr>, ConfigError> {
+    let Some(text) = environment.pod_ip.as_deref() else { return Ok(None) };
+    match text.trim().parse::<IpAddr>() {
+        Ok(ip) if !ip.is_unspecified() => Ok(Some(ip)),
+        _ => {
+            Err(ConfigError::value("POD_IP", text, "write the pod's address (fieldRef status.podIP), or leave it out"))
+        }
+    }
+}
+
+/// The object store: the one in the pod, any elsewhere, or none.
+fn store(args: &ServeArgs, environment: &Environment, session: Option<&SessionDocument>) -> Option<StoreConfig> {
+    let session = session?;
+    let storage = &session.spec().storage;
+    let credentials_dir = args.access.store_credentials_dir.clone();
+    let namespace = environment.pod_namespace.as_deref().or(session.namespace());
+    let prefix = match (namespace, session.name()) {
+        (Some(namespace), Some(name)) => format!("{namespace}/{name}/"),
+        _ => String::new(),
+    };
+    match (storage.mode, &storage.external) {
+        (StorageMode::Managed, _) if environment.in_cluster => Some(StoreConfig {
+            mode: StorageMode::Managed,
+            endpoint: "http://127.0.0.1:9000".to_owned(),
+            region: "us-east-1".to_owned(),
+            bucket: "recordings".to_owned(),
+            path_style: true,
+            prefix,
+            credentials_dir,
+            create_bucket: true,
+        }),
+        (StorageMode::External, Some(external)) => Some(StoreConfig {
+            mode: StorageMode::External,
+            endpoint: external.endpoint.trim_end_matches('/').to_owned(),
+            region: external.region.clone(),
+            bucket: external.bucket.clone(),
+            path_style: external.path_style,
+            prefix,
+            credentials_dir,
+            create_bucket: false,
+        }),
+        _ => None,
+    }
 }
 
 fn limits(environment: &Environment, spec: &StreamSessionSpec) -> Result<Limits, ConfigError> {
@@ -162,15 +212,25 @@ fn limits(environment: &Environment, spec: &StreamSessionSpec) -> Result<Limits,
     })
 }
 
-fn turn(environment: &Environment, spec: &StreamSessionSpec) -> Result<Option<TurnConfig>, ConfigError> {
+fn turn(
+    args: &ServeArgs,
+    environment: &Environment,
+    spec: &StreamSessionSpec,
+) -> Result<Option<TurnConfig>, ConfigError> {
     if let Some(turn) = environment.turn()? {
         return Ok(Some(turn));
     }
+    let credentials = match &args.access.turn_secret_dir {
+        Some(dir) => TurnCredentials::Shared { dir: dir.clone(), ttl: spec.turn.credential_ttl.as_duration() },
+        None => TurnCredentials::None,
+    };
     match (&spec.turn.mode, &spec.turn.external) {
         (TurnMode::External, Some(external)) => {
             check_ice_urls("spec.turn.external.urls", &external.urls)?;
-            Ok(Some(TurnConfig { urls: external.urls.clone(), credentials: None }))
+            Ok(Some(TurnConfig { urls: external.urls.clone(), credentials }))
         }
+        // Where the relay is reached the operator tells.
+        (TurnMode::Managed, _) if environment.in_cluster => Ok(Some(TurnConfig { urls: Vec::new(), credentials })),
         _ => Ok(None),
     }
 }

@@ -1,6 +1,6 @@
 //! TURN and STUN servers as clients are told of them: `Link` headers (RFC 9725 §4.6) and, for pages, JSON.
 
-use crate::config::TurnConfig;
+use crate::config::{TurnConfig, TurnCredentials};
 use axum::http::HeaderValue;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,7 +11,7 @@ pub(super) fn links(turn: &TurnConfig) -> Vec<HeaderValue> {
         .iter()
         .filter_map(|url| {
             let mut link = format!("<{url}>; rel=\"ice-server\"");
-            if let (true, Some((username, credential))) = (is_turn(url), &turn.credentials) {
+            if let (true, TurnCredentials::Fixed(username, credential)) = (is_turn(url), &turn.credentials) {
                 let credential = String::from_utf8_lossy(credential.expose()).into_owned();
                 link.push_str(&format!(
                     "; username=\"{}\"; credential=\"{}\"; credential-type=\"password\"",
@@ -45,8 +45,12 @@ pub(super) fn servers(turn: &TurnConfig) -> Vec<IceServer> {
         servers.push(IceServer { urls: others, username: None, credential: None });
     }
     if !relays.is_empty() {
-        let (username, credential) = turn.credentials.clone().unzip();
-        let credential = credential.map(|secret| String::from_utf8_lossy(secret.expose()).into_owned());
+        let (username, credential) = match &turn.credentials {
+            TurnCredentials::Fixed(username, credential) => {
+                (Some(username.clone()), Some(String::from_utf8_lossy(credential.expose()).into_owned()))
+            }
+            TurnCredentials::None | TurnCredentials::Shared { .. } => (None, None),
+        };
         servers.push(IceServer { urls: relays, username, credential });
     }
     servers
@@ -69,7 +73,7 @@ mod tests {
     fn turn() -> TurnConfig {
         TurnConfig {
             urls: vec!["stun:s.example:3478".into(), "turn:t.example:3478?transport=udp".into()],
-            credentials: Some(("cam".into(), Secret::new("se\"cret"))),
+            credentials: TurnCredentials::Fixed("cam".into(), Secret::new("se\"cret")),
         }
     }
 

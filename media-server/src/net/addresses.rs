@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn what_is_announced_by_hand_is_all_that_is_announced() {
         let announce = vec![Announce { ip: "203.0.113.7".parse().unwrap(), port: Some(31_189) }];
-        let udp = UdpConfig { address: None, port: 8189, announce };
+        let udp = UdpConfig { address: None, port: 8189, announce, pod_ip: None };
         let bound = "[::]:8189".parse().unwrap();
         assert_eq!(candidates(&udp, bound, true), ["203.0.113.7:31189".parse::<SocketAddr>().unwrap()]);
     }

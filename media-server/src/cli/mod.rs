@@ -1,0 +1,3 @@
+//! Subcommands that work on recordings without a server.
+
+pub mod recordings;
