@@ -6,6 +6,7 @@
 
 mod exports;
 mod holes;
+mod mp4s;
 mod scan;
 
 use std::io::{self, Read, Seek, Write};
@@ -17,6 +18,7 @@ use crate::{
     types::File,
 };
 use exports::Exports;
+pub use mp4s::Mp4s;
 use scan::Scan;
 
 /// A recording's folder, as the shell (or a test) has it. Names are [`crate::File`]s as text.

@@ -21,6 +21,10 @@
 //! Where there is no room for `recording.mp4`, a second copy of everything, the manifest says so, and the next time makes
 //! up for it.
 //!
+//! # Elsewhere than in its folder: [`Mp4s`]
+//! The same MP4 files, byte for byte, of a recording whose segments lie somewhere else: in an object store, or on a disk
+//! that had no room for them.
+//!
 //! # What a folder holds
 //! | file | written | what |
 //! |---|---|---|
@@ -58,7 +62,12 @@ mod reorder;
 mod segments;
 mod types;
 
-pub use finalize::{Ending, FinalizeError, Folder, finalize};
+pub use finalize::{Ending, FinalizeError, Folder, Mp4s, finalize};
 pub use manifest::{Export, Gap, GapReason, Init, Manifest, MissingExports, MissingReason, Segment};
 pub use recording::Recording;
 pub use types::{Codec, Config, Description, File, Output, Packet, Stats, Track, Tracks};
+
+/// Which recording an init segment belongs to; none when it is not whole, or not one of ours.
+pub fn describe(init: &[u8]) -> Option<Description> {
+    mp4::init::decode(init).map(|(_, description)| description)
+}

@@ -26,9 +26,7 @@ pub(super) fn write(
     let mut heads = Vec::new();
     let mut needed = 0;
     for (number, export) in (1..).zip(exports) {
-        let head = export.head(description);
-        let failed = |error| FinalizeError::Mp4 { file: File::Export(number).to_string(), reason: format!("{error}") };
-        let head = head.map_err(failed)?;
+        let head = head(export, File::Export(number), description)?;
         needed += head.len() as u64 + export.copied();
         heads.push(head);
     }
@@ -54,6 +52,11 @@ pub(super) fn write(
     Ok(Exports { written, missing: None })
 }
 
+/// What stands before an export's payload.
+pub(super) fn head(export: &export::Export, file: File, description: &Description) -> Result<Vec<u8>, FinalizeError> {
+    export.head(description).map_err(|error| FinalizeError::Mp4 { file: file.to_string(), reason: format!("{error}") })
+}
+
 /// Too large for what is free, for a quota, or for the kind of file system.
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
@@ -68,16 +71,30 @@ fn write_one(
 ) -> Result<Export, FinalizeError> {
     let name = file.to_string();
     let io_failed = |source| failed(file, source);
-    let mut out = Hashing { out: folder.create(&name).map_err(io_failed)?, hash: Context::new(&SHA256), bytes: 0 };
-    let copied = out.write_all(head).map_err(io_failed).and_then(|()| copy(folder, file, export, &mut out));
-    let Hashing { out, hash, bytes } = out;
-    if let Err(error) = copied {
-        folder.abandon(&name, out).map_err(io_failed)?;
-        return Err(error);
+    let mut out = folder.create(&name).map_err(io_failed)?;
+    match write_to(folder, file, export, head, &mut out) {
+        Ok(export) => folder.commit(&name, out).map_err(io_failed).map(|()| export),
+        Err(error) => {
+            folder.abandon(&name, out).map_err(io_failed)?;
+            Err(error)
+        }
     }
-    folder.commit(&name, out).map_err(io_failed)?;
+}
+
+/// Writes one of them to `out`; `file` is its name.
+pub(super) fn write_to(
+    folder: &mut impl Folder,
+    file: File,
+    export: &export::Export,
+    head: &[u8],
+    out: &mut impl Write,
+) -> Result<Export, FinalizeError> {
+    let mut out = Hashing { out, hash: Context::new(&SHA256), bytes: 0 };
+    out.write_all(head).map_err(|source| failed(file, source))?;
+    copy(folder, file, export, &mut out)?;
+    let Hashing { hash, bytes, .. } = out;
     let (start, end) = export.extent();
-    Ok(Export { file: name, bytes, sha256: hex(hash.finish().as_ref()), start, duration: end - start })
+    Ok(Export { file: file.to_string(), bytes, sha256: hex(hash.finish().as_ref()), start, duration: end - start })
 }
 
 fn copy(

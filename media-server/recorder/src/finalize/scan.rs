@@ -71,6 +71,18 @@ impl Scan {
         Ok(())
     }
 
+    /// The first file that is not what the manifest tells of it.
+    pub(super) fn differs(&self, manifest: &Manifest) -> Option<String> {
+        let init = manifest.inits.iter().find(|told| self.inits.values().all(|(init, _)| init != *told));
+        let segment = manifest.segments.iter().find(|told| {
+            let same = |(entry, bytes, sha256): &(Entry, u64, String)| {
+                File::Segment(entry.number).to_string() == told.file && (bytes, sha256) == (&told.bytes, &told.sha256)
+            };
+            !self.segments.iter().any(same)
+        });
+        init.map(|init| &init.file).or(segment.map(|segment| &segment.file)).cloned()
+    }
+
     /// Whether these are the segments that the manifest tells of.
     pub(super) fn matches(&self, manifest: &Manifest) -> bool {
         let found = self.segments.iter().map(|(entry, bytes, sha256)| (File::Segment(entry.number), *bytes, sha256));
