@@ -1,0 +1,5 @@
+//! The operator's program.
+
+#![forbid(unsafe_code)]
+
+fn main() {}
