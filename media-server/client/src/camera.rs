@@ -21,7 +21,7 @@ pub use crate::outgoing::SentTrack;
 pub use crate::rtp::feedback::Feedback;
 
 /// A camera that has not started.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Camera {
     url: String,
     access: Access,

@@ -13,6 +13,7 @@ pub mod demo;
 mod error;
 mod outgoing;
 mod peer;
+pub mod playback;
 pub mod probe;
 mod rtp;
 mod signal;

@@ -1,22 +1,25 @@
 //! An operator's smoke test: publishes the test clip into a room, watches it, and says whether media came through.
 //!
 //! The verdict is `Ok` when a viewer saw a whole keyframe and sound within the time given and lost next to nothing
-//! after. Otherwise it names the step that failed, its cause, what to do about it, and the addresses that were tried.
+//! after, and, if that was asked for, the recording is whole too. Otherwise it names the step that failed, its cause, what to do about it, and the addresses that were tried.
 
 use std::time::Duration;
 
 use rand::Rng;
 use serde::Serialize;
 
-use crate::camera::{Camera, CameraStats};
+use crate::camera::{Camera, CameraStats, RunningCamera};
 use crate::error::Error;
-use crate::signal::SignalError;
+use crate::playback::{self, Played};
+use crate::signal::{Access, SignalError};
 use crate::viewer::{Viewer, ViewerReport};
 
 /// More than this share of packets lost for good is a failure.
 const TOLERATED_LOSS: f64 = 0.01;
 /// Between two tries while the server has not noticed the publisher yet.
 const RETRY: Duration = Duration::from_millis(50);
+/// Between two tries while the server cannot be published to.
+const NOT_YET: Duration = Duration::from_secs(1);
 
 /// What to probe.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,6 +39,15 @@ pub struct Args {
     /// Seconds to watch
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = seconds)]
     pub seconds: f64,
+    /// Go on trying for this many seconds while the camera is refused or the server is not there [default: not at all]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub wait: Option<f64>,
+    /// Wait for the recording of it too, read it, and compare each file with the manifest's checksum
+    #[arg(long)]
+    pub recording: bool,
+    /// Seconds to wait for the recording
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, value_parser = seconds)]
+    pub recording_timeout: f64,
     /// Write the verdict as JSON
     #[arg(long)]
     pub json: bool,
@@ -76,6 +88,8 @@ pub enum Step {
     Watch,
     /// Both connected, but media did not come through as it should.
     Media,
+    /// Media came through, but its recording cannot be read as it should.
+    Recording,
 }
 
 /// Why the server is not well.
@@ -108,6 +122,8 @@ pub struct Verdict {
     pub camera: Option<CameraStats>,
     /// What was seen, if it came to that.
     pub viewer: Option<ViewerReport>,
+    /// The recording, if it was asked for and all is well.
+    pub recording: Option<Played>,
 }
 
 impl Verdict {
@@ -126,6 +142,7 @@ impl Verdict {
                     Step::Publish => "publishing",
                     Step::Watch => "watching",
                     Step::Media => "media",
+                    Step::Recording => "the recording",
                 };
                 lines.push(format!("failed: {} (room {}): {step}", self.url, self.room));
                 lines.push(format!("  cause  {}", failure.cause));
@@ -153,6 +170,17 @@ impl Verdict {
                 ));
             }
         }
+        if let Some(played) = &self.recording {
+            lines.push(format!(
+                "  recording {}: {:.1} s, {} files, {} bytes, each as its checksum says{}; finished {:.1} s after the camera",
+                played.id,
+                played.seconds,
+                played.files,
+                played.bytes,
+                if played.stored == Some(true) { ", in the store" } else { "" },
+                played.finished_ms / 1000.0
+            ));
+        }
         lines.join("\n")
     }
 }
@@ -165,13 +193,21 @@ fn or_none(addresses: &[String]) -> String {
 pub async fn run(args: &Args) -> Verdict {
     let room = args.room.clone().unwrap_or_else(random_room);
     let base = args.url.trim_end_matches('/');
-    let mut verdict =
-        Verdict { ok: false, url: base.to_owned(), room: room.clone(), failure: None, camera: None, viewer: None };
+    let mut verdict = Verdict {
+        ok: false,
+        url: base.to_owned(),
+        room: room.clone(),
+        failure: None,
+        camera: None,
+        viewer: None,
+        recording: None,
+    };
     let ca = args.ca.as_ref().map(|ca| ca.0.clone());
+    let access = Access { token: args.token.clone(), authorities: ca.clone() };
     let camera = Camera::new(format!("{base}/whip/{room}"), crate::demo::source())
         .with_token(args.token.clone())
         .with_authorities(ca.clone());
-    let camera = match camera.start().await {
+    let camera = match start(camera, args.wait).await {
         Ok(camera) => camera,
         Err(error) => {
             verdict.failure = Some(failure(Step::Publish, &error));
@@ -192,8 +228,40 @@ pub async fn run(args: &Args) -> Verdict {
         let failed = failure(Step::Publish, &error);
         verdict.failure.get_or_insert(failed);
     }
+    if args.recording && verdict.failure.is_none() {
+        let limit = Duration::from_secs_f64(args.recording_timeout);
+        match playback::play(base, &room, &access, limit).await {
+            Ok(played) => verdict.recording = Some(played),
+            Err(error) => {
+                verdict.failure = Some(Failure {
+                    step: Step::Recording,
+                    cause: error.to_string(),
+                    fix: error.fix().to_owned(),
+                    local_candidates: Vec::new(),
+                    remote_candidates: Vec::new(),
+                });
+            }
+        }
+    }
     verdict.ok = verdict.failure.is_none();
     verdict
+}
+
+/// Publishes; tries again until `wait` seconds have passed when it is the server that cannot, not yet, be published to.
+async fn start(camera: Camera, wait: Option<f64>) -> Result<RunningCamera, Error> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs_f64(wait.unwrap_or_default());
+    loop {
+        let not_yet = match camera.clone().start().await {
+            Err(error @ Error::Signal(SignalError::Unreachable { .. })) => error,
+            Err(Error::Signal(error @ SignalError::Refused { status, .. })) if status.is_server_error() => error.into(),
+            started => return started,
+        };
+        if tokio::time::Instant::now() + NOT_YET > deadline {
+            return Err(not_yet);
+        }
+        tracing::info!(error = %not_yet, "not yet");
+        tokio::time::sleep(NOT_YET).await;
+    }
 }
 
 async fn watch(viewer: Viewer, time: Duration) -> Result<ViewerReport, Error> {
@@ -308,17 +376,53 @@ mod tests {
         }
     }
 
+    fn args(url: &str, wait: Option<f64>) -> Args {
+        Args {
+            url: url.to_owned(),
+            room: None,
+            token: None,
+            ca: None,
+            seconds: 1.0,
+            wait,
+            recording: false,
+            recording_timeout: 1.0,
+            json: false,
+        }
+    }
+
     #[tokio::test]
     async fn a_server_that_is_not_there_is_told_with_the_fix() {
         // A port that was free a moment ago.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("http://127.0.0.1:{port}");
-        let verdict =
-            run(&Args { url: url.clone(), room: None, token: None, ca: None, seconds: 1.0, json: false }).await;
+        let verdict = run(&args(&url, None)).await;
         assert_eq!(verdict.exit_code(), 1);
         let failure = verdict.failure.clone().unwrap();
         assert_eq!(failure.step, Step::Publish);
         assert!(failure.cause.contains(&url) && failure.fix.contains("start the server"), "{failure:?}");
         assert!(verdict.text().contains("fix"), "{}", verdict.text());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_comes_later_is_waited_for_and_one_that_says_no_is_not() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answers = ["503 Service Unavailable", "401 Unauthorized"];
+        let server = tokio::spawn(async move {
+            for status in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // All of the offer, or closing would reset the connection: it ends with a line of SDP.
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n") || !request.windows(5).any(|window| window == b"\nv=0\r") {
+                    stream.read_buf(&mut request).await.unwrap();
+                }
+                let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let failure = run(&args(&url, Some(60.0))).await.failure.unwrap();
+        server.await.unwrap();
+        assert!(failure.cause.contains("401") && failure.fix.contains("--token"), "{failure:?}");
     }
 }

@@ -54,7 +54,7 @@ pub enum SignalError {
     },
 }
 
-fn innermost(error: &reqwest::Error) -> String {
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
     let mut error: &dyn std::error::Error = error;
     while let Some(source) = error.source() {
         error = source;
@@ -83,7 +83,7 @@ impl std::fmt::Debug for Access {
 
 impl Access {
     /// A client for URLs of this scheme.
-    fn client(&self, url: &Url) -> Result<Client, SignalError> {
+    pub(crate) fn client(&self, url: &Url) -> Result<Client, SignalError> {
         let builder = Client::builder().timeout(Duration::from_secs(15));
         let builder = match &self.authorities {
             Some(pem) => {
@@ -180,6 +180,11 @@ async fn body(mut response: reqwest::Response) -> Result<String, reqwest::Error>
         }
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What a refusal says.
+pub(crate) async fn problem(response: reqwest::Response) -> String {
+    detail(&body(response).await.unwrap_or_default())
 }
 
 /// What a problem document says; of anything else, its first line.
