@@ -13,6 +13,7 @@ pub mod http;
 mod lock;
 pub mod metrics;
 pub mod net;
+pub mod objects;
 pub mod pages;
 pub mod problem;
 pub mod recording;
