@@ -1,0 +1,43 @@
+//! The chart, installed as a user would: `helm install`, with the images that are in the cluster already.
+
+use super::{Kube, Place, command, output_of, run, tests_folder};
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Namespace and name of the release.
+const NAMESPACE: &str = "streamsession-system";
+const RELEASE: &str = "streamsession";
+
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// Runs helm, for the release's namespace.
+pub(crate) fn helm(arguments: &[&str]) -> Output {
+    let mut helm = command(Place::Cluster, "helm");
+    helm.args(["--namespace", NAMESPACE]).args(arguments);
+    run(helm, "")
+}
+
+/// What names the cluster's images. `CLUSTER_VALUES` is a file of chart values; without it the chart's defaults hold.
+pub(crate) fn helm_values() -> Vec<String> {
+    std::env::var("CLUSTER_VALUES").map(|file| vec!["--values".to_owned(), file]).unwrap_or_default()
+}
+
+/// The operator, watching all namespaces. Once for all tests of a run.
+pub(crate) fn install() {
+    if INSTALLED.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    Kube::restricted(NAMESPACE);
+    let chart = tests_folder().join("../charts/streamsession");
+    let mut helm = command(Place::Cluster, "helm");
+    helm.args(["--namespace", NAMESPACE, "upgrade", "--install", RELEASE]).arg(chart);
+    helm.args(["--wait", "--timeout", "90s"]).args(helm_values());
+    output_of(helm, "");
+}
+
+/// Takes the operator away, so that the next test installs it anew.
+pub(crate) fn uninstall() {
+    let output = helm(&["uninstall", RELEASE, "--wait", "--timeout", "90s"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    INSTALLED.store(false, Ordering::SeqCst);
+}

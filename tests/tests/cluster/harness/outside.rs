@@ -1,0 +1,153 @@
+//! Cameras, viewers and Chromium on a network that is not the cluster's.
+
+use super::{Kube, Place, command, output_of, run, tests_folder, text};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A program that runs until it is stopped or dropped.
+pub(crate) struct Background {
+    child: Child,
+    name: String,
+}
+
+impl Background {
+    fn start(mut command: Command, name: &str) -> Background {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Background { child: command.spawn().unwrap(), name: name.to_owned() }
+    }
+
+    /// Waits until it has ended by itself: standard output as JSON.
+    pub(crate) fn finish(mut self) -> Value {
+        let child = std::mem::replace(&mut self.child, idle());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {}: {stderr}", self.name, output.status);
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{}: {error}: {stdout}{stderr}", self.name))
+    }
+
+    /// It must still run.
+    pub(crate) fn assert_running(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "{} ended: {ended:?}", self.name);
+    }
+}
+
+fn idle() -> Child {
+    Command::new("true").spawn().unwrap()
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A certificate for some hosts, and the authority that signed it.
+pub(crate) struct Tls {
+    folder: tempfile::TempDir,
+}
+
+impl Tls {
+    /// For these host names.
+    pub(crate) fn make(hosts: &[&str]) -> Tls {
+        let folder = tempfile::tempdir().unwrap();
+        let names: Vec<String> = hosts.iter().map(|host| format!("DNS:{host}")).collect();
+        std::fs::write(folder.path().join("extensions"), format!("subjectAltName={}\n", names.join(","))).unwrap();
+        let openssl = |arguments: &str| {
+            let mut command = Command::new("openssl");
+            command.args(arguments.split(' ')).current_dir(folder.path());
+            output_of(command, "");
+        };
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=tests"));
+        openssl(&format!("req {key} -keyout tls.key -out tls.csr -subj /CN={}", hosts[0]));
+        openssl(
+            "x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out tls.crt -days 2 -extfile extensions",
+        );
+        Tls { folder }
+    }
+
+    /// The authority's certificate.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// Puts it into the namespace as a Secret of type kubernetes.io/tls.
+    pub(crate) fn store(&self, kube: &Kube, name: &str) {
+        let (certificate, key) = (self.folder.path().join("tls.crt"), self.folder.path().join("tls.key"));
+        let made = kube.kubectl(&[
+            "create",
+            "secret",
+            "tls",
+            name,
+            "--cert",
+            certificate.to_str().unwrap(),
+            "--key",
+            key.to_str().unwrap(),
+            "--dry-run=client",
+            "-o",
+            "yaml",
+        ]);
+        kube.apply(&made);
+    }
+}
+
+fn media_client(arguments: &[&str], token: &str) -> Command {
+    let program = std::env::var_os("MEDIA_CLIENT")
+        .map_or_else(|| tests_folder().join("../target/release/media-client"), PathBuf::from);
+    let mut command = command(Place::Outside, program.to_str().unwrap());
+    command.args(arguments).arg("--json").env("MEDIA_TOKEN", token);
+    command
+}
+
+fn with_authority<'a>(arguments: &mut Vec<&'a str>, ca: Option<&'a Path>) {
+    if let Some(ca) = ca {
+        arguments.extend(["--ca", ca.to_str().unwrap()]);
+    }
+}
+
+/// The headless camera with the built-in clip (H264 and Opus): publishes to a WHIP URL until it is dropped.
+pub(crate) fn camera(url: &str, token: &str, ca: Option<&Path>) -> Background {
+    let mut arguments = vec!["camera", url];
+    with_authority(&mut arguments, ca);
+    Background::start(media_client(&arguments, token), &format!("camera {url}"))
+}
+
+/// Headless viewers of a WHEP URL for so many seconds; `finish` gives their report.
+pub(crate) fn view(url: &str, token: &str, ca: Option<&Path>, viewers: u32, seconds: u32) -> Background {
+    let (count, time) = (viewers.to_string(), seconds.to_string());
+    let mut arguments = vec!["view", url, "-n", &count, "--seconds", &time];
+    with_authority(&mut arguments, ca);
+    Background::start(media_client(&arguments, token), &format!("view {url}"))
+}
+
+/// What Chromium saw of a room.
+pub(crate) struct Browser;
+
+impl Browser {
+    /// Opens the watch page of a room and waits for moving pictures; with `relay` it may use nothing but TURN.
+    pub(crate) fn watch(url: &str, token: &str, relay: bool) -> Value {
+        let script = tests_folder().join("browser/watch.js");
+        let mut node = command(Place::Outside, "node");
+        node.arg(script);
+        let order = json!({ "url": url, "token": token, "relay": relay }).to_string();
+        let output = run(node, &order);
+        let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "Chromium at {url} (relay: {relay}): {said}{complaint}");
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+}
+
+/// Address of the cluster's first node.
+pub(crate) fn node_address() -> String {
+    let nodes = Kube::namespace("default").kubectl(&["get", "nodes", "-o", "json"]);
+    let nodes: Value = serde_json::from_str(&nodes).unwrap();
+    let addresses = nodes.pointer("/items/0/status/addresses").and_then(Value::as_array).cloned().unwrap_or_default();
+    let internal =
+        addresses.iter().find(|address| address["type"] == "InternalIP" && text(address, "/address").contains('.'));
+    text(internal.unwrap(), "/address")
+}

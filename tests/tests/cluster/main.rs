@@ -1,0 +1,17 @@
+//! The appliance on a real cluster: the chart, the operator, the pod, and people outside who use it.
+//!
+//! tests/run brings the cluster up and gives `CLUSTER_VALUES` (a file of chart values that names the images) and
+//! `VERSITYGW_IMAGE` (a second S3 store). What the cluster is, and how it is reached, only tests/lab knows. Tests run one
+//! after the other; what they measured goes to stderr as `figure: …`.
+
+// The lint's allowance for tests covers test functions, not what they share.
+#![allow(clippy::unwrap_used)]
+
+mod broken;
+mod caps;
+mod chart;
+mod exposure;
+mod harness;
+mod media;
+mod ready;
+// mod relay;
