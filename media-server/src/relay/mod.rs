@@ -1,59 +1,60 @@
-//! The relay beside the server: coturn, configured and looked after by this program.
+//! The TURN relay (RFC 8656) beside the server: coturn, configured, watched and ended by this program as its parent.
+//!
+//! `media-server relay` is process 1 of the relay's container, whose image has coturn and nothing of ours: `media-server
+//! install` puts this program there. It writes the configuration, which reaches one address only and is closed by
+//! default; keeps the secrets in a database that coturn asks at each authentication, so that they change without a
+//! restart; has renewed certificates read again; starts coturn anew when it dies; and passes the end on. It relays
+//! nothing itself, and no secret stands in an argument, in the environment or in the log.
 
-use clap::Args as ClapArgs;
+mod args;
+mod certificate;
+mod configuration;
+mod error;
+mod install;
+mod program;
+mod supervisor;
+mod userdb;
+
+pub use args::{InstallArgs, RelayArgs};
+pub use error::RelayError;
+
+use crate::args::LogFormat;
 use std::io::Write as _;
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
 
-/// Flags of `media-server relay`.
-#[derive(Clone, Debug, ClapArgs)]
-pub struct RelayArgs {
-    /// Realm of the credentials
-    #[arg(long, value_name = "NAME")]
-    pub realm: String,
-    /// Port for UDP and TCP
-    #[arg(long, value_name = "PORT", default_value_t = 3478)]
-    pub listen_port: u16,
-    /// Port for TLS
-    #[arg(long, value_name = "PORT", default_value_t = 5349)]
-    pub tls_port: u16,
-    /// Folder with tls.crt and tls.key; without both there is no TLS
-    #[arg(long, value_name = "FOLDER")]
-    pub tls_dir: Option<PathBuf>,
-    /// Folder with the files secret and secret.previous
-    #[arg(long, value_name = "FOLDER")]
-    pub secret_dir: PathBuf,
-    /// Folder for what the relay needs while it runs
-    #[arg(long, value_name = "FOLDER")]
-    pub state_dir: PathBuf,
-    /// Address that relays are made on
-    #[arg(long, value_name = "ADDRESS")]
-    pub relay_address: IpAddr,
-    /// Address that may be reached through a relay; repeatable; no other is
-    #[arg(long, value_name = "ADDRESS", required = true)]
-    pub allow_peer: Vec<IpAddr>,
-    /// The relay's program, and flags for it
-    #[arg(last = true, value_name = "PROGRAM", default_value = "turnserver")]
-    pub program: Vec<String>,
+/// Runs a relay until it is told to stop, or until it dies too often; then with the relay's own exit code.
+pub fn run(args: &RelayArgs) -> ExitCode {
+    log(args.log_format);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(source) => return fail("relay", &RelayError::System(source)),
+    };
+    match runtime.block_on(supervisor::supervise(args)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail("relay", &error),
+    }
 }
 
-/// Flags of `media-server install`.
-#[derive(Clone, Debug, ClapArgs)]
-pub struct InstallArgs {
-    /// Where to
-    #[arg(value_name = "FOLDER")]
-    pub folder: PathBuf,
+/// Copies this program into a folder.
+pub fn install(args: &InstallArgs) -> ExitCode {
+    match install::install(&args.folder) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => fail("install", &error),
+    }
 }
 
-/// Runs a relay until it is told to stop.
-pub fn run(_args: &RelayArgs) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "media-server relay: not in this version");
-    ExitCode::FAILURE
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
 }
 
-/// Copies this program.
-pub fn install(_args: &InstallArgs) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "media-server install: not in this version");
-    ExitCode::FAILURE
+fn fail(command: &str, error: &RelayError) -> ExitCode {
+    // Nothing can be done when stderr is gone.
+    let _ = writeln!(std::io::stderr(), "media-server {command}: {error}");
+    ExitCode::from(error.exit_code())
 }
