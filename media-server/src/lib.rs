@@ -19,6 +19,7 @@ pub mod problem;
 pub mod recording;
 pub mod relay;
 pub mod server;
+pub mod session;
 pub mod status;
 pub mod store;
 pub mod token;

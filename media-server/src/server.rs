@@ -5,16 +5,21 @@
 //! deadline.
 
 use crate::auth::key::KeyError;
-use crate::auth::{AuthPlan, Authorizer, KeySource};
+use crate::auth::{AdminTokenError, AdminTokens, AuthPlan, Authorizer, KeySource, follow};
 use crate::config::{Config, MediaMode};
 use crate::control::{Control, ControlError, ControlParts, Media, Recorder};
 use crate::demo;
-use crate::http::{App, AppParts, ConnectionLimits, ReadyCheck, SnapshotSource, recording_routes, router_with, serve};
+use crate::http::{
+    App, AppParts, ConnectionLimits, ReadyCheck, SnapshotSource, management_router, recording_routes, router_with,
+    serve,
+};
 use crate::lock::FolderLock;
 use crate::metrics::{Metrics, watch_event_loop, watch_media};
 use crate::net::tap::Taps;
 use crate::net::{MediaPlane, NetConfig, NetError, Started};
 use crate::recording::{RecordingError, RecordingParts, RecordingPlane, RecordingSettings, TapSource};
+use crate::session::Session;
+use crate::status::StatusBoard;
 use crate::store::{Store, StoreError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, Write};
@@ -22,15 +27,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use streamsession_api::StorageMode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-/// Not used while nothing is recorded.
-const SEGMENT_DURATION: Duration = Duration::from_secs(10);
 /// Open files that are asked for.
 const MOST_FILES: u64 = 65_536;
+/// Most connections to the management address: an operator, a kubelet, and those who read metrics.
+const MANAGEMENT_CONNECTIONS: usize = 64;
 /// How long open HTTP requests may take to end after the streams have.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
@@ -38,13 +44,20 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The HTTP port is taken.
-    #[error("{0} is in use by another program: stop it, or choose another address with --http")]
-    HttpInUse(SocketAddr),
+    #[error("{address} is in use by another program: stop it, or choose another address with {flag}")]
+    HttpInUse {
+        /// As asked for.
+        address: SocketAddr,
+        /// What asked for it.
+        flag: &'static str,
+    },
     /// The HTTP address cannot be bound.
-    #[error("cannot listen on {address}: {source}; {} with --http", bind_remedy(source))]
+    #[error("cannot listen on {address}: {source}; {} with {flag}", bind_remedy(source))]
     HttpBind {
         /// As asked for.
         address: SocketAddr,
+        /// What asked for it.
+        flag: &'static str,
         /// What the system said.
         source: io::Error,
     },
@@ -69,6 +82,9 @@ pub enum ServerError {
     /// There is no secret for tokens.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// There is no token for management.
+    #[error(transparent)]
+    AdminToken(#[from] AdminTokenError),
     /// Media.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -134,7 +150,9 @@ pub struct Server {
     control: Control,
     media: Option<MediaPlane>,
     store: Store,
+    session: Session,
     http: SocketAddr,
+    management: Option<SocketAddr>,
     shutdown: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
     /// Held until everything has ended.
@@ -152,10 +170,17 @@ impl Server {
             "make it a folder that can be written, or name another with MEDIA_RECORDINGS_DIR",
         )?;
         // HTTP first: a port in use is the likeliest mistake, and nothing else has been touched by then.
-        let listener = listen(config.http).await?;
+        let listener = listen(config.http, "--http").await?;
         let http = listener.local_addr()?;
+        let management_listener = match config.management {
+            Some(address) => Some(listen(address, "--management").await?),
+            None => None,
+        };
+        let management = management_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let folders = lock_folders(&config)?;
         let auth = config.auth.settle()?;
+        let admin = config.admin_token_file.as_deref().map(AdminTokens::read).transpose()?;
+        let authorizer = Authorizer::new(&auth).with_admin_tokens(admin.clone());
         let store = Store::open(&config.data_dir.join("registry.sqlite")).await?;
         let metrics = Metrics::new();
         metrics.install();
@@ -168,34 +193,52 @@ impl Server {
             store: store.clone(),
             limits: config.limits.clone(),
             idle_timeout: config.idle_timeout,
-            // What was recorded can be played even when nothing is recorded now.
-            recorder: config.recording.is_some().then(|| Arc::new(recording.clone()) as Arc<dyn Recorder>),
+            recorder: Some(Arc::new(recording.clone()) as Arc<dyn Recorder>),
+            recording: config.recording.enabled,
         })
         .await?;
+        let session = Session::new(&config, control.clone(), Some(recording.clone()), authorizer.clone());
+        let status =
+            StatusBoard::new(config.store.as_ref().map_or(StorageMode::Local, |store| store.mode), config.turn_mode);
+        let secrets = follow(authorizer.clone(), config.auth.file().map(Path::to_owned), admin, shutdown.clone());
+        tokio::spawn(secrets);
         tokio::spawn(watch_event_loop(metrics.clone(), shutdown.clone()));
         let plane = media.clone();
         let snapshot: SnapshotSource = Arc::new(move || plane.as_ref().map(MediaPlane::snapshot).unwrap_or_default());
         tokio::spawn(watch_media(metrics.clone(), snapshot.clone(), shutdown.clone()));
         let app = App::new(AppParts {
             control: control.clone(),
-            authorizer: Authorizer::new(&auth),
+            session: session.clone(),
+            status,
+            store: store.clone(),
+            authorizer,
             config: config.clone(),
             snapshot,
             metrics,
-            ready: ready_checks(&config, &store, media.as_ref()),
+            ready: ready_checks(&config, &store, media.as_ref(), &session),
             shutdown: shutdown.clone(),
         });
+        let limits = connection_limits();
+        if let Some(listener) = management_listener {
+            let limits = ConnectionLimits { connections: limits.connections.min(MANAGEMENT_CONNECTIONS), ..limits };
+            tokio::spawn(serve(listener, management_router(app.clone()), limits, shutdown.clone()));
+        }
         let router = router_with(app, recording_routes(recording.library()));
-        let serving = tokio::spawn(serve(listener, router, connection_limits(), shutdown.clone()));
+        let serving = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
         if config.demo {
             tokio::spawn(demo::play(http, auth, shutdown.clone()));
         }
-        Ok(Self { config, control, media, store, http, shutdown, serving, _folders: folders })
+        Ok(Self { config, control, media, store, session, http, management, shutdown, serving, _folders: folders })
     }
 
     /// Where HTTP listens.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where the management routes are, if not on [`Server::http`].
+    pub fn management(&self) -> Option<SocketAddr> {
+        self.management
     }
 
     /// Prints what to open.
@@ -209,7 +252,7 @@ impl Server {
                 writeln!(out, "watch     {base}/watch/{room}")?;
                 writeln!(out, "WHIP      {base}/whip/{room}       cameras, OBS, ffmpeg, GStreamer")?;
                 writeln!(out, "WHEP      {base}/whep/{room}")?;
-                let candidates: Vec<_> = plane.candidates().iter().map(ToString::to_string).collect();
+                let candidates: Vec<_> = plane.announced().iter().map(ToString::to_string).collect();
                 writeln!(out, "media     UDP {}", candidates.join(", "))?;
             }
             (None, mode) => {
@@ -217,10 +260,13 @@ impl Server {
                 writeln!(out, "media     none: MEDIA_MODE is {said:?}, and single_server_sfu (or none) carries media")?;
             }
         }
+        if let Some(management) = self.management {
+            writeln!(out, "manage    http://{management}/admin/session, /metrics, /healthz, /readyz")?;
+        }
         writeln!(out, "data      {}", self.config.data_dir.display())?;
         match &self.config.auth {
             AuthPlan::Open => {}
-            AuthPlan::Jwt { key: KeySource::Given(_), .. } => {
+            AuthPlan::Jwt { key: KeySource::Given(_) | KeySource::File(..), .. } => {
                 writeln!(out, "tokens    are needed; `{} token --help` tells how to make one", program())?;
             }
             AuthPlan::Jwt { key: KeySource::Made(path), issuer, audience } => {
@@ -242,15 +288,16 @@ impl Server {
         if !self.http.ip().is_unspecified() {
             return self.http;
         }
-        let candidates = self.media.iter().flat_map(|plane| plane.candidates());
-        let ip = candidates.map(SocketAddr::ip).find(|ip| ip.is_ipv4() || self.http.is_ipv6());
+        let candidates = self.media.iter().flat_map(Media::announced);
+        let ip = candidates.map(|address| address.ip()).find(|ip| ip.is_ipv4() || self.http.is_ipv6());
         SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), self.http.port())
     }
 
     /// Drains and ends.
     pub async fn stop(self) {
-        tracing::info!(deadline = ?self.config.drain_deadline, "draining");
-        if tokio::time::timeout(self.config.drain_deadline, self.control.drain()).await.is_err() {
+        let deadline = self.session.drain_deadline();
+        tracing::info!(?deadline, "draining");
+        if tokio::time::timeout(deadline, self.control.drain()).await.is_err() {
             tracing::error!("not everything was finalised by the deadline; the next start repairs the rest");
         }
         self.shutdown.cancel();
@@ -273,7 +320,6 @@ fn start_media(config: &Config, http: SocketAddr) -> Result<MediaParts, ServerEr
         udp: config.udp.clone(),
         shards: config.shards,
         loopback: http.ip().is_loopback(),
-        record: config.recording.is_some(),
         segmentation: true,
     })?;
     Ok((Some(plane), events, Some(taps)))
@@ -285,17 +331,17 @@ async fn start_recording(
     media: Option<MediaPlane>,
     taps: Option<Taps>,
 ) -> Result<RecordingPlane, RecordingError> {
-    let segment_duration = config.recording.as_ref().map_or(SEGMENT_DURATION, |recording| recording.segment_duration);
     RecordingPlane::start(RecordingParts {
-        settings: RecordingSettings::new(&config.recordings_dir, segment_duration),
+        settings: RecordingSettings::new(&config.recordings_dir, config.recording.segment_duration),
         store: store.clone(),
-        taps: taps.filter(|_| config.recording.is_some()).map(|taps| Box::new(taps) as Box<dyn TapSource>),
+        // Also when nothing is recorded now: that may change.
+        taps: taps.map(|taps| Box::new(taps) as Box<dyn TapSource>),
         keyframes: media.map(|media| Arc::new(move |room| media.request_keyframe(room)) as _),
     })
     .await
 }
 
-fn ready_checks(config: &Config, store: &Store, media: Option<&MediaPlane>) -> Vec<ReadyCheck> {
+fn ready_checks(config: &Config, store: &Store, media: Option<&MediaPlane>, session: &Session) -> Vec<ReadyCheck> {
     let registry = store.clone();
     let mut checks = vec![ReadyCheck {
         name: "registry",
@@ -315,22 +361,23 @@ fn ready_checks(config: &Config, store: &Store, media: Option<&MediaPlane>) -> V
             }),
         });
     }
-    if config.recording.is_some() {
-        let folder = config.recordings_dir.clone();
-        checks.push(ReadyCheck {
-            name: "recordings",
-            check: Arc::new(move || {
-                let folder = folder.clone();
-                Box::pin(async move {
-                    tokio::task::spawn_blocking(move || {
-                        probe_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))
-                    })
-                    .await
-                    .unwrap_or_else(|_| Err("the check was cancelled".to_owned()))
+    let (folder, session) = (config.recordings_dir.clone(), session.clone());
+    checks.push(ReadyCheck {
+        name: "recordings",
+        check: Arc::new(move || {
+            let (folder, records) = (folder.clone(), session.records());
+            Box::pin(async move {
+                if !records {
+                    return Ok(());
+                }
+                tokio::task::spawn_blocking(move || {
+                    probe_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))
                 })
-            }),
-        });
-    }
+                .await
+                .unwrap_or_else(|_| Err("the check was cancelled".to_owned()))
+            })
+        }),
+    });
     checks
 }
 
@@ -394,10 +441,10 @@ fn probe_folder(path: &Path) -> io::Result<()> {
     std::fs::write(&probe, b"probe").and_then(|()| std::fs::remove_file(&probe))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ServerError::HttpInUse(address),
-        _ => ServerError::HttpBind { address, source },
+        io::ErrorKind::AddrInUse => ServerError::HttpInUse { address, flag },
+        _ => ServerError::HttpBind { address, flag, source },
     })
 }
 

@@ -4,11 +4,15 @@
 //! algorithm is pinned by this server and never taken from the token (RFC 8725 §3.1). `scope` says what may be done,
 //! `room` where. It does not know HTTP statuses; `http::error` maps [`AuthError`] to them.
 
+mod admin;
 pub mod key;
 mod mint;
+mod reload;
 mod token;
 
+pub use admin::{AdminTokenError, AdminTokens};
 pub use mint::{Grant, mint};
+pub use reload::follow;
 pub use token::{Claims, Scope, TokenError, Verifier};
 
 #[cfg(test)]
@@ -19,8 +23,9 @@ use axum::http::header::AUTHORIZATION;
 use key::KeyError;
 use ring::digest::{SHA256, digest};
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A secret: shown by nothing, not even `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,6 +86,8 @@ pub enum AuthPlan {
 pub enum KeySource {
     /// Somebody gave it.
     Given(Secret),
+    /// Somebody gave it in this file, which may change.
+    File(PathBuf, Secret),
     /// Nobody did: it stands in this file, which the first start makes.
     Made(PathBuf),
 }
@@ -90,10 +97,18 @@ impl AuthPlan {
     pub fn settle(&self) -> Result<AuthMode, KeyError> {
         let AuthPlan::Jwt { key, issuer, audience } = self else { return Ok(AuthMode::Open) };
         let secret = match key {
-            KeySource::Given(secret) => secret.clone(),
+            KeySource::Given(secret) | KeySource::File(_, secret) => secret.clone(),
             KeySource::Made(path) => key::read_or_make(path)?,
         };
         Ok(AuthMode::Jwt { secret, issuer: issuer.clone(), audience: audience.clone() })
+    }
+
+    /// The file that the secret stands in.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            AuthPlan::Jwt { key: KeySource::File(path, _) | KeySource::Made(path), .. } => Some(path),
+            AuthPlan::Jwt { key: KeySource::Given(_), .. } | AuthPlan::Open => None,
+        }
     }
 }
 
@@ -110,8 +125,10 @@ pub enum Action<'a> {
     ReadStreams(Option<&'a str>),
     /// See and play recordings of one room, or list those of all: scope `subscribe`.
     ReadRecordings(Option<&'a str>),
-    /// Change what the server allows: scope `admin`.
+    /// Remove what others recorded: scope `admin`.
     Admin,
+    /// See and change what the server allows: the management token where there is one, else scope `admin`.
+    Manage,
 }
 
 impl<'a> Action<'a> {
@@ -120,7 +137,7 @@ impl<'a> Action<'a> {
             Action::Publish(_) | Action::ManageStream(_) => &[Scope::Publish],
             Action::Subscribe(_) | Action::ReadRecordings(_) => &[Scope::Subscribe],
             Action::ReadStreams(_) => &[Scope::Publish, Scope::Subscribe],
-            Action::Admin => &[Scope::Admin],
+            Action::Admin | Action::Manage => &[Scope::Admin],
         }
     }
 
@@ -129,7 +146,7 @@ impl<'a> Action<'a> {
         match self {
             Action::Publish(room) | Action::Subscribe(room) | Action::ManageStream(room) => Some(room),
             Action::ReadStreams(room) | Action::ReadRecordings(room) => room,
-            Action::Admin => None,
+            Action::Admin | Action::Manage => None,
         }
     }
 }
@@ -179,28 +196,92 @@ pub enum AuthError {
     },
 }
 
-/// Decides every request.
+/// How long tokens by a secret that was replaced are still good.
+const OVERLAP: Duration = Duration::from_secs(60);
+
+/// Decides every request. A cheap handle.
 #[derive(Clone)]
 pub struct Authorizer {
-    verifier: Option<Verifier>,
+    /// `None` in open mode.
+    keys: Option<Arc<RwLock<Keys>>>,
+    /// When there are some, they alone open what [`Action::Manage`] stands for.
+    admin: Option<AdminTokens>,
+}
+
+/// What tokens are verified with.
+struct Keys {
+    secret: Secret,
+    issuer: Option<String>,
+    audience: Option<String>,
+    current: Verifier,
+    /// The one before, and until when it is good.
+    former: Option<(Verifier, Instant)>,
+}
+
+impl Keys {
+    fn verify(&self, token: &str, now: Instant) -> Result<Claims, TokenError> {
+        match (self.current.verify(token), &self.former) {
+            (Err(TokenError::Signature), Some((former, until))) if now < *until => former.verify(token),
+            (verified, _) => verified,
+        }
+    }
 }
 
 impl Authorizer {
     /// One for this mode.
     pub fn new(mode: &AuthMode) -> Authorizer {
-        Authorizer {
-            verifier: match mode {
-                AuthMode::Open => None,
-                AuthMode::Jwt { secret, issuer, audience } => {
-                    Some(Verifier::new(secret, issuer.as_deref(), audience.as_deref()))
-                }
-            },
-        }
+        let keys = match mode {
+            AuthMode::Open => None,
+            AuthMode::Jwt { secret, issuer, audience } => Some(Arc::new(RwLock::new(Keys {
+                secret: secret.clone(),
+                issuer: issuer.clone(),
+                audience: audience.clone(),
+                current: Verifier::new(secret, issuer.as_deref(), audience.as_deref()),
+                former: None,
+            }))),
+        };
+        Authorizer { keys, admin: None }
+    }
+
+    /// With tokens that alone open the management routes, in open mode too.
+    pub fn with_admin_tokens(self, admin: Option<AdminTokens>) -> Authorizer {
+        Authorizer { admin, ..self }
     }
 
     /// True when anybody may do anything.
     pub fn is_open(&self) -> bool {
-        self.verifier.is_none()
+        self.keys.is_none()
+    }
+
+    /// Tokens by `secret` are good from now on, and those by the one before for another minute. `false` when it is the same.
+    pub fn replace_secret(&self, secret: &Secret, now: Instant) -> bool {
+        let Some(keys) = &self.keys else { return false };
+        let mut keys = keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.secret == *secret {
+            return false;
+        }
+        let new = Verifier::new(secret, keys.issuer.as_deref(), keys.audience.as_deref());
+        let former = std::mem::replace(&mut keys.current, new);
+        keys.former = Some((former, now + OVERLAP));
+        keys.secret = secret.clone();
+        true
+    }
+
+    /// What tokens must name from now on. Nothing in open mode.
+    pub fn set_claims(&self, issuer: Option<&str>, audience: Option<&str>) {
+        let Some(keys) = &self.keys else { return };
+        let mut keys = keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.issuer.as_deref() != issuer || keys.audience.as_deref() != audience {
+            keys.current = Verifier::new(&keys.secret, issuer, audience);
+            keys.former = None;
+            (keys.issuer, keys.audience) = (issuer.map(str::to_owned), audience.map(str::to_owned));
+        }
+    }
+
+    /// `None` in open mode.
+    fn keys(&self) -> Option<RwLockReadGuard<'_, Keys>> {
+        // Keys are replaced whole.
+        self.keys.as_ref().map(|keys| keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Decides by the `Authorization` header.
@@ -225,11 +306,11 @@ impl Authorizer {
 
     /// Only that the token is a good one, for routes that learn their room later; [`Authorizer::decide`] must follow.
     pub fn check_known(&self, headers: &HeaderMap) -> Result<(), AuthError> {
-        match &self.verifier {
+        match self.keys() {
             None => Ok(()),
-            Some(verifier) => {
+            Some(keys) => {
                 let token = bearer(headers)?.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?;
-                verifier.verify(token).map(|_| ()).map_err(AuthError::from)
+                keys.verify(token, Instant::now()).map(|_| ()).map_err(AuthError::from)
             }
         }
     }
@@ -237,17 +318,28 @@ impl Authorizer {
     /// True when the header or the `access_token` query parameter holds a good token, whatever it allows; in open mode
     /// always.
     pub fn knows(&self, headers: &HeaderMap, query: Option<&str>) -> bool {
-        let Some(verifier) = &self.verifier else { return true };
+        let Some(keys) = self.keys() else { return true };
         let token = bearer(headers).ok().flatten().or_else(|| query.and_then(access_token));
-        token.is_some_and(|token| verifier.verify(token).is_ok())
+        token.is_some_and(|token| keys.verify(token, Instant::now()).is_ok())
     }
 
     fn decide_token(&self, token: Option<&str>, action: Action<'_>) -> Result<Identity, AuthError> {
-        let Some(verifier) = &self.verifier else {
-            let subject = token.filter(|token| !token.is_empty()).map(pseudonym);
+        let token = token.filter(|token| !token.is_empty());
+        if let (Action::Manage, Some(admin)) = (action, &self.admin) {
+            return match token {
+                None => Err(AuthError::Missing),
+                Some(token) if admin.accepts(token) => {
+                    Ok(Identity { subject: None, account: None, admin: true, expires: None })
+                }
+                Some(_) => Err(TokenError::NotManagement.into()),
+            };
+        }
+        let Some(keys) = self.keys() else {
+            let subject = token.map(pseudonym);
             return Ok(Identity { subject, account: None, admin: true, expires: None });
         };
-        let claims = verifier.verify(token.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?)?;
+        let claims = keys.verify(token.ok_or(AuthError::Missing)?, Instant::now())?;
+        drop(keys);
         let admin = claims.scopes.contains(&Scope::Admin);
         if !admin && !action.scopes().iter().any(|scope| claims.scopes.contains(scope)) {
             return Err(AuthError::Scope { needed: action.scopes()[0] });
@@ -388,5 +480,53 @@ mod tests {
     fn secrets_do_not_show_in_debug_output() {
         let mode = AuthMode::Jwt { secret: Secret::new("hunter2"), issuer: None, audience: None };
         assert!(!format!("{mode:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_replaced_secret_is_good_for_another_minute() {
+        const NEW: &str = "another-0123456789abcdef0123456789abcdef";
+        let authorizer = Authorizer::new(&AuthMode::Jwt { secret: Secret::new(SECRET), issuer: None, audience: None });
+        let claims = json!({"sub": "door", "exp": 4_000_000_000u64, "scope": "admin"});
+        let (old, new) = (sign(claims.clone()), test_tokens::sign_with(jsonwebtoken::Algorithm::HS256, NEW, claims));
+        let now = Instant::now();
+        let verify = |token: &str, at| authorizer.keys().unwrap().verify(token, at).map(|claims| claims.subject);
+        assert!(!authorizer.replace_secret(&Secret::new(SECRET), now), "it is the same");
+        assert_eq!(verify(&new, now), Err(TokenError::Signature));
+        assert!(authorizer.replace_secret(&Secret::new(NEW), now));
+        assert!(verify(&new, now).is_ok() && verify(&old, now + Duration::from_secs(59)).is_ok());
+        assert_eq!(verify(&old, now + Duration::from_secs(60)), Err(TokenError::Signature));
+        assert!(verify(&new, now + Duration::from_secs(60)).is_ok());
+    }
+
+    #[test]
+    fn what_tokens_must_name_can_change() {
+        let authorizer = jwt();
+        let cams = token("admin", json!(null));
+        assert!(authorizer.decide(&with(&cams), Action::Admin).is_ok());
+        authorizer.set_claims(Some("https://issuer"), Some("doors"));
+        assert_eq!(authorizer.decide(&with(&cams), Action::Admin), Err(TokenError::Audience.into()));
+        authorizer.set_claims(None, None);
+        assert!(authorizer.decide(&with(&cams), Action::Admin).is_ok());
+    }
+
+    #[test]
+    fn where_there_is_a_management_token_it_alone_manages_and_does_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let management = "management-0123456789abcdef0123456789";
+        std::fs::write(&path, management).unwrap();
+        let tokens = AdminTokens::read(&path).unwrap();
+        for open in [false, true] {
+            let authorizer = if open { Authorizer::new(&AuthMode::Open) } else { jwt() };
+            let authorizer = authorizer.with_admin_tokens(Some(tokens.clone()));
+            assert!(authorizer.decide(&with(management), Action::Manage).unwrap().admin);
+            assert_eq!(authorizer.decide(&HeaderMap::new(), Action::Manage), Err(AuthError::Missing));
+            let admin = token("admin", json!(null));
+            assert_eq!(authorizer.decide(&with(&admin), Action::Manage), Err(TokenError::NotManagement.into()));
+            assert!(authorizer.decide(&with(&admin), Action::Admin).is_ok());
+            assert_eq!(authorizer.decide(&with(management), Action::Publish("a")).is_ok(), open);
+        }
+        assert!(jwt().decide(&with(&token("admin", json!(null))), Action::Manage).is_ok());
+        assert!(jwt().decide(&with(&token("publish", json!("*"))), Action::Manage).is_err());
     }
 }

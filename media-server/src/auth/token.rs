@@ -48,6 +48,9 @@ pub enum TokenError {
     /// Not a bearer token.
     #[error("the Authorization header is not of the scheme Bearer")]
     Scheme,
+    /// Another than the management token.
+    #[error("it is not the management token")]
+    NotManagement,
     /// Not a JWT, or a claim of a wrong type.
     #[error("it is malformed")]
     Malformed,

@@ -88,7 +88,7 @@ impl Environment {
 }
 
 /// Checks the scheme and the characters of each URL, which will stand in a `Link` header.
-pub(super) fn check_ice_urls(field: &str, urls: &[String]) -> Result<(), ConfigError> {
+pub(crate) fn check_ice_urls(field: &str, urls: &[String]) -> Result<(), ConfigError> {
     let remedy = "write turn:HOST:PORT?transport=udp, turns:HOST:PORT, stun:HOST:PORT or stuns:HOST:PORT";
     if urls.is_empty() {
         return Err(ConfigError::value(field, "", remedy));

@@ -1,5 +1,6 @@
 //! Why the server does not start: for people, so each names the thing and the remedy.
 
+use crate::auth::AdminTokenError;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -61,6 +62,18 @@ pub enum ConfigError {
         place: String,
         /// The first of them.
         violation: Box<Violation>,
+    },
+    /// There is no token for management.
+    #[error("--admin-token-file: {0}; `openssl rand -hex 32` prints a token for such a file")]
+    AdminToken(#[from] AdminTokenError),
+    /// The management routes would be open to all.
+    #[error(
+        "--management {management} can be reached from other machines, and nothing says who may manage: give a bearer \
+         token by --admin-token-file, or listen on 127.0.0.1"
+    )]
+    ManagementOpenToAll {
+        /// Where they would be.
+        management: SocketAddr,
     },
     /// A file cannot be read.
     #[error("{flag} {}: {error}; {remedy}", .path.display())]

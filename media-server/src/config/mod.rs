@@ -12,16 +12,19 @@ mod resolve;
 pub use document::SessionDocument;
 pub use environment::Environment;
 pub use error::ConfigError;
-pub use resolve::{DEFAULT_DATA_DIR, resolve};
+pub use resolve::{DEFAULT_DATA_DIR, resolve, store_of};
+
+pub(crate) use environment::check_ice_urls as check_turn_urls;
+pub(crate) use resolve::{limits_of, refuse_unsupported as check_spec};
 
 use crate::args::{Announce, LogFormat, ServeArgs};
-use crate::auth::{AuthPlan, Secret};
+use crate::auth::{AdminTokens, AuthPlan, Secret};
 use crate::control::Limits;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
-use streamsession_api::{Retention, StorageMode};
+use streamsession_api::{Retention, StorageMode, TurnMode};
 
 /// Everything the server was told.
 #[derive(Clone, Debug)]
@@ -46,14 +49,16 @@ pub struct Config {
     pub recordings_dir: PathBuf,
     /// Caps to begin with.
     pub limits: Limits,
-    /// `None`: nothing is recorded.
-    pub recording: Option<RecordingConfig>,
+    /// What is recorded and how, to begin with.
+    pub recording: RecordingConfig,
     /// The object store that recordings go to; `None`: they stay in `recordings_dir`.
     pub store: Option<StoreConfig>,
     /// How long a stream outlives its camera.
     pub idle_timeout: Duration,
     /// TURN and STUN servers that clients are told of; `None` when there are none.
     pub turn: Option<TurnConfig>,
+    /// Where the relay is: in this pod, elsewhere, or nowhere.
+    pub turn_mode: TurnMode,
     /// How requests are authenticated.
     pub auth: AuthPlan,
     /// Requests may name any host. Not so for an open server on a loopback address, unless its session says that open is
@@ -96,6 +101,8 @@ pub enum MediaMode {
 /// What is recorded and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordingConfig {
+    /// Streams are recorded.
+    pub enabled: bool,
     /// A segment is cut at the first keyframe after this time.
     pub segment_duration: Duration,
     /// After this time without media a recording is finalised.
@@ -161,5 +168,10 @@ impl Config {
 pub fn load(args: &ServeArgs, environment: &Environment) -> Result<Config, ConfigError> {
     let session = args.files.session.as_deref().map(SessionDocument::read).transpose()?;
     let secret = args.access.jwt_secret_file.as_deref().map(document::read_secret).transpose()?;
-    resolve(args, environment, secret, session.as_ref())
+    let config = resolve(args, environment, secret, session.as_ref())?;
+    if let Some(path) = &config.admin_token_file {
+        // Read again where it is used; but what is wrong with it is said before anything is started.
+        AdminTokens::read(path).map_err(ConfigError::from)?;
+    }
+    Ok(config)
 }

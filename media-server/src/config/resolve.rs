@@ -24,9 +24,15 @@ const DEFAULT_RATE_LIMIT: u32 = 50;
 const CLUSTER_ONLY: &[(&str, &str)] = &[
     ("exposure.ingress", "remove it; put a reverse proxy with a certificate in front of --http"),
     ("storage.storageClassName", "remove it; --data-dir names the folder"),
-    ("storage.external.credentialsSecretRef", "remove it; a Secret cannot be read here"),
+    (
+        "storage.external.credentialsSecretRef",
+        "remove it, or give the keys by --store-credentials-dir; without it AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY count",
+    ),
     ("turn.tlsSecretName", "remove it; a Secret cannot be read here"),
-    ("turn.external.secretRef", "remove it; give TURN_URLS, TURN_USERNAME and TURN_CREDENTIAL in the environment"),
+    (
+        "turn.external.secretRef",
+        "give the secret by --turn-secret-dir, or remove it and give TURN_URLS, TURN_USERNAME and TURN_CREDENTIAL in the environment",
+    ),
     ("database.urlSecretRef", "remove it; the registry is an SQLite file in --data-dir"),
     ("pod", "remove it; there is no pod"),
     ("paused", "remove it; stop the process to pause it"),
@@ -44,7 +50,7 @@ pub fn resolve(
     let mut notes = Vec::new();
     if let Some(session) = session {
         if !environment.in_cluster {
-            refuse_cluster_only(session)?;
+            refuse_cluster_only(args, session)?;
         }
         refuse_unsupported(spec)?;
         let elsewhere = environment.turn_urls.is_some() || environment.in_cluster;
@@ -73,11 +79,16 @@ pub fn resolve(
             "--demo needs media: use single_server_sfu, or leave out --demo",
         ));
     }
-    let recording = spec.recording.enabled.then(|| RecordingConfig {
+    let recording = RecordingConfig {
+        enabled: spec.recording.enabled,
         segment_duration: spec.recording.segment_duration.as_duration(),
         idle_timeout: spec.recording.idle_timeout.as_duration(),
         retention: spec.recording.retention.clone(),
-    });
+    };
+    let auth = auth(args, http, environment, secret, session, spec, &data_dir)?;
+    if let Some(management) = args.network.management {
+        check_management(args, management, http, &auth, spec.auth.acknowledge_open)?;
+    }
     Ok(Config {
         http,
         management: args.network.management,
@@ -87,12 +98,13 @@ pub fn resolve(
         shards: args.runtime.shards,
         recordings_dir: environment.recordings_dir.as_ref().map_or_else(|| data_dir.join("recordings"), PathBuf::from),
         session: args.files.session.clone(),
-        auth: auth(http, environment, secret, session, spec, &data_dir)?,
+        auth,
         data_dir,
         limits: limits(environment, spec)?,
         recording,
         idle_timeout: spec.recording.idle_timeout.as_duration(),
-        store: store(args, environment, session),
+        store: session.and_then(|session| store_of(session, args.access.store_credentials_dir.clone(), environment)),
+        turn_mode: turn_mode(environment, spec),
         turn: turn(args, environment, spec)?,
         any_host: spec.auth.acknowledge_open || !http.ip().to_canonical().is_loopback(),
         drain_deadline: spec.drain.deadline.as_duration(),
@@ -103,19 +115,26 @@ pub fn resolve(
     })
 }
 
-fn refuse_cluster_only(session: &SessionDocument) -> Result<(), ConfigError> {
+fn refuse_cluster_only(args: &ServeArgs, session: &SessionDocument) -> Result<(), ConfigError> {
     let exposure = session.spec().exposure.type_;
     if session.says("exposure.type") && exposure != ExposureType::ClusterIP {
         let remedy = "use ClusterIP; --udp-port, --udp-address and --announce say how media is reached";
         return Err(ConfigError::cluster_only(&format!("spec.exposure.type {exposure:?}"), remedy));
     }
-    match CLUSTER_ONLY.iter().find(|(path, _)| session.says(path)) {
+    // What the Secret holds may be given beside the document.
+    let given = |path| match path {
+        "storage.external.credentialsSecretRef" => args.access.store_credentials_dir.is_some(),
+        "turn.external.secretRef" => args.access.turn_secret_dir.is_some(),
+        _ => false,
+    };
+    match CLUSTER_ONLY.iter().find(|(path, _)| session.says(path) && !given(*path)) {
         Some((path, remedy)) => Err(ConfigError::cluster_only(&format!("spec.{path}"), remedy)),
         None => Ok(()),
     }
 }
 
-fn refuse_unsupported(spec: &StreamSessionSpec) -> Result<(), ConfigError> {
+/// What is a valid spec, and yet more than this version does.
+pub(crate) fn refuse_unsupported(spec: &StreamSessionSpec) -> Result<(), ConfigError> {
     if spec.database.mode == DatabaseMode::Postgres {
         return Err(ConfigError::unsupported("spec.database.mode Postgres", "use SQLite"));
     }
@@ -158,10 +177,12 @@ fn pod_ip(environment: &Environment) -> Result<Option<IpAddr>, ConfigError> {
 }
 
 /// The object store: the one in the pod, any elsewhere, or none.
-fn store(args: &ServeArgs, environment: &Environment, session: Option<&SessionDocument>) -> Option<StoreConfig> {
-    let session = session?;
+pub fn store_of(
+    session: &SessionDocument,
+    credentials_dir: Option<PathBuf>,
+    environment: &Environment,
+) -> Option<StoreConfig> {
     let storage = &session.spec().storage;
-    let credentials_dir = args.access.store_credentials_dir.clone();
     let namespace = environment.pod_namespace.as_deref().or(session.namespace());
     let prefix = match (namespace, session.name()) {
         (Some(namespace), Some(name)) => format!("{namespace}/{name}/"),
@@ -207,9 +228,26 @@ fn limits(environment: &Environment, spec: &StreamSessionSpec) -> Result<Limits,
             &environment.max_subscribers_per_room,
             spec.limits.max_subscribers_per_room,
         )?,
-        max_streams_per_account: spec.limits.max_streams_per_account.map(|number| number as usize),
-        max_bitrate: Some(spec.limits.max_bitrate.as_u64()),
+        ..limits_of(&spec.limits)
     })
+}
+
+/// The caps of a spec.
+pub(crate) fn limits_of(limits: &streamsession_api::Limits) -> Limits {
+    Limits {
+        max_publishers: limits.max_publishers as usize,
+        max_subscribers_per_room: limits.max_subscribers_per_room as usize,
+        max_streams_per_account: limits.max_streams_per_account.map(|number| number as usize),
+        max_bitrate: Some(limits.max_bitrate.as_u64()),
+    }
+}
+
+fn turn_mode(environment: &Environment, spec: &StreamSessionSpec) -> TurnMode {
+    match spec.turn.mode {
+        _ if environment.turn_urls.is_some() => TurnMode::External,
+        TurnMode::Managed if !environment.in_cluster => TurnMode::Disabled,
+        mode => mode,
+    }
 }
 
 fn turn(
@@ -235,9 +273,28 @@ fn turn(
     }
 }
 
+fn check_management(
+    args: &ServeArgs,
+    management: SocketAddr,
+    http: SocketAddr,
+    auth: &AuthPlan,
+    acknowledged: bool,
+) -> Result<(), ConfigError> {
+    if management == http && http.port() != 0 {
+        let remedy = "--http is there: choose another port, or leave it out for one address for all";
+        return Err(ConfigError::value("--management", management, remedy));
+    }
+    let open = *auth == AuthPlan::Open && args.access.admin_token_file.is_none();
+    if open && !acknowledged && !management.ip().to_canonical().is_loopback() {
+        return Err(ConfigError::ManagementOpenToAll { management });
+    }
+    Ok(())
+}
+
 /// A session's mode holds as it stands there, and by default it is JWT; for JWT without keys a secret is made. Without a
 /// session open is the default, on a loopback address only.
 fn auth(
+    args: &ServeArgs,
     http: SocketAddr,
     environment: &Environment,
     file: Option<Secret>,
@@ -248,6 +305,7 @@ fn auth(
     let loopback = http.ip().to_canonical().is_loopback();
     // In a pod every address is open to the cluster at most, when that is what the Service says.
     let inside = environment.in_cluster && spec.exposure.type_ == ExposureType::ClusterIP;
+    let given_by = file.as_ref().and(args.access.jwt_secret_file.as_deref());
     let (source, secret) = match (file, &environment.jwt_secret) {
         (Some(secret), _) => ("--jwt-secret-file", Some(secret)),
         (None, variable) => ("MEDIA_JWT_SECRET", variable.clone()),
@@ -271,7 +329,10 @@ fn auth(
         )),
         (Some(SpecAuthMode::Open), None) if loopback || inside || spec.auth.acknowledge_open => Ok(AuthPlan::Open),
         (Some(SpecAuthMode::Open), None) => Err(ConfigError::OpenToAll { http }),
-        (_, Some(secret)) => jwt(KeySource::Given(secret)),
+        (_, Some(secret)) => jwt(match given_by {
+            Some(file) => KeySource::File(file.to_owned(), secret),
+            None => KeySource::Given(secret),
+        }),
         (Some(_), None) if secret_ref && environment.in_cluster => Err(ConfigError::NoSecret),
         (Some(_), None) if secret_ref => Err(ConfigError::cluster_only(
             "spec.auth.secretRef",
@@ -321,7 +382,7 @@ mod tests {
         assert_eq!(config.limits.max_bitrate, Some(8_000_000));
         assert_eq!(config.recordings_dir, Path::new("streamsession-data/recordings"));
         assert_eq!(config.idle_timeout, Duration::from_secs(30));
-        assert!(config.carries_media() && config.recording.is_some() && config.turn.is_none());
+        assert!(config.carries_media() && config.recording.enabled && config.turn.is_none());
     }
 
     #[test]
@@ -487,5 +548,96 @@ mod tests {
         let mut args = ServeArgs::default();
         args.runtime.demo = true;
         assert!(message(resolve(&args, &environment(&[("MEDIA_MODE", "mesh")]), None, None)).contains("--demo"));
+    }
+
+    const IN_POD: &[(&str, &str)] =
+        &[("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("POD_IP", "10.244.0.9"), ("POD_NAMESPACE", "cams")];
+
+    #[test]
+    fn a_pod_refuses_nothing_as_of_a_cluster_alone() {
+        let document = session(
+            "  exposure: {type: NodePort, ingress: {host: cams.example.com, tlsSecretName: t}}\n  \
+             turn: {tlsSecretName: t}\n  pod: {image: x}\n  auth: {secretRef: {name: s, key: k}}\n  \
+             storage: {mode: External, storageClassName: fast, external: {endpoint: 'https://s3.example.com/', \
+             bucket: recordings, credentialsSecretRef: {name: c}}}",
+        );
+        let mut args = outside();
+        args.access.store_credentials_dir = Some("/etc/store".into());
+        args.access.turn_secret_dir = Some("/etc/turn".into());
+        let config = resolve(&args, &environment(IN_POD), Some(Secret::new(SECRET)), Some(&document)).unwrap();
+        assert_eq!(config.udp.pod_ip, Some("10.244.0.9".parse().unwrap()));
+        let ttl = Duration::from_secs(3600);
+        let turn = config.turn.unwrap();
+        assert_eq!((turn.urls.len(), config.turn_mode), (0, TurnMode::Managed));
+        assert_eq!(turn.credentials, TurnCredentials::Shared { dir: "/etc/turn".into(), ttl });
+        let store = config.store.unwrap();
+        assert_eq!(store.endpoint, "https://s3.example.com");
+        assert_eq!((store.prefix.as_str(), store.create_bucket, store.path_style), ("cams/door/", false, true));
+        assert_eq!(store.credentials_dir, Some("/etc/store".into()));
+        assert!(config.notes.is_empty(), "{:?}", config.notes);
+    }
+
+    #[test]
+    fn managed_storage_is_the_store_in_the_pod_and_on_a_laptop_a_folder() {
+        let document = session("  storage: {mode: Managed}");
+        let keyed = Some(Secret::new(SECRET));
+        let pod = resolve(&outside(), &environment(IN_POD), keyed.clone(), Some(&document)).unwrap().store.unwrap();
+        assert_eq!((pod.endpoint.as_str(), pod.bucket.as_str()), ("http://127.0.0.1:9000", "recordings"));
+        assert!(pod.create_bucket && pod.path_style && pod.prefix == "cams/door/");
+        let laptop = resolve(&ServeArgs::default(), &Environment::default(), keyed.clone(), Some(&document)).unwrap();
+        assert_eq!((laptop.store, laptop.turn_mode), (None, TurnMode::Disabled));
+        let local = session("  storage: {mode: Local}");
+        assert_eq!(resolve(&outside(), &environment(IN_POD), keyed, Some(&local)).unwrap().store, None);
+    }
+
+    #[test]
+    fn a_store_elsewhere_is_used_without_a_cluster_with_keys_given_beside_the_document() {
+        let external = "endpoint: 'http://127.0.0.1:9000', bucket: recordings";
+        let none = Environment::default();
+        let plain = session(&format!("  storage: {{mode: External, external: {{{external}}}}}"));
+        let store = resolve(&ServeArgs::default(), &none, None, Some(&plain)).unwrap().store.unwrap();
+        assert_eq!((store.prefix.as_str(), store.credentials_dir), ("", None));
+        let referring = session(&format!(
+            "  storage: {{mode: External, external: {{{external}, credentialsSecretRef: {{name: s}}}}}}"
+        ));
+        let text = message(resolve(&ServeArgs::default(), &none, None, Some(&referring)));
+        assert!(text.contains("credentialsSecretRef") && text.contains("--store-credentials-dir"), "{text}");
+        let mut args = ServeArgs::default();
+        args.access.store_credentials_dir = Some("keys".into());
+        let store = resolve(&args, &none, None, Some(&referring)).unwrap().store.unwrap();
+        assert_eq!(store.credentials_dir, Some("keys".into()));
+    }
+
+    #[test]
+    fn management_is_not_open_to_other_machines_unless_that_is_meant() {
+        let managed = |management: &str, token: bool| {
+            let mut args = ServeArgs::default();
+            args.network.management = Some(management.parse().unwrap());
+            args.access.admin_token_file = token.then(|| "token".into());
+            args
+        };
+        let none = Environment::default();
+        let text = message(resolve(&managed("0.0.0.0:8081", false), &none, None, None));
+        assert!(text.contains("--management 0.0.0.0:8081") && text.contains("--admin-token-file"), "{text}");
+        for good in [managed("127.0.0.1:8081", false), managed("0.0.0.0:8081", true)] {
+            assert!(resolve(&good, &none, None, None).is_ok());
+        }
+        let keyed = resolve(&managed("0.0.0.0:8081", false), &none, Some(Secret::new(SECRET)), None);
+        assert!(keyed.is_ok(), "tokens with the scope admin do");
+        assert!(message(resolve(&managed("127.0.0.1:8080", false), &none, None, None)).contains("--http"));
+    }
+
+    #[test]
+    fn a_pods_address_that_is_none_is_refused() {
+        let text = message(resolve(&ServeArgs::default(), &environment(&[("POD_IP", "pod-0")]), None, None));
+        assert!(text.contains("POD_IP") && text.contains("status.podIP"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_in_a_file_is_known_by_that_file() {
+        let mut args = ServeArgs::default();
+        args.access.jwt_secret_file = Some("keys/secret".into());
+        let plan = resolve(&args, &Environment::default(), Some(Secret::new(SECRET)), None).unwrap().auth;
+        assert_eq!(plan.file(), Some(Path::new("keys/secret")));
     }
 }

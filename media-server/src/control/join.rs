@@ -34,7 +34,7 @@ fn publish(inner: &Inner, room: &RoomName, who: &Principal, offer: &str) -> Resu
     }
     let claim = registry.claim_publisher(room, who, &inner.gate)?;
     let max_bitrate = inner.gate.limits().max_bitrate;
-    let opened = OpenedRoom::of(media, claim.media);
+    let opened = OpenedRoom::of(media, claim.media, claim.recorded);
     let local = media.describe(opened.room);
     let (answer, tracks) = offer.answer_publisher(&local, max_bitrate)?;
     let peer = Peer { room, who, media: opened.keep(), remote: offer.ice.clone() };
@@ -91,8 +91,8 @@ struct OpenedRoom<'a> {
 }
 
 impl OpenedRoom<'_> {
-    fn of(media: &dyn Media, room: Option<sfu::parameters::RoomId>) -> OpenedRoom<'_> {
-        OpenedRoom { media, room: room.unwrap_or_else(|| media.open_room()), new: room.is_none() }
+    fn of(media: &dyn Media, room: Option<sfu::parameters::RoomId>, recorded: bool) -> OpenedRoom<'_> {
+        OpenedRoom { media, room: room.unwrap_or_else(|| media.open_room(recorded)), new: room.is_none() }
     }
 
     fn keep(mut self) -> sfu::parameters::RoomId {

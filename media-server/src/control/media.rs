@@ -3,14 +3,16 @@
 //! All calls return at once: the media plane queues them to the thread that owns the room. For one session the order
 //! of calls is the order in which they take effect.
 
+use std::net::SocketAddr;
+
 use sfu::parameters::{
     IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId, SubscriberTracks, TransportParameters,
 };
 
 /// The media plane, as the control plane sees it.
 pub trait Media: Send + Sync + 'static {
-    /// Makes a room, somewhere.
-    fn open_room(&self) -> RoomId;
+    /// Makes a room, somewhere. What comes in is copied to the recorder when it is `recorded`.
+    fn open_room(&self, recorded: bool) -> RoomId;
     /// Drops a room and all that is in it. Its sessions still give [`MediaEvent::Ended`].
     fn close_room(&self, room: RoomId);
     /// What to answer a new session of `room` with: fresh random credentials, our fingerprint and addresses.
@@ -26,6 +28,11 @@ pub trait Media: Send + Sync + 'static {
     fn close(&self, room: RoomId, session: SessionId);
     /// The cap on each publisher, bits per second; those there now included.
     fn set_max_bitrate(&self, bits_per_second: Option<u64>);
+    /// What clients are told to send to, best first.
+    fn announced(&self) -> Vec<SocketAddr>;
+    /// Tells those who come, or restart ICE, from now on to send to these, and last to the pod's own address. None at all
+    /// means what was announced at the start.
+    fn set_announced(&self, addresses: Vec<SocketAddr>);
 }
 
 /// A publisher's session that was answered.

@@ -38,6 +38,7 @@ use events::Events;
 use journal::Journal;
 use refusals::Refusals;
 use registry::{Effect, Now, Registry};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc};
@@ -56,8 +57,10 @@ pub struct ControlParts {
     pub limits: Limits,
     /// How long a stream outlives its publisher.
     pub idle_timeout: Duration,
-    /// The recording plane, when recording is on.
+    /// The recording plane, if there is one.
     pub recorder: Option<Arc<dyn Recorder>>,
+    /// Streams are recorded, to begin with.
+    pub recording: bool,
 }
 
 /// The control plane. A cheap handle.
@@ -90,7 +93,7 @@ impl Control {
             tracing::info!(streams, sessions, "ended what the process before left open");
         }
         let gate = Gate::new(parts.limits.clone());
-        let mut registry = Registry::new(parts.idle_timeout);
+        let mut registry = Registry::new(parts.idle_timeout, parts.recording);
         for stream in leftovers.waiting {
             registry.restore(stream, &gate);
         }
@@ -136,6 +139,27 @@ impl Control {
     /// The caps that are enforced.
     pub fn limits(&self) -> Limits {
         self.inner.gate.limits()
+    }
+
+    /// How long a stream outlives its publisher from now on, those included whose publisher is away already.
+    pub fn set_idle_timeout(&self, idle_timeout: Duration) {
+        self.inner.registry().set_idle_timeout(idle_timeout);
+        self.inner.idle.notify_one();
+    }
+
+    /// Whether the streams that begin from now on are recorded; those that run go on as they are.
+    pub fn set_recording(&self, recording: bool) {
+        self.inner.registry().recording = recording;
+    }
+
+    /// Where clients are told to send media; nowhere without a media plane.
+    pub fn announced(&self) -> Vec<SocketAddr> {
+        self.inner.media.as_ref().map(|media| media.announced()).unwrap_or_default()
+    }
+
+    /// What newcomers, and those who restart ICE, are told from now on. Nobody else notices.
+    pub fn set_announced(&self, addresses: Vec<SocketAddr>) {
+        self.inner.with_media(|media| media.set_announced(addresses));
     }
 
     /// What there is now.

@@ -98,6 +98,8 @@ pub(super) struct Session {
 struct Room {
     /// Opened with the first publisher.
     media: Option<RoomId>,
+    /// It was opened to be recorded.
+    recorded: bool,
     stream: StreamRow,
     /// The account's slot.
     account: Option<Slot>,
@@ -126,6 +128,8 @@ pub(super) struct Peer<'a> {
 pub(super) struct PublisherClaim {
     /// The room in the media plane, when there is one.
     pub(super) media: Option<RoomId>,
+    /// It is recorded, or is to be.
+    pub(super) recorded: bool,
     seat: Arc<Slot>,
     account: Option<Slot>,
 }
@@ -157,13 +161,24 @@ pub(super) struct Registry {
     streams: HashMap<StreamId, RoomName>,
     last_session: u64,
     pub(super) draining: bool,
+    /// Streams that begin are recorded.
+    pub(super) recording: bool,
     idle_timeout: Duration,
 }
 
 impl Registry {
     /// `idle_timeout`: how long a stream outlives its publisher.
-    pub(super) fn new(idle_timeout: Duration) -> Registry {
-        Registry { idle_timeout, ..Registry::default() }
+    pub(super) fn new(idle_timeout: Duration, recording: bool) -> Registry {
+        Registry { idle_timeout, recording, ..Registry::default() }
+    }
+
+    /// Streams whose publisher is away already have the new time too, from when he left.
+    pub(super) fn set_idle_timeout(&mut self, idle_timeout: Duration) {
+        let before = std::mem::replace(&mut self.idle_timeout, idle_timeout);
+        for at in self.rooms.values_mut().filter_map(|room| room.idle_at.as_mut()) {
+            // Before the clock's beginning is as good as now.
+            *at = (*at + idle_timeout).checked_sub(before).unwrap_or(*at);
+        }
     }
 
     /// May `who` publish in `room`? Takes the slots it needs.
@@ -176,19 +191,22 @@ impl Registry {
         let account_slot = || who.account.clone().map(|account| gate.slot(Claim::Stream(account))).transpose();
         let Some(room) = self.rooms.get(room) else {
             let seat = Arc::new(gate.slot(Claim::Publisher)?);
-            return Ok(PublisherClaim { media: None, seat, account: account_slot()? });
+            return Ok(PublisherClaim { media: None, recorded: self.recording, seat, account: account_slot()? });
         };
         // What one account streams must not end up in the recording of another.
         if room.stream.account.is_some() && room.stream.account != who.account && !who.admin {
             return Err(ControlError::Busy);
         }
+        let recorded = if room.media.is_some() { room.recorded } else { self.recording };
         match room.current.and_then(|current| self.sessions.get(&current)) {
             Some(current) if current.subject != who.subject => Err(ControlError::Busy),
-            Some(current) => Ok(PublisherClaim { media: room.media, seat: current.slot.clone(), account: None }),
+            Some(current) => {
+                Ok(PublisherClaim { media: room.media, recorded, seat: current.slot.clone(), account: None })
+            }
             None => {
                 let seat = Arc::new(gate.slot(Claim::Publisher)?);
                 let account = if room.stream.account.is_none() { account_slot()? } else { None };
-                Ok(PublisherClaim { media: room.media, seat, account })
+                Ok(PublisherClaim { media: room.media, recorded, seat, account })
             }
         }
     }
@@ -209,7 +227,7 @@ impl Registry {
             self.insert_room(stream);
         }
         let room = self.rooms.get_mut(name).expect("there, or made above");
-        room.media = Some(peer.media);
+        (room.media, room.recorded) = (Some(peer.media), claim.recorded);
         room.idle_at = None;
         if let Some(slot) = claim.account {
             room.account = Some(slot);
@@ -319,17 +337,19 @@ impl Registry {
             room.ahead = None;
         }
         out.push(Effect::Write(Change::Stream(Box::new(room.stream.clone()))));
-        let (stream, name) = (room.stream.id.clone(), room.stream.room.clone());
+        let (stream, name, recorded) = (room.stream.id.clone(), room.stream.room.clone(), room.recorded);
         let publisher = || vec![("publisher", Value::from(subject.as_str()))];
         if starts {
             out.push(Effect::Tell(news("stream:started", &room.stream, now, publisher())));
         }
         out.push(Effect::Tell(news("publisher:joined", &room.stream, now, publisher())));
-        out.push(if starts {
-            Effect::StartRecording { room: media, stream, name, publisher: subject, tracks, at: now.wall }
-        } else {
-            Effect::SourceChanged { room: media, publisher: subject, tracks }
-        });
+        match (recorded, starts) {
+            (true, true) => {
+                out.push(Effect::StartRecording { room: media, stream, name, publisher: subject, tracks, at: now.wall })
+            }
+            (true, false) => out.push(Effect::SourceChanged { room: media, publisher: subject, tracks }),
+            (false, _) => {}
+        }
         if let Some(older) = replaced {
             self.dismiss(older, "replaced", now, out);
         }

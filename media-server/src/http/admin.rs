@@ -1,5 +1,7 @@
 //! `/admin`: what an operator changes while streams run.
 
+pub(super) mod session;
+
 use super::app::App;
 use super::body::read_json;
 use super::refusals::AdminRefused;
@@ -14,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/admin/limits", get(show_limits).put(set_limits))
+    Router::new()
+        .route("/admin/limits", get(show_limits).put(set_limits))
+        .route("/admin/session", get(session::show).put(session::change))
 }
 
 /// Caps as they are enforced: `spec.limits` of the StreamSession.
@@ -82,7 +86,7 @@ impl TryFrom<LimitsDocument> for Limits {
     responses((status = 200, description = "The caps", body = LimitsDocument),
         AdminRefused))]
 async fn show_limits(State(app): State<App>, headers: HeaderMap) -> Result<Json<LimitsDocument>, Problem> {
-    app.authorizer.decide(&headers, Action::Admin)?;
+    app.authorizer.decide(&headers, Action::Manage)?;
     Ok(Json(app.control.limits().into()))
 }
 
@@ -93,7 +97,7 @@ async fn show_limits(State(app): State<App>, headers: HeaderMap) -> Result<Json<
         AdminRefused,
         (status = 422, description = "A limit makes no sense")))]
 async fn set_limits(State(app): State<App>, request: Request) -> Result<Json<LimitsDocument>, Problem> {
-    app.authorizer.decide(request.headers(), Action::Admin)?;
+    app.authorizer.decide(request.headers(), Action::Manage)?;
     let document: LimitsDocument = read_json(request).await?;
     app.control.set_limits(document.try_into()?);
     Ok(Json(app.control.limits().into()))

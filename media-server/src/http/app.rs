@@ -6,6 +6,9 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::metrics::Metrics;
 use crate::net::Snapshot;
+use crate::session::Session;
+use crate::status::StatusBoard;
+use crate::store::Store;
 use futures_util::future::BoxFuture;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -31,6 +34,12 @@ pub struct ReadyCheck {
 pub struct AppParts {
     /// The control plane.
     pub control: Control,
+    /// What of the StreamSession is in force.
+    pub session: Session,
+    /// How the parts fare.
+    pub status: StatusBoard,
+    /// The registry.
+    pub store: Store,
     /// Decides every request.
     pub authorizer: Authorizer,
     /// As the process was started.

@@ -42,8 +42,13 @@ pub async fn read_text(request: Request<Body>, content_type: &'static str, limit
 
 /// The body as JSON. Errors name line and column.
 pub async fn read_json<T: DeserializeOwned>(request: Request<Body>) -> Result<T, Problem> {
+    read_json_of(request, JSON_LIMIT).await
+}
+
+/// As [`read_json`], with another limit.
+pub(super) async fn read_json_of<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Result<T, Problem> {
     check_type(&request, "application/json")?;
-    let bytes = read(request, JSON_LIMIT).await?;
+    let bytes = read(request, limit).await?;
     serde_json::from_slice(&bytes).map_err(|error| Problem::new(Kind::BadRequest, format!("the JSON body: {error}")))
 }
 

@@ -41,17 +41,36 @@ pub fn router(app: App) -> Router {
     router_with(app, Router::new())
 }
 
-/// As [`router`], with routes of other planes (recordings) under the same layers.
+/// As [`router`], with routes of other planes (recordings) under the same layers. The management routes are among them
+/// unless they have an address of their own.
 pub fn router_with(app: App, more: Router<App>) -> Router {
-    Router::new()
+    let management = match app.config.management {
+        None => management_routes(),
+        Some(_) => Router::new(),
+    };
+    let routes = Router::new()
         .merge(sessions::routes())
         .merge(streams::routes())
         .merge(events::routes())
-        .merge(admin::routes())
         .merge(operations::routes())
         .merge(problems::routes())
         .merge(pages::routes())
-        .merge(more)
+        .merge(management)
+        .merge(more);
+    layered(app, routes)
+}
+
+/// The management routes alone, for an address that only operators reach; and the pages that explain their problems.
+pub fn management_router(app: App) -> Router {
+    layered(app, management_routes().merge(problems::routes()))
+}
+
+fn management_routes() -> Router<App> {
+    admin::routes().merge(operations::management_routes())
+}
+
+fn layered(app: App, routes: Router<App>) -> Router {
+    routes
         .fallback(layers::not_found)
         // The last layer is the outermost: every answer of the inner ones is finished by `finish`.
         .layer(from_fn_with_state(app.clone(), layers::same_origin))

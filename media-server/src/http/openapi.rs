@@ -31,6 +31,8 @@ use utoipa::{Modify, OpenApi};
         super::events::listen,
         super::admin::show_limits,
         super::admin::set_limits,
+        super::admin::session::show,
+        super::admin::session::change,
         super::operations::healthz,
         super::operations::readyz,
         super::operations::metrics,

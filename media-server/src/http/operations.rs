@@ -21,12 +21,12 @@ const CHECK_LIMIT: Duration = Duration::from_millis(800);
 const READY_RETRY: Duration = Duration::from_secs(5);
 
 pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/config.json", get(config))
-        .route("/openapi.json", get(openapi))
+    Router::new().route("/config.json", get(config)).route("/openapi.json", get(openapi))
+}
+
+/// What only those who run the server ask.
+pub(super) fn management_routes() -> Router<App> {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
 }
 
 /// The process lives and its event loop turns.
@@ -90,7 +90,7 @@ pub(super) struct PageConfig {
     media: bool,
     /// The one UDP port of all media.
     media_port: u16,
-    /// Streams are recorded.
+    /// Streams that begin now are recorded.
     recording: bool,
     /// For `RTCConfiguration`; empty without a valid token. A session's 201 has them too, as `Link`.
     ice_servers: Vec<IceServer>,
@@ -101,8 +101,8 @@ pub(super) struct PageConfig {
     responses((status = 200, description = "The setup", body = PageConfig)))]
 async fn config(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let known = app.authorizer.knows(&headers, query.as_deref());
-    let ice_servers = match &app.config.turn {
-        Some(turn) if known => ice::servers(turn),
+    let ice_servers = match app.session.turn() {
+        Some(turn) if known => ice::servers(&turn),
         _ => Vec::new(),
     };
     let body = PageConfig {
@@ -110,7 +110,7 @@ async fn config(State(app): State<App>, RawQuery(query): RawQuery, headers: Head
         auth: if app.authorizer.is_open() { "open" } else { "jwt" },
         media: app.config.carries_media(),
         media_port: app.config.udp.port,
-        recording: app.config.recording.is_some(),
+        recording: app.session.records(),
         ice_servers,
     };
     ([(CACHE_CONTROL, "no-store")], Json(body)).into_response()

@@ -105,7 +105,7 @@ fn created(app: &App, room: &RoomName, session: Established) -> Response {
             headers.insert(name, value);
         }
     }
-    for link in app.config.turn.iter().flat_map(ice::links) {
+    for link in app.session.turn().iter().flat_map(ice::links) {
         headers.append(LINK, link);
     }
     (StatusCode::CREATED, headers, session.answer).into_response()

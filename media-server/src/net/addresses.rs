@@ -1,21 +1,74 @@
-//! Which addresses clients are told to send media to, when nobody says: those of this machine.
+//! Which addresses clients are told to send media to: those that somebody says, otherwise those of this machine, and in a
+//! pod always the pod's own besides. They may change while the server runs.
 
 use crate::args::Announce;
 use crate::config::UdpConfig;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// More candidates than this make every connection check slower.
 const MOST: usize = 8;
 
-/// The candidates to announce, best first; never empty. With `loopback` (the pages are served on a loopback address) this
-/// machine's own browser is the first guest, so loopback comes first; otherwise it is left out.
-pub(super) fn candidates(udp: &UdpConfig, bound: SocketAddr, loopback: bool) -> Vec<SocketAddr> {
+/// What clients are told, from now until it changes.
+pub(super) struct Announced {
+    /// When nobody says otherwise.
+    initial: Vec<SocketAddr>,
+    /// The pod's own address, which is always the last one: relays and peers in the cluster reach it.
+    own: Option<SocketAddr>,
+    now: Mutex<Vec<SocketAddr>>,
+}
+
+impl Announced {
+    /// With `loopback` (the pages are served on a loopback address) this machine's own browser is the first guest, so
+    /// loopback comes first; otherwise it is left out.
+    pub(super) fn new(udp: &UdpConfig, bound: SocketAddr, loopback: bool) -> Announced {
+        let own = udp.pod_ip.map(|ip| SocketAddr::new(ip, bound.port()));
+        let initial = with_own(candidates(udp, bound, loopback), own);
+        Announced { now: Mutex::new(initial.clone()), initial, own }
+    }
+
+    /// Best first; never empty.
+    pub(super) fn now(&self) -> Vec<SocketAddr> {
+        self.lock().clone()
+    }
+
+    /// From now on these; without any, those of the start.
+    pub(super) fn set(&self, addresses: Vec<SocketAddr>) {
+        let addresses = if addresses.is_empty() { self.initial.clone() } else { with_own(addresses, self.own) };
+        let mut now = self.lock();
+        if *now != addresses {
+            tracing::info!(announced = ?addresses, "newcomers are told to send media here");
+            *now = addresses;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
+        // A list is replaced whole.
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn with_own(addresses: Vec<SocketAddr>, own: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let mut once: Vec<SocketAddr> = Vec::new();
+    for address in addresses.into_iter().filter(|address| Some(*address) != own).chain(own) {
+        if !once.contains(&address) {
+            once.push(address);
+        }
+    }
+    once
+}
+
+/// What to announce at the start, best first, the pod's own address aside.
+fn candidates(udp: &UdpConfig, bound: SocketAddr, loopback: bool) -> Vec<SocketAddr> {
     if !udp.announce.is_empty() {
         return udp
             .announce
             .iter()
             .map(|Announce { ip, port }| SocketAddr::new(*ip, port.unwrap_or(bound.port())))
             .collect();
+    }
+    if udp.pod_ip.is_some() {
+        return Vec::new();
     }
     let ips = match udp.address.filter(|address| !address.is_unspecified()) {
         Some(address) => vec![address],
@@ -73,5 +126,33 @@ mod tests {
         let udp = UdpConfig { address: None, port: 8189, announce, pod_ip: None };
         let bound = "[::]:8189".parse().unwrap();
         assert_eq!(candidates(&udp, bound, true), ["203.0.113.7:31189".parse::<SocketAddr>().unwrap()]);
+    }
+
+    fn addresses(all: &[&str]) -> Vec<SocketAddr> {
+        all.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_pods_own_address_is_always_the_last_one() {
+        let bound = "[::]:8189".parse().unwrap();
+        let udp =
+            UdpConfig { address: None, port: 8189, announce: vec![], pod_ip: Some("10.244.0.9".parse().unwrap()) };
+        let announced = Announced::new(&udp, bound, false);
+        assert_eq!(announced.now(), addresses(&["10.244.0.9:8189"]));
+        announced.set(addresses(&["10.244.0.9:8189", "203.0.113.7:31189", "198.51.100.7:31189", "203.0.113.7:31189"]));
+        assert_eq!(announced.now(), addresses(&["203.0.113.7:31189", "198.51.100.7:31189", "10.244.0.9:8189"]));
+        announced.set(vec![]);
+        assert_eq!(announced.now(), addresses(&["10.244.0.9:8189"]));
+    }
+
+    #[test]
+    fn without_a_pod_what_is_set_replaces_what_was_chosen_and_nothing_brings_that_back() {
+        let announce = vec![Announce { ip: "203.0.113.7".parse().unwrap(), port: None }];
+        let udp = UdpConfig { address: None, port: 8189, announce, pod_ip: None };
+        let announced = Announced::new(&udp, "[::]:8189".parse().unwrap(), true);
+        announced.set(addresses(&["198.51.100.7:1"]));
+        assert_eq!(announced.now(), addresses(&["198.51.100.7:1"]));
+        announced.set(vec![]);
+        assert_eq!(announced.now(), addresses(&["203.0.113.7:8189"]));
     }
 }

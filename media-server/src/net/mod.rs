@@ -17,6 +17,7 @@ pub use stats::{SessionSnapshot, ShardStats, Snapshot};
 
 use crate::config::UdpConfig;
 use crate::control::{Media, MediaEvent, Publish, Subscribe};
+use addresses::Announced;
 use inbox::{Input, Mailbox, mailbox};
 use rand::rngs::{OsRng, StdRng};
 use rand::{Rng, SeedableRng, TryRngCore};
@@ -44,8 +45,6 @@ pub struct NetConfig {
     pub shards: Option<NonZeroUsize>,
     /// Announce loopback first: the pages are served on a loopback address.
     pub loopback: bool,
-    /// Copy media to the recorder.
-    pub record: bool,
     /// Let the kernel segment runs of datagrams.
     pub segmentation: bool,
 }
@@ -92,9 +91,8 @@ struct Inner {
     loads: Vec<AtomicUsize>,
     next_room: AtomicU64,
     fingerprint: Fingerprint,
-    candidates: Vec<SocketAddr>,
+    announced: Announced,
     bound: SocketAddr,
-    record: bool,
     board: Arc<Board>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -139,9 +137,8 @@ impl MediaPlane {
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             next_room: AtomicU64::new(0),
             fingerprint: identity.fingerprint(),
-            candidates: addresses::candidates(&config.udp, bound, config.loopback),
+            announced: Announced::new(&config.udp, bound, config.loopback),
             bound,
-            record: config.record,
             board,
             threads: Mutex::new(threads),
         }));
@@ -151,11 +148,6 @@ impl MediaPlane {
     /// Where media is received.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.bound
-    }
-
-    /// What clients are told.
-    pub fn candidates(&self) -> &[SocketAddr] {
-        &self.0.candidates
     }
 
     /// The counts, at most a second old.
@@ -191,12 +183,12 @@ impl MediaPlane {
 }
 
 impl Media for MediaPlane {
-    fn open_room(&self) -> RoomId {
+    fn open_room(&self, recorded: bool) -> RoomId {
         let shards = self.0.mailboxes.len();
         let idlest = (0..shards).min_by_key(|n| self.0.loads[*n].load(Ordering::Relaxed)).unwrap_or(0);
         self.0.loads[idlest].fetch_add(1, Ordering::Relaxed);
         let room = RoomId(self.0.next_room.fetch_add(1, Ordering::Relaxed) * shards as u64 + idlest as u64);
-        self.put(room, Command::OpenRoom { room, tapped: self.0.record });
+        self.put(room, Command::OpenRoom { room, tapped: recorded });
         room
     }
 
@@ -211,7 +203,7 @@ impl Media for MediaPlane {
             // 42 and 144 bits; RFC 8445 §5.3 wants at least 24 and 128.
             ice: IceCredentials { ufrag: format!("{}{}", steer::letter(shard), random_text(7)), pwd: random_text(24) },
             fingerprint: self.0.fingerprint,
-            candidates: self.0.candidates.clone(),
+            candidates: self.0.announced.now(),
             origin: u64::from_be_bytes(random_bytes()) >> 1,
         }
     }
@@ -238,6 +230,14 @@ impl Media for MediaPlane {
         for mailbox in &self.0.mailboxes {
             mailbox.put(Input::Command(Box::new(Command::SetMaxBitrate(bits_per_second))));
         }
+    }
+
+    fn announced(&self) -> Vec<SocketAddr> {
+        self.0.announced.now()
+    }
+
+    fn set_announced(&self, addresses: Vec<SocketAddr>) {
+        self.0.announced.set(addresses);
     }
 }
 

@@ -132,6 +132,16 @@ impl RecordingPlane {
         Ok(RecordingPlane(Arc::new(Plane { shared, rooms, jobs: sender, keyframes })))
     }
 
+    /// Recordings that start from now on are cut at the first keyframe after this.
+    pub fn set_segment_duration(&self, segment_duration: Duration) {
+        self.0.shared.set_segment_duration(segment_duration);
+    }
+
+    /// Bytes of the recordings under way, which the registry does not know yet.
+    pub fn bytes_under_way(&self) -> u64 {
+        self.0.shared.bytes_under_way()
+    }
+
     /// What is recorded, for those who want to play it.
     pub fn library(&self) -> Library {
         Library::new(Arc::clone(&self.0.shared))

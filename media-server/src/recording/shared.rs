@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// How far a recording has got.
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) settings: RecordingSettings,
     pub(super) store: Store,
     runtime: Handle,
+    /// As the settings say, until it is changed.
+    segment_duration: Mutex<Duration>,
     /// Recordings under way.
     live: Mutex<HashMap<StreamId, Arc<Progress>>>,
     /// What is wrong with a recording, for people.
@@ -38,7 +41,22 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(settings: RecordingSettings, store: Store, runtime: Handle) -> Shared {
-        Shared { settings, store, runtime, live: Mutex::default(), troubles: Mutex::default() }
+        let segment_duration = Mutex::new(settings.segment_duration);
+        Shared { settings, store, runtime, segment_duration, live: Mutex::default(), troubles: Mutex::default() }
+    }
+
+    /// A segment of the next recording is cut at the first keyframe after this.
+    pub(super) fn segment_duration(&self) -> Duration {
+        *lock(&self.segment_duration)
+    }
+
+    pub(super) fn set_segment_duration(&self, segment_duration: Duration) {
+        *lock(&self.segment_duration) = segment_duration;
+    }
+
+    /// Bytes of the recordings under way.
+    pub(super) fn bytes_under_way(&self) -> u64 {
+        lock(&self.live).values().map(|progress| progress.bytes.load(Ordering::Relaxed)).sum()
     }
 
     /// Where a recording's files are.

@@ -75,7 +75,7 @@ impl Writer {
         description: Description,
         created: Instant,
     ) -> Writer {
-        let config = Config { segment_duration: shared.settings.segment_duration, ..Config::default() };
+        let config = Config { segment_duration: shared.segment_duration(), ..Config::default() };
         Writer {
             folder: RecordingFolder::new(shared.folder(&new.stream), shared.settings.min_free),
             progress: shared.begin(&new.stream),

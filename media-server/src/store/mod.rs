@@ -10,7 +10,7 @@ mod sessions;
 mod streams;
 
 pub use error::{StoreError, Trouble};
-pub use recordings::{NewRecording, Recording, RecordingOutcome, RecordingQuery, RecordingState};
+pub use recordings::{NewRecording, Recording, RecordingOutcome, RecordingQuery, RecordingState, RecordingTotals};
 pub use sessions::SessionRow;
 pub use streams::{Change, Leftovers, StreamRow};
 

@@ -103,6 +103,17 @@ pub struct Recording {
     pub ended_at: Option<Timestamp>,
 }
 
+/// All recordings, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordingTotals {
+    /// Recordings, those under way included.
+    pub count: u64,
+    /// Bytes of those that are over.
+    pub bytes: u64,
+    /// Start of the oldest.
+    pub oldest: Option<Timestamp>,
+}
+
 /// Which recordings to list, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct RecordingQuery {
@@ -170,10 +181,18 @@ impl Store {
             .map_err(|e| self.error(e))
     }
 
-    /// Forgets a recording; its stream stays in the books. `false` when there is none.
+    /// Forgets a recording; its stream stays in the books. What an object store has of it is to be removed from then on.
+    /// `false` when there is none.
     pub async fn recording_removed(&self, stream: &StreamId) -> Result<bool, StoreError> {
-        let delete = sqlx::query("DELETE FROM recordings WHERE stream = ?").bind(stream.as_str());
-        delete.execute(&self.pool).await.map(|done| done.rows_affected() > 0).map_err(|e| self.error(e))
+        let write = async {
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            super::uploads::forget(&mut transaction, stream).await?;
+            let delete = sqlx::query("DELETE FROM recordings WHERE stream = ?").bind(stream.as_str());
+            let deleted = delete.execute(&mut *transaction).await?.rows_affected() > 0;
+            transaction.commit().await?;
+            Ok(deleted)
+        };
+        write.await.map_err(|e| self.error(e))
     }
 
     /// Lists recordings, newest first.
@@ -192,6 +211,22 @@ impl Store {
         .fetch_all(&self.pool)
         .await;
         found.and_then(|rows| rows.iter().map(recording).collect()).map_err(|e| self.error(e))
+    }
+
+    /// All of them, in numbers.
+    pub async fn recording_totals(&self) -> Result<RecordingTotals, StoreError> {
+        let totals = sqlx::query(
+            "SELECT count(*) AS count, coalesce(sum(bytes), 0) AS bytes, min(started_at) AS oldest FROM recordings",
+        );
+        let row = totals.fetch_one(&self.pool).await;
+        let read = |row: SqliteRow| {
+            Ok(RecordingTotals {
+                count: unsigned(row.try_get("count")?),
+                bytes: unsigned(row.try_get("bytes")?),
+                oldest: optional_time(&row, "oldest")?,
+            })
+        };
+        row.and_then(read).map_err(|e| self.error(e))
     }
 
     /// One recording.

@@ -115,6 +115,7 @@ impl Registry {
         self.streams.insert(stream.id.clone(), name.clone());
         let room = Room {
             media: None,
+            recorded: false,
             stream,
             account: None,
             ahead: None,
@@ -140,7 +141,7 @@ impl Registry {
         }
         if let Some(media) = room.media {
             out.push(Effect::CloseRoom(media));
-            if room.stream.started_at.is_some() {
+            if room.recorded && room.stream.started_at.is_some() {
                 out.push(Effect::FinishRecording(media));
             }
         }

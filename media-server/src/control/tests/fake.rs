@@ -8,6 +8,7 @@ use crate::store::Store;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use sfu::parameters::{Fingerprint, IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ pub(super) enum Call {
     Restart { session: SessionId, local: IceCredentials, remote: IceCredentials },
     Close(SessionId),
     MaxBitrate(Option<u64>),
+    Announced(Vec<SocketAddr>),
 }
 
 pub(super) struct FakeMedia {
@@ -77,7 +79,7 @@ impl FakeMedia {
 }
 
 impl Media for FakeMedia {
-    fn open_room(&self) -> RoomId {
+    fn open_room(&self, _recorded: bool) -> RoomId {
         let room = RoomId(self.numbers.fetch_add(1, Ordering::Relaxed));
         self.note(Call::Open(room));
         room
@@ -92,7 +94,7 @@ impl Media for FakeMedia {
         LocalDescription {
             ice: IceCredentials { ufrag: format!("Afake{number}"), pwd: format!("{number:024}") },
             fingerprint: Fingerprint([7; 32]),
-            candidates: vec!["192.0.2.1:8189".parse().unwrap()],
+            candidates: self.announced(),
             origin: number,
         }
     }
@@ -116,6 +118,15 @@ impl Media for FakeMedia {
 
     fn set_max_bitrate(&self, bits_per_second: Option<u64>) {
         self.note(Call::MaxBitrate(bits_per_second));
+    }
+
+    fn announced(&self) -> Vec<SocketAddr> {
+        let announced = |call| if let Call::Announced(addresses) = call { Some(addresses) } else { None };
+        self.calls().into_iter().rev().find_map(announced).unwrap_or_else(|| vec!["192.0.2.1:8189".parse().unwrap()])
+    }
+
+    fn set_announced(&self, addresses: Vec<SocketAddr>) {
+        self.note(Call::Announced(addresses));
     }
 }
 
@@ -196,6 +207,7 @@ pub(super) async fn bench_on(store: Store, limits: Limits) -> Bench {
         limits,
         idle_timeout: IDLE,
         recorder: Some(recorder.clone()),
+        recording: true,
     })
     .await
     .unwrap();

@@ -268,6 +268,7 @@ async fn without_media_the_books_can_still_be_read() {
         limits: Limits { max_bitrate: None, ..limits(1, 1) },
         idle_timeout: IDLE,
         recorder: None,
+        recording: true,
     })
     .await
     .unwrap();

@@ -1,21 +1,25 @@
 //! A router over a control plane whose media plane only remembers.
 
 use crate::args::ServeArgs;
-use crate::auth::{AuthMode, Authorizer, Secret};
+use crate::auth::{AdminTokens, AuthMode, Authorizer, Secret};
 use crate::config::{Config, Environment, MediaMode, resolve};
 use crate::control::{Control, ControlParts, EndReason, Media, MediaEvent, Publish, Subscribe};
 use crate::http::{App, AppParts, router};
 use crate::metrics::Metrics;
 use crate::net::Snapshot;
+use crate::session::Session;
+use crate::status::StatusBoard;
 use crate::store::Store;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::Value;
 use sfu::parameters::{Fingerprint, IceCredentials, LocalDescription, RoomId, SessionId};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use streamsession_api::{StorageMode, TurnMode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -28,10 +32,11 @@ pub(super) struct FakeMedia {
     numbers: AtomicU64,
     events: mpsc::UnboundedSender<MediaEvent>,
     published: Mutex<Vec<Publish>>,
+    announced: Mutex<Vec<SocketAddr>>,
 }
 
 impl Media for FakeMedia {
-    fn open_room(&self) -> RoomId {
+    fn open_room(&self, _recorded: bool) -> RoomId {
         RoomId(self.numbers.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -42,7 +47,7 @@ impl Media for FakeMedia {
         LocalDescription {
             ice: IceCredentials { ufrag: format!("Afake{number}"), pwd: format!("{number:024}") },
             fingerprint: Fingerprint([7; 32]),
-            candidates: vec!["192.0.2.1:8189".parse().unwrap()],
+            candidates: self.announced(),
             origin: number,
         }
     }
@@ -63,6 +68,14 @@ impl Media for FakeMedia {
     }
 
     fn set_max_bitrate(&self, _bits_per_second: Option<u64>) {}
+
+    fn announced(&self) -> Vec<SocketAddr> {
+        self.announced.lock().unwrap().clone()
+    }
+
+    fn set_announced(&self, addresses: Vec<SocketAddr>) {
+        *self.announced.lock().unwrap() = addresses;
+    }
 }
 
 pub(super) struct Bench {
@@ -78,11 +91,21 @@ pub(super) struct Wishes {
     pub(super) snapshot: Snapshot,
     pub(super) variables: &'static [(&'static str, &'static str)],
     pub(super) ready: Vec<crate::http::ReadyCheck>,
+    pub(super) admin: Option<AdminTokens>,
+    pub(super) management: bool,
 }
 
 impl Default for Wishes {
     fn default() -> Wishes {
-        Wishes { auth: AuthMode::Open, media: true, snapshot: Snapshot::default(), variables: &[], ready: Vec::new() }
+        Wishes {
+            auth: AuthMode::Open,
+            media: true,
+            snapshot: Snapshot::default(),
+            variables: &[],
+            ready: Vec::new(),
+            admin: None,
+            management: false,
+        }
     }
 }
 
@@ -99,25 +122,38 @@ pub(super) async fn bench(wishes: Wishes) -> Bench {
     let environment =
         Environment::read(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()));
     let mut config: Config = resolve(&ServeArgs::default(), &environment, None, None).unwrap();
+    config.management = wishes.management.then(|| "127.0.0.1:8081".parse().unwrap());
     if !wishes.media {
         config.media = MediaMode::ControlOnly("mesh".into());
     }
     let (sender, events) = mpsc::unbounded_channel();
-    let media = Arc::new(FakeMedia { numbers: AtomicU64::new(1), events: sender, published: Mutex::default() });
+    let media = Arc::new(FakeMedia {
+        numbers: AtomicU64::new(1),
+        events: sender,
+        published: Mutex::default(),
+        announced: Mutex::new(vec!["192.0.2.1:8189".parse().unwrap()]),
+    });
+    let store = Store::in_memory().await.unwrap();
     let control = Control::start(ControlParts {
         media: wishes.media.then(|| media.clone() as Arc<dyn Media>),
         events,
-        store: Store::in_memory().await.unwrap(),
+        store: store.clone(),
         limits: config.limits.clone(),
         idle_timeout: config.idle_timeout,
         recorder: None,
+        recording: true,
     })
     .await
     .unwrap();
     let snapshot = Arc::new(wishes.snapshot);
+    let authorizer = Authorizer::new(&wishes.auth).with_admin_tokens(wishes.admin);
+    let session = Session::new(&config, control.clone(), None, authorizer.clone());
     let app = App::new(AppParts {
         control,
-        authorizer: Authorizer::new(&wishes.auth),
+        session,
+        status: StatusBoard::new(StorageMode::Local, TurnMode::Disabled),
+        store,
+        authorizer,
         config: Arc::new(config),
         snapshot: Arc::new(move || snapshot.clone()),
         metrics: Metrics::new(),
