@@ -136,7 +136,8 @@ mod tests {
         for (group, schema) in schema()["properties"]["spec"]["properties"].as_object().unwrap() {
             for (name, field) in schema["properties"].as_object().into_iter().flatten() {
                 let text = field["description"].as_str().unwrap();
-                assert!(text.contains("Live") || text.contains("When the pod is replaced"), "{group}.{name}: {text}");
+                let times = ["Live", "When the pod is replaced", "When the volume is made"];
+                assert!(times.iter().any(|time| text.contains(time)), "{group}.{name}: {text}");
             }
         }
     }

@@ -73,17 +73,19 @@ pub(crate) const METADATA_NAME: RootRule = RootRule {
 };
 
 /// Every rule about the spec, in the order of its fields.
-pub(crate) const SPEC_RULES: [&SpecRule; 29] = [
+pub(crate) const SPEC_RULES: [&SpecRule; 31] = [
     &MAX_PUBLISHERS,
     &MAX_SUBSCRIBERS,
     &MAX_STREAMS,
     &MAX_BITRATE,
     &MEDIA_PORT,
+    &MEDIA_NODE_PORT,
     &ANNOUNCE,
     &INGRESS_HOST,
     &TURN_EXTERNAL,
     &TURN_URLS,
     &TURN_CREDENTIAL_TTL,
+    &TURN_NODE_PORT,
     &STORAGE_EXTERNAL,
     &STORAGE_ENDPOINT,
     &STORAGE_BUCKET,

@@ -54,11 +54,13 @@ use crate::{Auth, DurationString, Exposure, Quantity, Recording, Storage, Stream
 #[x_kube(validation = rules::MAX_STREAMS.rule())]
 #[x_kube(validation = rules::MAX_BITRATE.rule())]
 #[x_kube(validation = rules::MEDIA_PORT.rule())]
+#[x_kube(validation = rules::MEDIA_NODE_PORT.rule())]
 #[x_kube(validation = rules::ANNOUNCE.rule())]
 #[x_kube(validation = rules::INGRESS_HOST.rule())]
 #[x_kube(validation = rules::TURN_EXTERNAL.rule())]
 #[x_kube(validation = rules::TURN_URLS.rule())]
 #[x_kube(validation = rules::TURN_CREDENTIAL_TTL.rule())]
+#[x_kube(validation = rules::TURN_NODE_PORT.rule())]
 #[x_kube(validation = rules::STORAGE_EXTERNAL.rule())]
 #[x_kube(validation = rules::STORAGE_ENDPOINT.rule())]
 #[x_kube(validation = rules::STORAGE_BUCKET.rule())]
@@ -82,7 +84,7 @@ pub struct StreamSessionSpec {
     /// How many may come in, and how much they may send. Live.
     #[serde(default)]
     pub limits: Limits,
-    /// How cameras and viewers reach the pod. When the pod is replaced; changes of the addresses themselves are followed live.
+    /// How cameras and viewers reach the pod. Live, except where a field says otherwise; addresses of Service and Node are followed as they change.
     #[serde(default)]
     pub exposure: Exposure,
     /// The relay for peers that cannot send UDP to the media port. When the pod is replaced, except where a field says otherwise.
@@ -94,7 +96,7 @@ pub struct StreamSessionSpec {
     /// What is recorded, and for how long it is kept. Live.
     #[serde(default)]
     pub recording: Recording,
-    /// Who may publish, watch and administer. Live; keys are reloaded when they change.
+    /// Who may publish, watch and administer. When the pod is replaced; keys are read again when their Secret changes.
     #[serde(default)]
     pub auth: Auth,
     /// How the pod is emptied before it ends. Live.
@@ -144,7 +146,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Drain {
-    /// Time after which the pod ends whatever is left to do, 1s to 1h. Default 60s. Live.
+    /// Time after which the pod ends whatever is left to do, 1s to 1h. Default 60s. Live; but when it is a node that is drained, not more than the deadline that the pod was made with.
     pub deadline: DurationString,
 }
 

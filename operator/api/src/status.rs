@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Types of the conditions in a session's status.
 pub mod condition {
-    /// The summary: cameras can publish and viewers can watch. Its message names the next action when it is not True.
+    /// The summary: cameras can publish and viewers can watch, and relay and store answer. Its message names the next action when it is not True.
     pub const READY: &str = "Ready";
     /// The media server answers, and an announced address reaches it.
     pub const MEDIA_READY: &str = "MediaReady";

@@ -11,9 +11,9 @@ use crate::{Quantity, SecretRef};
 pub struct Storage {
     /// Managed runs an object store in the pod, External uses any S3, Local keeps the files on the pod's volume. Without a cluster Managed is a local folder. Default Managed. When the pod is replaced.
     pub mode: StorageMode,
-    /// Bytes of the pod's volume, at least 1Gi. Default 20Gi. When the pod is replaced; a volume can grow, not shrink.
+    /// Bytes of the pod's volume, at least 1Gi. Default 20Gi. Live where the storage class lets volumes grow; a volume cannot shrink.
     pub size: Quantity,
-    /// The volume's storage class. Default: the cluster's. When the pod is replaced.
+    /// The volume's storage class. Default: the cluster's. When the volume is made, and never again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_class_name: Option<String>,
     /// The object store elsewhere. Exactly when mode is External; no default. When the pod is replaced.
@@ -55,7 +55,7 @@ pub struct ExternalStorage {
     /// True puts the bucket into the path (what most stores want), false into the host name (what AWS wants). Default true. When the pod is replaced.
     #[serde(default = "yes")]
     pub path_style: bool,
-    /// Secret with the keys accessKeyId and secretAccessKey. Default none: the environment's own identity. When the pod is replaced.
+    /// Secret with the keys accessKeyId and secretAccessKey. Default none: the environment's own identity. When the pod is replaced; other keys in it are taken over live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
 }

@@ -17,7 +17,10 @@ pub struct Turn {
     /// How long the credentials given to a peer are good, 1m to 7d. Default 1h. Live.
     #[serde(rename = "credentialTTL")]
     pub credential_ttl: DurationString,
-    /// Secret with the certificate (kubernetes.io/tls) for TURN over TLS. Default none: UDP and TCP alone. When the pod is replaced.
+    /// Port that every node opens for the managed relay, UDP and TCP, when exposure.type is NodePort, 1 to 65535: it must lie in the cluster's range (30000 to 32767 unless set otherwise). TLS gets one of its own, which the cluster picks. Default: the cluster picks. Live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<u16>,
+    /// Secret with the certificate (kubernetes.io/tls) for TURN over TLS; a renewed one is taken over live. Default none: UDP and TCP alone. When the pod is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_secret_name: Option<String>,
     /// The relay elsewhere. Exactly when mode is External; no default. When the pod is replaced.
@@ -30,6 +33,7 @@ impl Default for Turn {
         Self {
             mode: TurnMode::Managed,
             realm: None,
+            node_port: None,
             credential_ttl: DurationString::literal("1h"),
             tls_secret_name: None,
             external: None,
@@ -53,10 +57,10 @@ pub enum TurnMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalTurn {
-    /// URLs for peers (RFC 7065), such as turns:turn.example.com:443?transport=tcp; 1 to 8; no default. When the pod is replaced.
+    /// URLs for peers (RFC 7065), such as turns:turn.example.com:443?transport=tcp; 1 to 8; no default. Live.
     #[schemars(length(max = 8), inner(length(max = 256)))]
     pub urls: Vec<String>,
-    /// The secret shared with the relay, from which time-limited credentials are made. Default none: peers are given no credentials. When the pod is replaced.
+    /// The secret shared with the relay, from which time-limited credentials are made. Default none: peers are given no credentials. When the pod is replaced; another secret in it is taken over live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
 }

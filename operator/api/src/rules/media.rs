@@ -9,7 +9,7 @@ use super::{
     SpecRule, cel_at_least, cel_duration, count_below_one, duration_outside, http_authority, present_unless,
     quantity_below, quoted,
 };
-use crate::{StorageMode, TurnMode};
+use crate::{ExposureType, StorageMode, TurnMode};
 
 pub(crate) const MAX_PUBLISHERS: SpecRule = SpecRule {
     field: "limits.maxPublishers",
@@ -44,6 +44,13 @@ pub(crate) const MEDIA_PORT: SpecRule = SpecRule {
     cel: "self.exposure.mediaPort >= 1",
     remedy: "mediaPort: write a UDP port from 1 to 65535, such as 8189",
     offending: |spec| (spec.exposure.media_port < 1).then(|| spec.exposure.media_port.to_string()),
+};
+
+pub(crate) const MEDIA_NODE_PORT: SpecRule = SpecRule {
+    field: "exposure.nodePort",
+    cel: "!has(self.exposure.nodePort) || (self.exposure.nodePort >= 1 && self.exposure.type == 'NodePort')",
+    remedy: "nodePort goes with type NodePort: write a port of the cluster's range, such as `exposure: {type: NodePort, nodePort: 31189}`, or remove it",
+    offending: |spec| node_port(spec.exposure.node_port, spec.exposure.type_),
 };
 
 pub(crate) const ANNOUNCE: SpecRule = SpecRule {
@@ -92,6 +99,16 @@ pub(crate) const TURN_CREDENTIAL_TTL: SpecRule = SpecRule {
     },
 };
 
+pub(crate) const TURN_NODE_PORT: SpecRule = SpecRule {
+    field: "turn.nodePort",
+    cel: "!has(self.turn.nodePort) || (self.turn.nodePort >= 1 && self.exposure.type == 'NodePort' && self.turn.mode == 'Managed')",
+    remedy: "turn.nodePort goes with a managed relay and exposure.type NodePort: write a port of the cluster's range, such as `turn: {nodePort: 31478}`, or remove it",
+    offending: |spec| {
+        node_port(spec.turn.node_port, spec.exposure.type_)
+            .or_else(|| (spec.turn.mode != TurnMode::Managed).then_some(spec.turn.node_port)?.map(|port| port.to_string()))
+    },
+};
+
 pub(crate) const STORAGE_EXTERNAL: SpecRule = SpecRule {
     field: "storage.external",
     cel: "has(self.storage.external) == (self.storage.mode == 'External')",
@@ -125,6 +142,12 @@ pub(crate) const STORAGE_SIZE: SpecRule = SpecRule {
     remedy: "size: write bytes with a unit, at least 1Gi, such as 20Gi",
     offending: |spec| quantity_below(&spec.storage.size, 1 << 30),
 };
+
+/// The offending port of a node: 0, or one that no node opens.
+fn node_port(port: Option<u16>, exposure: ExposureType) -> Option<String> {
+    let port = port?;
+    (port < 1 || exposure != ExposureType::NodePort).then(|| format!("{port} with type {exposure:?}"))
+}
 
 fn is_address(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0)

@@ -49,6 +49,7 @@ fn good_specs_break_no_rule() {
         json!({}),
         json!({"limits": {"maxPublishers": 1, "maxSubscribersPerRoom": 1, "maxStreamsPerAccount": 1, "maxBitrate": 100_000}}),
         json!({"exposure": {"mediaPort": 65535, "announce": ["203.0.113.7", "203.0.113.7:31189", "2001:db8::7", "[2001:db8::7]:31189"]}}),
+        json!({"exposure": {"type": "NodePort", "nodePort": 31189}, "turn": {"nodePort": 31478}}),
         json!({"exposure": {"ingress": {"host": "cams.example.com"}}}),
         json!({"turn": {"mode": "External", "credentialTTL": "7d", "external": {"urls": ["turns:turn.example.com:443?transport=tcp"]}}}),
         json!({"turn": {"mode": "Disabled", "credentialTTL": "1m"}}),
@@ -81,6 +82,13 @@ fn caps_below_one_are_refused() {
 #[test]
 fn addresses_that_no_peer_could_use_are_refused() {
     breaks(json!({"exposure": {"mediaPort": 0}}), &[&MEDIA_PORT]);
+    for type_ in ["ClusterIP", "LoadBalancer", "HostPort"] {
+        breaks(json!({"exposure": {"type": type_, "nodePort": 31189}}), &[&MEDIA_NODE_PORT]);
+        breaks(json!({"exposure": {"type": type_}, "turn": {"nodePort": 31478}}), &[&TURN_NODE_PORT]);
+    }
+    breaks(json!({"exposure": {"nodePort": 0}}), &[&MEDIA_NODE_PORT]);
+    breaks(json!({"turn": {"nodePort": 0}}), &[&TURN_NODE_PORT]);
+    breaks(json!({"turn": {"mode": "Disabled", "nodePort": 31478}}), &[&TURN_NODE_PORT]);
     for address in ["cams.example.com", "", "203.0.113", "203.0.113.7:", "203.0.113.7:0", "2001:db8::7/64", "[::1]"] {
         breaks(json!({"exposure": {"announce": ["203.0.113.7", address]}}), &[&ANNOUNCE]);
     }
