@@ -526,12 +526,12 @@ mod tests {
 
     #[test]
     fn the_examples_run_without_a_cluster() {
-        for (name, open) in [("front-door.yaml", true), ("minimal.yaml", false)] {
+        for name in ["front-door.yaml", "minimal.yaml"] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
             let document = SessionDocument::read(&path).unwrap_or_else(|error| panic!("{error}"));
             let config = resolve(&ServeArgs::default(), &Environment::default(), None, Some(&document));
             let auth = config.unwrap_or_else(|error| panic!("{name}: {error}")).auth;
-            assert_eq!(auth == AuthPlan::Open, open, "{name}");
+            assert_ne!(auth, AuthPlan::Open, "{name}");
         }
     }
 

@@ -27,7 +27,7 @@ fn the_chart_is_tested_upgraded_taken_away_and_brought_back_under_a_session() {
     let values = helm_values();
     let mut upgrade = vec!["upgrade", "streamsession", chart.to_str().unwrap(), "--wait", "--timeout", "90s"];
     upgrade.extend(values.iter().map(String::as_str));
-    upgrade.extend(["--set", "operator.logFormat=text", "--set", "podMonitor.enabled=false"]);
+    upgrade.extend(["--set", "logFormat=text", "--set", "concurrency=8"]);
     let output = helm(&upgrade);
     assert!(output.status.success(), "helm upgrade: {}", said(&output));
     assert!(!said(&output).contains("Warning"), "{}", said(&output));
@@ -54,7 +54,7 @@ fn a_restricted_namespace_takes_every_pod_without_a_warning() {
     let mut checked = 0;
     for (place, kind, selector) in [
         (&kube, "statefulset", "media.streamsession.io/session=whole"),
-        (&system, "deployment", "app.kubernetes.io/name=streamsession"),
+        (&system, "deployment", "app.kubernetes.io/name=streamsession-operator"),
     ] {
         for object in place.list(kind, selector) {
             // Made anew under another name: what the API server warns of is printed.

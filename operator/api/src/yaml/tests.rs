@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{AuthMode, ExposureType, StorageMode};
+use crate::StorageMode;
 
 const HEAD: &str = "apiVersion: media.streamsession.io/v1alpha1\nkind: StreamSession\nmetadata: {name: front-door}\n";
 
@@ -27,11 +27,24 @@ fn the_commented_example_is_good_and_names_only_defaults_that_are_true() {
     let session = from_yaml(&example("front-door.yaml"), "front-door.yaml").unwrap();
     assert_eq!(session.validate(), []);
     assert_eq!(session.metadata.name.as_deref(), Some("front-door"));
-    assert_eq!(session.spec.auth.mode, AuthMode::Open);
-    assert_eq!(session.spec.exposure.type_, ExposureType::ClusterIP);
+    assert_eq!(session.spec.auth, crate::Auth::default());
+    assert_eq!(session.spec.exposure, crate::Exposure::default());
+    assert_eq!(session.spec.turn, crate::Turn::default());
     assert_eq!(session.spec.storage.mode, StorageMode::Managed);
     assert_eq!(session.spec.limits, crate::Limits::default());
     assert_eq!(session.spec.drain, crate::Drain::default());
+}
+
+#[test]
+fn the_example_for_kind_is_good_and_has_the_ports_that_its_configuration_maps() {
+    let session = from_yaml(&example("kind.yaml"), "kind.yaml").unwrap();
+    assert_eq!(session.validate(), []);
+    let ports = [session.spec.exposure.node_port, session.spec.turn.node_port];
+    let cluster = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../kind-config.yaml")).unwrap();
+    for port in ports {
+        let mapped = format!("containerPort: {}, hostPort: {}, protocol: UDP", port.unwrap(), port.unwrap());
+        assert!(cluster.contains(&mapped), "{mapped}");
+    }
 }
 
 #[test]
