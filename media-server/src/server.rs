@@ -1,7 +1,7 @@
 //! The server as a whole: its parts made, joined, watched and ended in the right order.
 //!
 //! Up: folders, database, media threads, recorder, control plane, HTTP. Down, by SIGTERM or SIGINT: readiness says no,
-//! newcomers are refused, streams end, recordings are finalised, and last the media threads stop; all within the drain
+//! newcomers are refused, streams end, recordings are finalised and uploaded, and last the media threads stop; all within the drain
 //! deadline.
 
 use crate::auth::key::KeyError;
@@ -17,17 +17,20 @@ use crate::lock::FolderLock;
 use crate::metrics::{Metrics, watch_event_loop, watch_media};
 use crate::net::tap::Taps;
 use crate::net::{MediaPlane, NetConfig, NetError, Started};
+use crate::objects::Objects;
 use crate::recording::{RecordingError, RecordingParts, RecordingPlane, RecordingSettings, TapSource};
 use crate::session::Session;
 use crate::status::StatusBoard;
 use crate::store::{Store, StoreError};
+use crate::turn;
+use crate::upload::{UploadParts, UploadSettings, Uploads};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use streamsession_api::StorageMode;
+use streamsession_api::{StorageMode, TurnMode};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -151,6 +154,7 @@ pub struct Server {
     media: Option<MediaPlane>,
     store: Store,
     session: Session,
+    uploads: Option<Uploads>,
     http: SocketAddr,
     management: Option<SocketAddr>,
     shutdown: CancellationToken,
@@ -186,7 +190,10 @@ impl Server {
         metrics.install();
         let shutdown = CancellationToken::new();
         let (media, events, taps) = start_media(&config, http)?;
-        let recording = start_recording(&config, &store, media.clone(), taps).await?;
+        let status =
+            StatusBoard::new(config.store.as_ref().map_or(StorageMode::Local, |store| store.mode), config.turn_mode);
+        let uploads = start_uploads(&config, &store, &status);
+        let recording = start_recording(&config, &store, media.clone(), taps, uploads.clone()).await?;
         let control = Control::start(ControlParts {
             media: media.clone().map(|plane| Arc::new(plane) as Arc<dyn Media>),
             events,
@@ -198,10 +205,18 @@ impl Server {
         })
         .await?;
         let session = Session::new(&config, control.clone(), Some(recording.clone()), authorizer.clone());
-        let status =
-            StatusBoard::new(config.store.as_ref().map_or(StorageMode::Local, |store| store.mode), config.turn_mode);
+        if let Some(uploads) = &uploads {
+            uploads.follow(session.retention());
+        }
         let secrets = follow(authorizer.clone(), config.auth.file().map(Path::to_owned), admin, shutdown.clone());
         tokio::spawn(secrets);
+        if config.turn_mode == TurnMode::Managed {
+            status.set_turn(false, Some("the relay has not answered yet".to_owned()));
+            let relay = SocketAddr::new(config.udp.pod_ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), turn::PORT);
+            let board = status.clone();
+            let report = move |well: Result<(), String>| board.set_turn(well.is_ok(), well.err());
+            tokio::spawn(turn::watch(relay, report, shutdown.clone()));
+        }
         tokio::spawn(watch_event_loop(metrics.clone(), shutdown.clone()));
         let plane = media.clone();
         let snapshot: SnapshotSource = Arc::new(move || plane.as_ref().map(MediaPlane::snapshot).unwrap_or_default());
@@ -228,7 +243,19 @@ impl Server {
         if config.demo {
             tokio::spawn(demo::play(http, auth, shutdown.clone()));
         }
-        Ok(Self { config, control, media, store, session, http, management, shutdown, serving, _folders: folders })
+        Ok(Self {
+            config,
+            control,
+            media,
+            store,
+            session,
+            uploads,
+            http,
+            management,
+            shutdown,
+            serving,
+            _folders: folders,
+        })
     }
 
     /// Where HTTP listens.
@@ -297,8 +324,15 @@ impl Server {
     pub async fn stop(self) {
         let deadline = self.session.drain_deadline();
         tracing::info!(?deadline, "draining");
-        if tokio::time::timeout(deadline, self.control.drain()).await.is_err() {
+        let until = tokio::time::Instant::now() + deadline;
+        if tokio::time::timeout_at(until, self.control.drain()).await.is_err() {
             tracing::error!("not everything was finalised by the deadline; the next start repairs the rest");
+        }
+        if let Some(uploads) = &self.uploads {
+            if tokio::time::timeout_at(until, uploads.drained()).await.is_err() {
+                tracing::warn!("not everything was uploaded by the deadline; the next start goes on with it");
+            }
+            uploads.stop();
         }
         self.shutdown.cancel();
         let _ = tokio::time::timeout(LAST_REQUESTS, self.serving).await;
@@ -325,11 +359,25 @@ fn start_media(config: &Config, http: SocketAddr) -> Result<MediaParts, ServerEr
     Ok((Some(plane), events, Some(taps)))
 }
 
+fn start_uploads(config: &Config, store: &Store, status: &StatusBoard) -> Option<Uploads> {
+    let to = config.store.as_ref()?;
+    let settings = UploadSettings {
+        // The store in the pod keeps its objects beside our folders.
+        same_volume: to.mode == StorageMode::Managed,
+        keep_free: config.recording.retention.keep_free.clone(),
+        credentials: to.credentials_dir.clone(),
+        ..UploadSettings::new(&config.recordings_dir)
+    };
+    let (objects, store, status) = (Objects::connect(to), store.clone(), status.clone());
+    Some(Uploads::start(UploadParts { settings, objects, store, status }))
+}
+
 async fn start_recording(
     config: &Config,
     store: &Store,
     media: Option<MediaPlane>,
     taps: Option<Taps>,
+    uploads: Option<Uploads>,
 ) -> Result<RecordingPlane, RecordingError> {
     RecordingPlane::start(RecordingParts {
         settings: RecordingSettings::new(&config.recordings_dir, config.recording.segment_duration),
@@ -337,6 +385,7 @@ async fn start_recording(
         // Also when nothing is recorded now: that may change.
         taps: taps.map(|taps| Box::new(taps) as Box<dyn TapSource>),
         keyframes: media.map(|media| Arc::new(move |room| media.request_keyframe(room)) as _),
+        uploads,
     })
     .await
 }

@@ -1,7 +1,7 @@
 //! `/recordings`: what was recorded, and its files.
 //!
 //! A recording has its stream's id. Only names that a recording's files can have are looked for, so no path leads
-//! elsewhere. Players that cannot set headers (`<video>`, VLC, Safari) may put the token into the query; a playlist that
+//! elsewhere. A file that has left the disk comes from the object store, and nobody need know. Players that cannot set headers (`<video>`, VLC, Safari) may put the token into the query; a playlist that
 //! is asked for in this way passes it on to its segments.
 
 mod download;
@@ -13,7 +13,7 @@ use super::refusals::Refused;
 use crate::auth::Action;
 use crate::control::{ControlError, RoomName, StreamId};
 use crate::problem::{Kind, Problem};
-use crate::recording::{Library, LibraryError, Shown};
+use crate::recording::{Library, LibraryError, OpenError, Shown};
 use crate::store::{Recording, RecordingQuery, RecordingState};
 use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -218,7 +218,8 @@ struct FileQuery {
         (status = 304, description = "It has not changed"),
         Refused,
         (status = 404, description = "No such file"),
-        (status = 416, description = "The file is shorter")))]
+        (status = 416, description = "The file is shorter"),
+        (status = 503, description = "The file is in the object store, which does not give it")))]
 async fn file(
     State(app): State<App>,
     Extension(library): Extension<Library>,
@@ -229,11 +230,11 @@ async fn file(
 ) -> Result<Response, Problem> {
     let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
     let file: File = name.parse().map_err(|_| Problem::new(Kind::RecordingNotFound, "a recording has no such file"))?;
-    let (opened, metadata) = library.open(&row.stream, file).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Problem::new(Kind::RecordingNotFound, "this recording has no such file, or not yet")
-        }
-        _ => {
+    let opened = library.open(&row.stream, file).await.map_err(|error| match error {
+        OpenError::NotFound => Problem::new(Kind::RecordingNotFound, "this recording has no such file, or not yet"),
+        OpenError::Objects(error) => download::not_given(&error),
+        OpenError::Store(error) => ControlError::from(error).into(),
+        OpenError::Io(error) => {
             tracing::error!(stream = %row.stream, %file, %error, "a recording's file cannot be opened");
             Problem::new(Kind::Internal, "the reason is in the server's log")
         }
@@ -244,7 +245,7 @@ async fn file(
         save_as: query.download.filter(|&number| number == 1).map(|_| file_name(&row, file)),
         token: raw.as_deref().and_then(download::token),
     };
-    download::answer(asked, opened, &metadata).await
+    download::answer(asked, opened).await
 }
 
 /// Removes a recording and its files for good.

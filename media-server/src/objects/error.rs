@@ -132,7 +132,7 @@ impl ObjectsError {
         self.reason
     }
 
-    pub(super) fn new(reason: Reason, said: impl Into<String>) -> ObjectsError {
+    pub(crate) fn new(reason: Reason, said: impl Into<String>) -> ObjectsError {
         ObjectsError { reason, said: said.into(), source: None }
     }
 
@@ -140,7 +140,7 @@ impl ObjectsError {
         ObjectsError::new(Reason::TimedOut, format!("{place} did not answer in time"))
     }
 
-    pub(super) fn unreadable(path: &Path, source: impl Error + Send + Sync + 'static) -> ObjectsError {
+    pub(crate) fn unreadable(path: &Path, source: impl Error + Send + Sync + 'static) -> ObjectsError {
         let said = format!("cannot read {}: {source}", path.display());
         ObjectsError { reason: Reason::FileUnreadable, said, source: Some(Box::new(source)) }
     }

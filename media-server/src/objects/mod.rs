@@ -12,11 +12,13 @@ mod credentials;
 mod digest;
 mod error;
 mod read;
+mod reader;
 mod write;
 
 pub use digest::{Digest, Digesting};
 pub use error::{ObjectsError, Reason};
 pub use read::{Content, Head, Listed, Page, Unfinished};
+pub use reader::RemoteReader;
 pub use write::Source;
 
 use crate::config::StoreConfig;

@@ -50,6 +50,7 @@ fn finish(shared: &Shared, stream: &StreamId, ending: &Ending) -> Result<Option<
                 Postponed
             })?;
             shared.set_trouble(stream, None);
+            upload(shared, stream);
             Ok(manifest.missing_exports)
         }
         Ok(Err(FinalizeError::Io { file, source })) if may_pass(source.kind()) => {
@@ -73,7 +74,11 @@ fn make_mp4(shared: &Shared, stream: &StreamId) -> Result<(), Postponed> {
             without_mp4(shared, stream, &missing);
             return Err(Postponed);
         }
-        Ok(Ok(_)) => tracing::info!(%stream, "the MP4 of a recording is made"),
+        Ok(Ok(_)) => {
+            tracing::info!(%stream, "the MP4 of a recording is made");
+            // Its manifest is another one now.
+            upload(shared, stream);
+        }
         Ok(Err(FinalizeError::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {}
         Ok(Err(FinalizeError::Io { source, .. })) if may_pass(source.kind()) => return Err(Postponed),
         Ok(Err(error)) => tracing::error!(%stream, %error, "a recording gets no MP4; its segments are whole"),
@@ -81,6 +86,12 @@ fn make_mp4(shared: &Shared, stream: &StreamId) -> Result<(), Postponed> {
     }
     shared.set_trouble(stream, None);
     Ok(())
+}
+
+fn upload(shared: &Shared, stream: &StreamId) {
+    if let Some(uploads) = &shared.uploads {
+        uploads.recording_finished(stream);
+    }
 }
 
 /// Told once, however often it is tried.

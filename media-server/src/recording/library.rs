@@ -1,8 +1,11 @@
-//! What is recorded, for those who want to play it: the registry's rows, the manifests' gaps, and the files.
+//! What is recorded, for those who want to play it: the registry's rows, the manifests' gaps, and the files, here or in the
+//! object store.
 
 use super::repair::removed;
 use super::shared::{Shared, lock};
+use super::stored::{StoredFile, StoredMp4};
 use crate::control::StreamId;
+use crate::objects::{ObjectsError, Reason};
 use crate::store::{Recording, RecordingQuery, RecordingState, StoreError};
 use recorder::{File, Gap};
 use serde::Deserialize;
@@ -37,6 +40,34 @@ pub enum LibraryError {
     /// The system refused.
     #[error("the recording's files cannot be removed: {0}")]
     Io(#[from] io::Error),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A file of a recording, to be read.
+#[derive(Debug)]
+pub enum Opened {
+    /// It lies here.
+    Local(tokio::fs::File, Metadata),
+    /// It lies in the store.
+    Stored(StoredFile),
+    /// It is made of what lies in the store.
+    Made(StoredMp4),
+}
+
+/// Why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The recording has no such file, or not yet.
+    #[error("there is no such file")]
+    NotFound,
+    /// It lies in the store, which does not give it.
+    #[error(transparent)]
+    Objects(ObjectsError),
+    /// The disk.
+    #[error(transparent)]
+    Io(io::Error),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -78,14 +109,36 @@ impl Library {
         self.0.shared.store.recording(stream).await
     }
 
-    /// Opens one of its files, as long as it is now.
-    pub async fn open(&self, stream: &StreamId, file: File) -> io::Result<(tokio::fs::File, Metadata)> {
+    /// Opens one of its files: as long as it is now when it lies here, else as the store has it.
+    pub async fn open(&self, stream: &StreamId, file: File) -> Result<Opened, OpenError> {
+        match self.open_local(stream, file).await {
+            Ok((file, metadata)) => return Ok(Opened::Local(file, metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(OpenError::Io(error)),
+        }
+        let shared = &self.0.shared;
+        let Some(uploads) = &shared.uploads else { return Err(OpenError::NotFound) };
+        let objects = uploads.objects().clone();
+        if let File::Export(number) = file {
+            let manifest = shared.store.uploaded(stream, File::Manifest).await?.ok_or(OpenError::NotFound)?;
+            return match StoredMp4::open(objects, &manifest, number).await {
+                Ok(made) => made.map(Opened::Made).ok_or(OpenError::NotFound),
+                Err(error) if error.reason() == Reason::NotFound => Err(OpenError::NotFound),
+                Err(error) => Err(OpenError::Objects(error)),
+            };
+        }
+        let upload = shared.store.uploaded(stream, file).await?.ok_or(OpenError::NotFound)?;
+        Ok(Opened::Stored(StoredFile::new(objects, upload)))
+    }
+
+    async fn open_local(&self, stream: &StreamId, file: File) -> io::Result<(tokio::fs::File, Metadata)> {
         let file = tokio::fs::File::open(self.0.shared.folder(stream).join(file.to_string())).await?;
         let metadata = file.metadata().await?;
         if metadata.is_file() { Ok((file, metadata)) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
-    /// Removes a recording and its files; `false` when there is none. A crash half way is made up for by the next start.
+    /// Removes a recording and its files; `false` when there is none. A crash half way is made up for by the next start. What
+    /// the store has of it is removed in the background, however long that takes.
     pub async fn remove(&self, stream: &StreamId) -> Result<bool, LibraryError> {
         let shared = &self.0.shared;
         let Some(row) = shared.store.recording(stream).await? else { return Ok(false) };
@@ -103,6 +156,9 @@ impl Library {
         })
         .await?;
         shared.store.recording_removed(stream).await?;
+        if let Some(uploads) = &shared.uploads {
+            uploads.recording_removed();
+        }
         shared.set_trouble(stream, None);
         lock(&self.0.gaps).remove(stream);
         if there {
@@ -133,21 +189,32 @@ impl Library {
             Ok(serde_json::from_reader::<_, OnlyGaps>(reader)?.gaps)
         });
         match read.await {
-            Ok(mut gaps) => {
-                gaps.truncate(GAPS);
-                let gaps = Arc::new(gaps);
-                let mut known = lock(&self.0.gaps);
-                if known.len() >= REMEMBERED {
-                    known.clear();
+            Ok(gaps) => self.remember(stream, gaps),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match self.0.shared.store.stored_gaps(stream).await {
+                    Ok(gaps) => self.remember(stream, gaps.unwrap_or_default()),
+                    Err(error) => {
+                        tracing::warn!(%stream, %error, "the gaps of a recording cannot be read");
+                        Arc::default()
+                    }
                 }
-                known.insert(stream.clone(), Arc::clone(&gaps));
-                gaps
             }
             Err(error) => {
                 tracing::warn!(%stream, %error, "a manifest cannot be read");
                 Arc::default()
             }
         }
+    }
+
+    fn remember(&self, stream: &StreamId, mut gaps: Vec<Gap>) -> Arc<Vec<Gap>> {
+        gaps.truncate(GAPS);
+        let gaps = Arc::new(gaps);
+        let mut known = lock(&self.0.gaps);
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(stream.clone(), Arc::clone(&gaps));
+        gaps
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! What an earlier process left unfinished is found at the start and finished in the background: the same path as the
 //! normal end, [`recorder::finalize()`]. A folder that cannot be finished is left as it is and marked as failed; nothing is
-//! deleted but by [`Library::remove`].
+//! deleted but by [`Library::remove`]. Where there is an object store, `upload` is told of what is finished, and takes a
+//! folder from the disk once the store has it; then [`Library::open`] gives what the store gives.
 
 mod conclude;
 mod disk;
@@ -19,6 +20,7 @@ mod queue;
 mod repair;
 mod router;
 mod shared;
+mod stored;
 mod tap;
 mod writer;
 
@@ -26,11 +28,13 @@ mod writer;
 pub(crate) mod tests;
 
 pub use error::RecordingError;
-pub use library::{Library, LibraryError, Shown};
+pub use library::{Library, LibraryError, OpenError, Opened, Shown};
+pub use stored::{StoredFile, StoredMp4};
 pub use tap::TapSource;
 
 use crate::control::{Recorder, RoomName, StreamId};
 use crate::store::{NewRecording, Store};
+use crate::upload::Uploads;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -98,6 +102,8 @@ pub struct RecordingParts {
     pub taps: Option<Box<dyn TapSource>>,
     /// Without it a recording that lost its place waits for the camera's own next keyframe.
     pub keyframes: Option<RequestKeyframe>,
+    /// Takes finished files to the object store; `None`: they stay here.
+    pub uploads: Option<Uploads>,
 }
 
 /// The running recording plane. A cheap handle. Recordings that are not finished when the last one is dropped stay as a
@@ -116,10 +122,10 @@ impl RecordingPlane {
     /// Starts the threads, and begins to finish what an earlier process left. Call it on a tokio runtime, before the first
     /// recording can start.
     pub async fn start(parts: RecordingParts) -> Result<RecordingPlane, RecordingError> {
-        let RecordingParts { settings, store, taps, keyframes } = parts;
+        let RecordingParts { settings, store, taps, keyframes, uploads } = parts;
         measure::describe();
         let leftovers = repair::leftovers(&settings.folder)?;
-        let shared = Arc::new(Shared::new(settings, store, Handle::current()));
+        let shared = Arc::new(Shared::new(settings, store, uploads, Handle::current()));
         let jobs = repair::jobs(&shared, leftovers).await?;
         let rooms = Arc::new(Rooms::new(shared.settings.queue_bytes, shared.settings.all_queues_bytes));
         if let Some(taps) = taps {

@@ -3,6 +3,7 @@
 use super::RecordingSettings;
 use crate::control::StreamId;
 use crate::store::Store;
+use crate::upload::Uploads;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +31,7 @@ impl Progress {
 pub(super) struct Shared {
     pub(super) settings: RecordingSettings,
     pub(super) store: Store,
+    pub(super) uploads: Option<Uploads>,
     runtime: Handle,
     /// As the settings say, until it is changed.
     segment_duration: Mutex<Duration>,
@@ -40,9 +42,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(settings: RecordingSettings, store: Store, runtime: Handle) -> Shared {
+    pub(super) fn new(settings: RecordingSettings, store: Store, uploads: Option<Uploads>, runtime: Handle) -> Shared {
         let segment_duration = Mutex::new(settings.segment_duration);
-        Shared { settings, store, runtime, segment_duration, live: Mutex::default(), troubles: Mutex::default() }
+        Shared {
+            settings,
+            store,
+            uploads,
+            runtime,
+            segment_duration,
+            live: Mutex::default(),
+            troubles: Mutex::default(),
+        }
     }
 
     /// A segment of the next recording is cut at the first keyframe after this.

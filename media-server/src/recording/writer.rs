@@ -14,8 +14,9 @@ use super::repair::{Job, Work};
 use super::shared::{Progress, Shared};
 use super::tap::arrival;
 use crate::net::tap::{TapBatch, TapRecord};
+use crate::objects::Digest;
 use crate::store::{NewRecording, RecordingState};
-use recorder::{Config, Description, Ending, GapReason, Output, Packet, Recording, Tracks};
+use recorder::{Config, Description, Ending, File, GapReason, Output, Packet, Recording, Tracks};
 use sfu::parameters::{Codec, RoomId, SessionId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -259,7 +260,14 @@ impl Writer {
     fn write(&mut self, output: Output) -> Result<(), DiskError> {
         match &self.failing {
             Some(Failing { probed: false, .. }) => Err(DiskError::Paused),
-            _ => self.folder.carry_out(output),
+            _ => {
+                let finished = finished(&output);
+                self.folder.carry_out(output)?;
+                if let (Some(uploads), Some((file, bytes, sha256))) = (&self.shared.uploads, finished) {
+                    uploads.file_finished(&self.new.stream, &self.new.room, file, bytes, sha256);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -302,6 +310,15 @@ impl Writer {
         if let (false, Some(request)) = (paused, &self.contacts.keyframes) {
             request(self.contacts.room);
         }
+    }
+}
+
+/// A file that stays as it is once this is carried out.
+fn finished(output: &Output) -> Option<(File, u64, Digest)> {
+    match output {
+        Output::Close { file, bytes, sha256 } => Some((*file, *bytes, Digest::from(*sha256))),
+        Output::Replace { file: file @ File::Init(_), bytes } => Some((*file, bytes.len() as u64, Digest::of(bytes))),
+        _ => None,
     }
 }
 

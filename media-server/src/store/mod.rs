@@ -1,4 +1,4 @@
-//! What is remembered across restarts: streams, sessions and recordings, in one SQLite file.
+//! What is remembered across restarts: streams, sessions, recordings and their uploads, in one SQLite file.
 //!
 //! The registry in memory (`control`) is what is true while the server runs; this is its history. The file is in WAL
 //! mode with `synchronous=FULL`: what was committed survives a loss of power. A file that an earlier version made is
@@ -8,11 +8,13 @@ mod error;
 mod recordings;
 mod sessions;
 mod streams;
+mod uploads;
 
 pub use error::{StoreError, Trouble};
 pub use recordings::{NewRecording, Recording, RecordingOutcome, RecordingQuery, RecordingState, RecordingTotals};
 pub use sessions::SessionRow;
 pub use streams::{Change, Leftovers, StreamRow};
+pub use uploads::{NewUpload, Removal, Upload, UploadBacklog, UploadState, key_prefix};
 
 use jiff::Timestamp;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};

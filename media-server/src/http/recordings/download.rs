@@ -1,6 +1,9 @@
-//! A file over HTTP: entity tags, conditions and one range (RFC 9110 §8.8.3, §13 and §14), streamed.
+//! A file over HTTP: entity tags, conditions and one range (RFC 9110 §8.8.3, §13 and §14), streamed from the disk or from the
+//! object store. An MP4 that is made while it is given has no ranges.
 
+use crate::objects::{ObjectsError, Reason};
 use crate::problem::{Kind, Problem};
+use crate::recording::{Opened, StoredMp4};
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
@@ -12,11 +15,14 @@ use std::fmt::Write as _;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
+/// When a store that fails may be asked again.
+const STORE_RETRY: Duration = Duration::from_secs(10);
 /// A playlist is read whole to be rewritten; a longer one, of weeks, goes out as it is.
 const LONGEST_PLAYLIST: u64 = 16 << 20;
 
@@ -37,19 +43,21 @@ pub(super) fn token(query: &str) -> Option<&str> {
     (!token.is_empty() && token.bytes().all(plain)).then_some(token)
 }
 
-/// Answers with `opened`, of which `metadata` tells.
-pub(super) async fn answer(
-    asked: Asked<'_>,
-    mut opened: tokio::fs::File,
-    metadata: &Metadata,
-) -> Result<Response<Body>, Problem> {
-    let len = metadata.len();
+/// Answers with what was opened.
+pub(super) async fn answer(asked: Asked<'_>, opened: Opened) -> Result<Response<Body>, Problem> {
+    let (len, tag) = match &opened {
+        Opened::Local(_, metadata) => (metadata.len(), entity_tag(metadata)),
+        Opened::Stored(stored) => (stored.len(), format!("\"{}\"", stored.tag())),
+        Opened::Made(_) => (0, String::new()),
+    };
+    let opened = match opened {
+        Opened::Made(mp4) => return Ok(made(&asked, mp4)),
+        other => other,
+    };
     if let (File::Playlist, Some(token), 0..=LONGEST_PLAYLIST) = (asked.file, asked.token, len) {
-        let mut text = String::new();
-        opened.read_to_string(&mut text).await.map_err(unreadable)?;
+        let text = whole(opened).await?;
         return Ok(respond(StatusCode::OK, &asked, vec![], Body::from(with_token(&text, token))));
     }
-    let tag = entity_tag(metadata);
     let mut headers = vec![(ETAG, tag.clone()), (ACCEPT_RANGES, "bytes".to_owned())];
     let text = |name: HeaderName| asked.headers.get(name).and_then(|value| value.to_str().ok());
     if text(IF_NONE_MATCH).is_some_and(|known| matches(known, &tag)) {
@@ -59,13 +67,13 @@ pub(super) async fn answer(
     match range.map_or(Wanted::All, |range| wanted(range, len)) {
         Wanted::All => {
             headers.push((CONTENT_LENGTH, len.to_string()));
-            Ok(respond(StatusCode::OK, &asked, headers, stream(opened, len)))
+            Ok(respond(StatusCode::OK, &asked, headers, body(opened, None, len).await?))
         }
         Wanted::Part { from, to } => {
             headers.push((CONTENT_LENGTH, (to - from + 1).to_string()));
             headers.push((CONTENT_RANGE, format!("bytes {from}-{to}/{len}")));
-            opened.seek(io::SeekFrom::Start(from)).await.map_err(unreadable)?;
-            Ok(respond(StatusCode::PARTIAL_CONTENT, &asked, headers, stream(opened, to - from + 1)))
+            let body = body(opened, Some((from, to)), to - from + 1).await?;
+            Ok(respond(StatusCode::PARTIAL_CONTENT, &asked, headers, body))
         }
         Wanted::Beyond => {
             let problem = Problem::new(Kind::RangeNotSatisfiable, format!("the file has {len} bytes"));
@@ -97,9 +105,64 @@ fn respond(status: StatusCode, asked: &Asked<'_>, headers: Vec<(HeaderName, Stri
     response
 }
 
-/// Not more than was promised, should the file grow meanwhile.
-fn stream(file: tokio::fs::File, len: u64) -> Body {
-    Body::from_stream(ReaderStream::with_capacity(file.take(len), CHUNK))
+/// A part of a file, both ends inclusive, or all of it: not more than was promised, should it grow meanwhile.
+async fn body(opened: Opened, part: Option<(u64, u64)>, len: u64) -> Result<Body, Problem> {
+    match opened {
+        Opened::Local(mut file, _) => {
+            if let Some((from, _)) = part {
+                file.seek(io::SeekFrom::Start(from)).await.map_err(unreadable)?;
+            }
+            Ok(Body::from_stream(ReaderStream::with_capacity(file.take(len), CHUNK)))
+        }
+        Opened::Stored(_) | Opened::Made(_) if len == 0 => Ok(Body::empty()),
+        Opened::Stored(stored) => {
+            let bytes = stored.read(part.map(|(from, to)| from..=to)).await;
+            Ok(Body::from_stream(bytes.map_err(|error| not_given(&error))?))
+        }
+        Opened::Made(mp4) => Ok(Body::from_stream(mp4.make())),
+    }
+}
+
+/// A short file's text.
+async fn whole(opened: Opened) -> Result<String, Problem> {
+    let mut text = String::new();
+    match opened {
+        Opened::Local(mut file, _) => drop(file.read_to_string(&mut text).await.map_err(unreadable)?),
+        Opened::Stored(stored) => {
+            let bytes = stored.read(None).await.map_err(|error| not_given(&error))?;
+            let mut reader = tokio_util::io::StreamReader::new(bytes);
+            reader.read_to_string(&mut text).await.map_err(unreadable)?;
+        }
+        Opened::Made(_) => {}
+    }
+    Ok(text)
+}
+
+/// An MP4 that is not there until it is made.
+fn made(asked: &Asked<'_>, mp4: StoredMp4) -> Response<Body> {
+    let known = mp4.known().map(|(len, sha256)| (len, format!("\"{sha256}\"")));
+    let mut headers = vec![(ACCEPT_RANGES, "none".to_owned())];
+    if let Some((len, tag)) = known {
+        let condition = asked.headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+        headers.push((ETAG, tag.clone()));
+        if condition.is_some_and(|known| matches(known, &tag)) {
+            return respond(StatusCode::NOT_MODIFIED, asked, headers, Body::empty());
+        }
+        headers.push((CONTENT_LENGTH, len.to_string()));
+    }
+    respond(StatusCode::OK, asked, headers, Body::from_stream(mp4.make()))
+}
+
+/// What the store has and does not give now.
+pub(super) fn not_given(error: &ObjectsError) -> Problem {
+    match error.reason() {
+        Reason::NotFound => Problem::new(Kind::RecordingNotFound, "the object store does not have this file any more"),
+        reason => {
+            tracing::error!(%reason, %error, "a recording's file cannot be had from the store");
+            let detail = format!("the file is in the object store, which does not give it now: {reason}");
+            Problem::new(Kind::StoreUnavailable, detail).retry_after(STORE_RETRY)
+        }
+    }
 }
 
 /// Files are replaced by others or grow, nothing is written over: length and time tell versions apart.

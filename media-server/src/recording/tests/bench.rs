@@ -5,6 +5,7 @@ use crate::control::{Recorder, RoomName, StreamId};
 use crate::net::tap::{Gone, TapBatch, TapRecord};
 use crate::recording::{Library, RecordingParts, RecordingPlane, RecordingSettings, Shown, TapSource};
 use crate::store::{Recording, RecordingState, Store};
+use crate::upload::Uploads;
 use jiff::Timestamp;
 use recorder::Manifest;
 use sfu::parameters::{Codec, HeaderExtensions, IncomingTrack, MediaKind, PublisherTracks, RoomId, SessionId};
@@ -61,6 +62,10 @@ impl Bench {
     }
 
     pub(crate) async fn with(settings: RecordingSettings, store: Store) -> Bench {
+        Bench::uploading(settings, store, None).await
+    }
+
+    pub(crate) async fn uploading(settings: RecordingSettings, store: Store, uploads: Option<Uploads>) -> Bench {
         let (taps, batches) = channel();
         let (recycler, recycled) = channel();
         let asked: Arc<Mutex<Vec<RoomId>>> = Arc::default();
@@ -71,6 +76,7 @@ impl Bench {
             store: store.clone(),
             taps: Some(Box::new(FakeTaps { batches, recycled: recycler })),
             keyframes: Some(Arc::new(move |room| heard.lock().unwrap().push(room))),
+            uploads,
         })
         .await
         .unwrap();

@@ -1,0 +1,508 @@
+//! The journal of uploads: which file goes to the object store, how far it has got, and what is to be removed there.
+//!
+//! It alone decides: a file whose row says verified is in the store, a recording whose manifest is verified is there as a
+//! whole. A row is written before what it tells of is relied upon, so that after a crash at worst something is done again.
+
+use super::{Store, StoreError, optional_time, text, word};
+use crate::control::{RoomName, StreamId};
+use crate::objects::Digest;
+use jiff::Timestamp;
+use recorder::{File, Gap};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, SqliteConnection};
+
+/// Most gaps that are kept of a recording; its manifest has all.
+const GAPS: usize = 1000;
+
+/// A file that is to be in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewUpload {
+    /// Its name.
+    pub file: File,
+    /// Bytes.
+    pub bytes: u64,
+    /// Of its contents.
+    pub sha256: Digest,
+}
+
+/// How far a file has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadState {
+    /// It is to be put.
+    Pending,
+    /// A PUT was answered.
+    Uploaded,
+    /// The store has shown that it holds it.
+    Verified,
+}
+
+impl UploadState {
+    fn parse(text: &str) -> Option<UploadState> {
+        match text {
+            "pending" => Some(UploadState::Pending),
+            "uploaded" => Some(UploadState::Uploaded),
+            "verified" => Some(UploadState::Verified),
+            _ => None,
+        }
+    }
+}
+
+/// A row of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// Of which recording.
+    pub stream: StreamId,
+    /// Which of its files.
+    pub file: File,
+    /// Below the session's prefix.
+    pub key: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// Of its contents.
+    pub sha256: Digest,
+    /// How far it has got.
+    pub state: UploadState,
+    /// How often it failed.
+    pub attempts: u32,
+}
+
+/// Objects that are to be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// The recording that they were of.
+    pub stream: StreamId,
+    /// What their keys begin with.
+    pub prefix: String,
+    /// How often it failed.
+    pub attempts: u32,
+}
+
+/// What waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UploadBacklog {
+    /// Files.
+    pub files: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Finished recordings that are not wholly in the store.
+    pub recordings: u64,
+    /// Deleted recordings that may still have objects.
+    pub removals: u64,
+    /// Since when the file waits that waits longest.
+    pub oldest: Option<Timestamp>,
+}
+
+/// What a recording's keys begin with, below the session's prefix.
+pub fn key_prefix(room: &RoomName, stream: &StreamId) -> String {
+    format!("{room}/{stream}/")
+}
+
+impl Store {
+    /// Notes that a file is to be uploaded. One that is known already, with the same contents, stays as it is.
+    pub async fn upload_queued(&self, stream: &StreamId, room: &RoomName, new: &NewUpload) -> Result<(), StoreError> {
+        let write = async {
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            queue(&mut transaction, stream, room, new).await?;
+            transaction.commit().await
+        };
+        write.await.map_err(|e| self.error(e))
+    }
+
+    /// Notes that a recording is finished and consists of these files. What was noted of others is forgotten.
+    pub async fn upload_recording(
+        &self,
+        stream: &StreamId,
+        room: &RoomName,
+        files: &[NewUpload],
+        gaps: &[Gap],
+    ) -> Result<(), StoreError> {
+        let write = async {
+            let gaps = serde_json::to_string(&gaps[..gaps.len().min(GAPS)])
+                .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            for file in files {
+                queue(&mut transaction, stream, room, file).await?;
+            }
+            let known = sqlx::query("SELECT file FROM uploads WHERE stream = ?").bind(stream.as_str());
+            for row in known.fetch_all(&mut *transaction).await? {
+                let file = word(&row, "file", |name| name.parse::<File>().ok())?;
+                if files.iter().all(|new| new.file != file) {
+                    let delete = sqlx::query("DELETE FROM uploads WHERE stream = ? AND file = ?");
+                    delete.bind(stream.as_str()).bind(file.to_string()).execute(&mut *transaction).await?;
+                }
+            }
+            sqlx::query(
+                "INSERT INTO stored_recordings (stream, gaps) VALUES (?, ?)
+                 ON CONFLICT (stream) DO UPDATE SET gaps = excluded.gaps",
+            )
+            .bind(stream.as_str())
+            .bind(gaps)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await
+        };
+        write.await.map_err(|e| self.error(e))
+    }
+
+    /// Files that may be tried now: of each recording those of the lowest rank that is not through. Who waited longest
+    /// comes first.
+    pub async fn uploads_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Upload>, StoreError> {
+        let found = sqlx::query(
+            "SELECT * FROM uploads AS candidate WHERE state <> 'verified' AND next_at <= ?1 AND NOT EXISTS (
+                 SELECT 1 FROM uploads AS other
+                 WHERE other.stream = candidate.stream AND other.rank < candidate.rank AND other.state <> 'verified')
+             ORDER BY queued_at, rank, file LIMIT ?2",
+        )
+        .bind(text(now))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await;
+        found.and_then(|rows| rows.iter().map(upload).collect()).map_err(|e| self.error(e))
+    }
+
+    /// Notes that a PUT was answered.
+    pub async fn upload_put(&self, upload: &Upload) -> Result<(), StoreError> {
+        let update = sqlx::query(
+            "UPDATE uploads SET state = 'uploaded'
+             WHERE stream = ? AND file = ? AND sha256 = ? AND state = 'pending'",
+        );
+        bound(update, upload).execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
+    }
+
+    /// Notes that the store holds a file. `true` when it was the manifest, which makes the recording whole.
+    pub async fn upload_verified(&self, upload: &Upload, now: Timestamp) -> Result<bool, StoreError> {
+        let write = async {
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let update = sqlx::query(
+                "UPDATE uploads SET state = 'verified', reason = NULL WHERE stream = ? AND file = ? AND sha256 = ?",
+            );
+            let changed = bound(update, upload).execute(&mut *transaction).await?.rows_affected() > 0;
+            let whole = changed && upload.file == File::Manifest;
+            if whole {
+                let update = sqlx::query("UPDATE stored_recordings SET committed_at = ? WHERE stream = ?");
+                update.bind(text(now)).bind(upload.stream.as_str()).execute(&mut *transaction).await?;
+            }
+            transaction.commit().await?;
+            Ok(whole)
+        };
+        write.await.map_err(|e| self.error(e))
+    }
+
+    /// Notes that it failed and is to be put again, not before this time.
+    pub async fn upload_failed(&self, upload: &Upload, next_at: Timestamp, reason: &str) -> Result<(), StoreError> {
+        let update = sqlx::query(
+            "UPDATE uploads SET state = 'pending', attempts = attempts + 1, next_at = ?4, reason = ?5
+             WHERE stream = ?1 AND file = ?2 AND sha256 = ?3",
+        );
+        let update = bound(update, upload).bind(text(next_at)).bind(reason);
+        update.execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
+    }
+
+    /// Nothing waits for its next attempt any longer.
+    pub async fn uploads_at_once(&self, now: Timestamp) -> Result<(), StoreError> {
+        let write = async {
+            for update in [
+                "UPDATE uploads SET next_at = ?1 WHERE state <> 'verified' AND next_at > ?1",
+                "UPDATE removals SET next_at = ?1 WHERE next_at > ?1",
+            ] {
+                sqlx::query(update).bind(text(now)).execute(&self.pool).await?;
+            }
+            Ok(())
+        };
+        write.await.map_err(|e| self.error(e))
+    }
+
+    /// Forgets what was to be uploaded of a recording.
+    pub async fn upload_forgotten(&self, stream: &StreamId) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM uploads WHERE stream = ? AND state <> 'verified'");
+        delete.bind(stream.as_str()).execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
+    }
+
+    /// What waits.
+    pub async fn upload_backlog(&self) -> Result<UploadBacklog, StoreError> {
+        let found = sqlx::query(
+            "SELECT count(*) AS files, coalesce(sum(bytes), 0) AS bytes, min(queued_at) AS oldest,
+                 (SELECT count(*) FROM stored_recordings WHERE committed_at IS NULL) AS recordings,
+                 (SELECT count(*) FROM removals) AS removals
+             FROM uploads WHERE state <> 'verified'",
+        );
+        let read = |row: SqliteRow| {
+            let number = |column| row.try_get::<i64, _>(column).map(|number| u64::try_from(number).unwrap_or(0));
+            Ok(UploadBacklog {
+                files: number("files")?,
+                bytes: number("bytes")?,
+                recordings: number("recordings")?,
+                removals: number("removals")?,
+                oldest: optional_time(&row, "oldest")?,
+            })
+        };
+        found.fetch_one(&self.pool).await.and_then(read).map_err(|e| self.error(e))
+    }
+
+    /// Whether a file is in the journal, however far it has got.
+    pub async fn upload_known(&self, stream: &StreamId, file: File) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM uploads WHERE stream = ? AND file = ?");
+        let found = found.bind(stream.as_str()).bind(file.to_string()).fetch_optional(&self.pool).await;
+        found.map(|row| row.is_some()).map_err(|e| self.error(e))
+    }
+
+    /// A file that the store holds, of a recording that it holds as a whole.
+    pub async fn uploaded(&self, stream: &StreamId, file: File) -> Result<Option<Upload>, StoreError> {
+        let found = sqlx::query(
+            "SELECT uploads.* FROM uploads JOIN stored_recordings USING (stream)
+             WHERE stream = ? AND file = ? AND state = 'verified' AND committed_at IS NOT NULL",
+        );
+        let found = found.bind(stream.as_str()).bind(file.to_string()).fetch_optional(&self.pool).await;
+        found.and_then(|row| row.as_ref().map(upload).transpose()).map_err(|e| self.error(e))
+    }
+
+    /// Whether the store holds a recording as a whole; then with the gaps of its manifest.
+    pub async fn stored_gaps(&self, stream: &StreamId) -> Result<Option<Vec<Gap>>, StoreError> {
+        let found = sqlx::query("SELECT gaps FROM stored_recordings WHERE stream = ? AND committed_at IS NOT NULL");
+        let found = found.bind(stream.as_str()).fetch_optional(&self.pool).await;
+        found
+            .and_then(|row| row.map(|row| word(&row, "gaps", |text| serde_json::from_str(text).ok())).transpose())
+            .map_err(|e| self.error(e))
+    }
+
+    /// Recordings that the store holds with all their files and whose folders are still here, the oldest first.
+    pub async fn evictable(&self) -> Result<Vec<StreamId>, StoreError> {
+        let found = sqlx::query(
+            "SELECT stream FROM stored_recordings AS candidate
+             WHERE evicted_at IS NULL AND committed_at IS NOT NULL AND NOT EXISTS (
+                 SELECT 1 FROM uploads WHERE uploads.stream = candidate.stream AND state <> 'verified')
+             ORDER BY stream LIMIT 1000",
+        );
+        let found = found.fetch_all(&self.pool).await;
+        let read = |rows: Vec<SqliteRow>| rows.iter().map(|row| word(row, "stream", StreamId::parse)).collect();
+        found.and_then(read).map_err(|e| self.error(e))
+    }
+
+    /// Notes that a recording's folder has left the disk, or is back.
+    pub async fn evicted(&self, stream: &StreamId, at: Option<Timestamp>) -> Result<(), StoreError> {
+        let update =
+            sqlx::query("UPDATE stored_recordings SET evicted_at = ? WHERE stream = ? AND committed_at IS NOT NULL");
+        let update = update.bind(at.map(text)).bind(stream.as_str()).execute(&self.pool);
+        update.await.map(drop).map_err(|e| self.error(e))
+    }
+
+    /// Removals that may be tried now.
+    pub async fn removals_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Removal>, StoreError> {
+        let found = sqlx::query("SELECT * FROM removals WHERE next_at <= ? ORDER BY next_at LIMIT ?")
+            .bind(text(now))
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(&self.pool)
+            .await;
+        let read = |row: &SqliteRow| {
+            let attempts = u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX);
+            Ok(Removal { stream: word(row, "stream", StreamId::parse)?, prefix: row.try_get("prefix")?, attempts })
+        };
+        found.and_then(|rows| rows.iter().map(read).collect()).map_err(|e| self.error(e))
+    }
+
+    /// Notes that a removal failed, and is not to be tried before this time.
+    pub async fn removal_failed(&self, stream: &StreamId, next_at: Timestamp, reason: &str) -> Result<(), StoreError> {
+        let update =
+            sqlx::query("UPDATE removals SET attempts = attempts + 1, next_at = ?, reason = ? WHERE stream = ?");
+        let update = update.bind(text(next_at)).bind(reason).bind(stream.as_str()).execute(&self.pool);
+        update.await.map(drop).map_err(|e| self.error(e))
+    }
+
+    /// Notes that no object of a deleted recording is left.
+    pub async fn removal_done(&self, stream: &StreamId) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM removals WHERE stream = ?").bind(stream.as_str());
+        delete.execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
+    }
+}
+
+/// A recording is being forgotten here: what the store has of it is to go too.
+pub(super) async fn forget(connection: &mut SqliteConnection, stream: &StreamId) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO removals (stream, prefix, next_at)
+         SELECT id, room || '/' || id || '/', '' FROM streams WHERE id = ?1 AND (
+             EXISTS (SELECT 1 FROM uploads WHERE stream = ?1)
+             OR EXISTS (SELECT 1 FROM stored_recordings WHERE stream = ?1))
+         ON CONFLICT (stream) DO NOTHING",
+    )
+    .bind(stream.as_str())
+    .execute(&mut *connection)
+    .await?;
+    for delete in ["DELETE FROM uploads WHERE stream = ?", "DELETE FROM stored_recordings WHERE stream = ?"] {
+        sqlx::query(delete).bind(stream.as_str()).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn queue(
+    connection: &mut SqliteConnection,
+    stream: &StreamId,
+    room: &RoomName,
+    new: &NewUpload,
+) -> Result<(), sqlx::Error> {
+    let rank = match new.file {
+        File::Manifest => 2,
+        File::Playlist => 1,
+        _ => 0,
+    };
+    sqlx::query(
+        "INSERT INTO uploads (stream, file, rank, key, bytes, sha256, state, next_at, queued_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', ?7, ?7)
+         ON CONFLICT (stream, file) DO UPDATE SET bytes = excluded.bytes, sha256 = excluded.sha256, state = 'pending',
+             attempts = 0, next_at = excluded.next_at, queued_at = excluded.queued_at, reason = NULL
+         WHERE uploads.sha256 <> excluded.sha256 OR uploads.bytes <> excluded.bytes",
+    )
+    .bind(stream.as_str())
+    .bind(new.file.to_string())
+    .bind(rank)
+    .bind(format!("{}{}", key_prefix(room, stream), new.file))
+    .bind(i64::try_from(new.bytes).unwrap_or(i64::MAX))
+    .bind(new.sha256.to_string())
+    .bind(text(Timestamp::now()))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+type Query<'q> = sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// With what names a row, contents included: a file that has changed meanwhile is another.
+fn bound<'q>(query: Query<'q>, upload: &Upload) -> Query<'q> {
+    query.bind(upload.stream.to_string()).bind(upload.file.to_string()).bind(upload.sha256.to_string())
+}
+
+fn upload(row: &SqliteRow) -> Result<Upload, sqlx::Error> {
+    Ok(Upload {
+        stream: word(row, "stream", StreamId::parse)?,
+        file: word(row, "file", |name| name.parse().ok())?,
+        key: row.try_get("key")?,
+        bytes: u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0),
+        sha256: word(row, "sha256", Digest::from_hex)?,
+        state: word(row, "state", UploadState::parse)?,
+        attempts: u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NewRecording;
+
+    fn new(file: File, contents: &str) -> NewUpload {
+        NewUpload { file, bytes: contents.len() as u64, sha256: Digest::of(contents.as_bytes()) }
+    }
+
+    async fn store() -> (Store, StreamId, RoomName) {
+        (Store::in_memory().await.unwrap(), StreamId::random(), RoomName::parse("gate").unwrap())
+    }
+
+    async fn due(store: &Store) -> Vec<String> {
+        let due = store.uploads_due(Timestamp::now(), 10).await.unwrap();
+        due.iter().map(|upload| upload.file.to_string()).collect()
+    }
+
+    async fn verify(store: &Store, count: usize) -> bool {
+        let mut whole = false;
+        for upload in store.uploads_due(Timestamp::now(), count).await.unwrap() {
+            store.upload_put(&upload).await.unwrap();
+            whole = store.upload_verified(&upload, Timestamp::now()).await.unwrap();
+        }
+        whole
+    }
+
+    fn whole() -> [NewUpload; 4] {
+        [
+            new(File::Init(1), "init"),
+            new(File::Segment(1), "one"),
+            new(File::Playlist, "list"),
+            new(File::Manifest, "manifest"),
+        ]
+    }
+
+    #[tokio::test]
+    async fn playlist_and_manifest_wait_for_what_they_tell_of() {
+        let (store, stream, room) = store().await;
+        store.upload_queued(&stream, &room, &new(File::Init(1), "init")).await.unwrap();
+        assert_eq!(due(&store).await, ["init-1.mp4"]);
+        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
+        assert_eq!(due(&store).await, ["init-1.mp4", "segment-000001.m4s"]);
+        assert!(!verify(&store, 1).await);
+        assert_eq!(due(&store).await, ["segment-000001.m4s"]);
+        verify(&store, 1).await;
+        assert_eq!(due(&store).await, ["index.m3u8"]);
+        verify(&store, 1).await;
+        assert_eq!(due(&store).await, ["manifest.json"]);
+        assert_eq!(store.evictable().await.unwrap(), []);
+        assert_eq!(store.uploaded(&stream, File::Segment(1)).await.unwrap(), None, "not before all is there");
+        assert!(verify(&store, 1).await);
+        assert_eq!(store.evictable().await.unwrap(), [stream.clone()]);
+        let there = store.uploaded(&stream, File::Segment(1)).await.unwrap().unwrap();
+        assert_eq!((there.key, there.bytes), (format!("gate/{stream}/segment-000001.m4s"), 3));
+        assert_eq!(store.upload_backlog().await.unwrap(), UploadBacklog::default());
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_not_uploaded_again_and_what_has_changed_is() {
+        let (store, stream, room) = store().await;
+        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
+        while !verify(&store, 4).await {}
+        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
+        assert_eq!(due(&store).await, [""; 0]);
+        let stale = store.uploaded(&stream, File::Segment(1)).await.unwrap().unwrap();
+        let mut files = whole();
+        files[1] = new(File::Segment(1), "cut");
+        store.upload_recording(&stream, &room, &files, &[]).await.unwrap();
+        assert_eq!(due(&store).await, ["segment-000001.m4s"]);
+        store.upload_verified(&stale, Timestamp::now()).await.unwrap();
+        assert_eq!(due(&store).await, ["segment-000001.m4s"], "an upload of what it was before counts for nothing");
+        assert_eq!(store.evictable().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_part_of_the_finished_recording_is_forgotten() {
+        let (store, stream, room) = store().await;
+        store.upload_queued(&stream, &room, &new(File::Segment(2), "unreadable")).await.unwrap();
+        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
+        assert!(!store.upload_known(&stream, File::Segment(2)).await.unwrap());
+        assert!(store.upload_known(&stream, File::Segment(1)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_remembered_with_its_time() {
+        let (store, stream, room) = store().await;
+        store.upload_queued(&stream, &room, &new(File::Segment(1), "one")).await.unwrap();
+        let upload = store.uploads_due(Timestamp::now(), 1).await.unwrap().remove(0);
+        store.upload_put(&upload).await.unwrap();
+        let later = Timestamp::now() + std::time::Duration::from_secs(60);
+        store.upload_failed(&upload, later, "AccessDenied").await.unwrap();
+        assert_eq!(due(&store).await, [""; 0]);
+        let again = store.uploads_due(later, 1).await.unwrap().remove(0);
+        assert_eq!((again.state, again.attempts), (UploadState::Pending, 1));
+        let backlog = store.upload_backlog().await.unwrap();
+        assert_eq!((backlog.files, backlog.bytes, backlog.recordings), (1, 3, 0));
+        assert!(backlog.oldest.is_some());
+        store.uploads_at_once(Timestamp::now()).await.unwrap();
+        assert_eq!(due(&store).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_recording_leaves_the_store_too() {
+        let (store, stream, room) = store().await;
+        let path = stream.to_string();
+        let recording = NewRecording { stream: stream.clone(), room: room.clone(), path, started_at: Timestamp::now() };
+        store.recording_started(&recording).await.unwrap();
+        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
+        assert!(store.recording_removed(&stream).await.unwrap());
+        assert_eq!(due(&store).await, [""; 0]);
+        let removal = store.removals_due(Timestamp::now(), 1).await.unwrap().remove(0);
+        assert_eq!((removal.prefix, removal.attempts), (format!("gate/{stream}/"), 0));
+        let later = Timestamp::now() + std::time::Duration::from_secs(60);
+        store.removal_failed(&stream, later, "Unreachable").await.unwrap();
+        assert_eq!(store.removals_due(Timestamp::now(), 1).await.unwrap(), []);
+        assert_eq!(store.removals_due(later, 1).await.unwrap()[0].attempts, 1);
+        store.removal_done(&stream).await.unwrap();
+        assert_eq!(store.upload_backlog().await.unwrap(), UploadBacklog::default());
+        store.recording_started(&recording).await.unwrap();
+        store.recording_removed(&stream).await.unwrap();
+        assert_eq!(store.upload_backlog().await.unwrap().removals, 0, "nothing of it was ever in the store");
+    }
+}

@@ -1,0 +1,474 @@
+//! The one task that decides: takes notes into the journal, starts what the gate allows, and acts on what comes of it.
+
+use super::disk;
+use super::gate::{By, Gate, Permit};
+use super::transfer;
+use super::{Note, UploadParts, UploadSettings, measure};
+use crate::control::StreamId;
+use crate::objects::{Digest, Objects, ObjectsError, Reason};
+use crate::status::{StatusBoard, UploadStatus};
+use crate::store::{Removal, Store, StoreError, Upload, UploadBacklog};
+use jiff::Timestamp;
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::time::{Duration, Instant};
+use streamsession_api::Retention;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// With work to do, look up this often.
+const BUSY: Duration = Duration::from_secs(1);
+/// How often the disk's free space is looked at.
+const SPACE: Duration = Duration::from_secs(10);
+/// Finished recordings that are taken into the journal at a time.
+const TAKEN: usize = 8;
+/// Files that have waited so long fall behind.
+const LATE: Duration = Duration::from_secs(300);
+/// How often a store that goes on failing is told of in the log.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// Something that runs.
+#[derive(Debug)]
+enum Work {
+    Probe,
+    Upload(Upload),
+    Removal(Removal),
+}
+
+/// See the module.
+pub(super) struct Uploader {
+    settings: UploadSettings,
+    objects: Objects,
+    store: Store,
+    status: StatusBoard,
+    retention: Option<watch::Receiver<Retention>>,
+    notes: mpsc::UnboundedReceiver<Note>,
+    stop: CancellationToken,
+    running: JoinSet<Result<(), ObjectsError>>,
+    work: HashMap<Id, Work>,
+    gate: Gate,
+    /// Finished recordings that are not in the journal yet.
+    finished: BTreeSet<StreamId>,
+    waiting: Vec<oneshot::Sender<()>>,
+    backlog: UploadBacklog,
+    /// The database failed: nothing is started before this.
+    rest_until: Instant,
+    space_at: Instant,
+    told_at: Option<Instant>,
+    /// What the keys were when they were refused.
+    refused_keys: Option<Digest>,
+    /// What is wrong with single files, for people.
+    trouble: Option<String>,
+}
+
+impl Uploader {
+    pub(super) fn new(parts: UploadParts, notes: mpsc::UnboundedReceiver<Note>, stop: CancellationToken) -> Uploader {
+        let UploadParts { settings, objects, store, status } = parts;
+        let now = Instant::now();
+        Uploader {
+            gate: Gate::new(now, settings.delays()),
+            settings,
+            objects,
+            store,
+            status,
+            retention: None,
+            notes,
+            stop,
+            running: JoinSet::new(),
+            work: HashMap::new(),
+            finished: BTreeSet::new(),
+            waiting: Vec::new(),
+            backlog: UploadBacklog::default(),
+            rest_until: now,
+            space_at: now,
+            told_at: None,
+            refused_keys: None,
+            trouble: None,
+        }
+    }
+
+    /// The task's body, until it is stopped.
+    pub(super) async fn run(mut self) {
+        let message = "the store has not answered yet".to_owned();
+        self.status.set_store(false, Some("Connecting".to_owned()), Some(message));
+        self.begin().await;
+        let stop = self.stop.clone();
+        loop {
+            self.take_finished().await;
+            self.start().await;
+            self.tell().await;
+            let pause = self.pause();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(note) = self.notes.recv() => {
+                    self.take(note).await;
+                    while let Ok(note) = self.notes.try_recv() {
+                        self.take(note).await;
+                    }
+                }
+                Some(ended) = self.running.join_next_with_id() => {
+                    let (id, outcome) = match ended {
+                        Ok((id, outcome)) => (id, outcome),
+                        Err(error) => {
+                            tracing::error!(%error, "an upload ended in a panic");
+                            (error.id(), Err(ObjectsError::new(Reason::Failed, "the transfer failed here")))
+                        }
+                    };
+                    if let Some(work) = self.work.remove(&id) {
+                        self.ended(work, outcome).await;
+                    }
+                }
+                () = tokio::time::sleep(pause) => self.look_around().await,
+            }
+        }
+    }
+
+    /// Takes up what an earlier process left.
+    async fn begin(&mut self) {
+        let folder = self.settings.folder.clone();
+        match blocking(move || disk::leftovers(&folder)).await {
+            Ok(found) => {
+                for stream in found.evicted {
+                    self.noted(self.store.evicted(&stream, Some(Timestamp::now())).await);
+                }
+                for stream in &found.finished {
+                    self.noted(self.store.evicted(stream, None).await);
+                }
+                self.finished.extend(found.finished);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the recordings folder cannot be searched for what is to be uploaded")
+            }
+        }
+        self.noted(self.store.uploads_at_once(Timestamp::now()).await);
+    }
+
+    async fn take(&mut self, note: Note) {
+        match note {
+            Note::File { stream, room, file } => {
+                if let Err(error) = self.store.upload_queued(&stream, &room, &file).await {
+                    tracing::warn!(%stream, file = %file.file, %error, "not in the journal: it is uploaded when the recording is finished");
+                }
+            }
+            Note::Finished(stream) => drop(self.finished.insert(stream)),
+            Note::Removed => {}
+            Note::Follow(retention) => self.retention = Some(retention),
+            Note::Drain(done) => {
+                self.waiting.push(done);
+                self.hurry().await;
+            }
+        }
+    }
+
+    /// Reads the manifests of finished recordings, some at a time.
+    async fn take_finished(&mut self) {
+        if Instant::now() < self.rest_until {
+            return;
+        }
+        for _ in 0..TAKEN {
+            let Some(stream) = self.finished.pop_first() else { return };
+            let (folder, name) = (self.settings.folder.clone(), stream.clone());
+            match blocking(move || disk::finished(&folder, &name)).await {
+                Ok(Some(finished)) => {
+                    let disk::Finished { room, files, gaps } = finished;
+                    if let Err(error) = self.store.upload_recording(&stream, &room, &files, &gaps).await {
+                        tracing::error!(%stream, %error, "a recording cannot be noted for upload yet");
+                        self.rest_until = Instant::now() + BUSY;
+                        self.finished.insert(stream);
+                        return;
+                    }
+                }
+                // It was deleted, or it is in the store.
+                Ok(None) => {}
+                Err(error) => {
+                    let said = format!("recording {stream} is not uploaded: its manifest cannot be read ({error})");
+                    tracing::error!("{said}");
+                    self.trouble = Some(said);
+                }
+            }
+        }
+    }
+
+    /// Starts what may be started now.
+    async fn start(&mut self) {
+        let now = Instant::now();
+        let free = match self.gate.permit(now) {
+            Permit::Wait(_) => return,
+            Permit::Probe if self.running.is_empty() => return self.probe(),
+            Permit::Probe => return,
+            Permit::Transfers(most) => most.saturating_sub(self.running.len()),
+        };
+        if free == 0 || now < self.rest_until {
+            return;
+        }
+        match self.due(free).await {
+            Ok(due) => due.into_iter().for_each(|work| self.spawn(work)),
+            Err(error) => {
+                tracing::error!(%error, "the journal of uploads cannot be read; it is tried again");
+                self.rest_until = now + BUSY;
+            }
+        }
+    }
+
+    async fn due(&self, free: usize) -> Result<Vec<Work>, StoreError> {
+        let (now, most) = (Timestamp::now(), free + self.work.len());
+        let mut due = Vec::new();
+        for upload in self.store.uploads_due(now, most).await? {
+            if !self.runs(|work| matches!(work, Work::Upload(other) if (&other.stream, other.file) == (&upload.stream, upload.file))) {
+                due.push(Work::Upload(upload));
+            }
+        }
+        for removal in self.store.removals_due(now, most).await? {
+            // What is still being put would come back.
+            if !self.runs(|work| match work {
+                Work::Probe => false,
+                Work::Upload(Upload { stream, .. }) | Work::Removal(Removal { stream, .. }) => {
+                    *stream == removal.stream
+                }
+            }) {
+                due.push(Work::Removal(removal));
+            }
+        }
+        due.truncate(free);
+        Ok(due)
+    }
+
+    fn runs(&self, is: impl Fn(&Work) -> bool) -> bool {
+        self.work.values().any(is)
+    }
+
+    fn probe(&mut self) {
+        self.spawn(Work::Probe);
+    }
+
+    fn spawn(&mut self, work: Work) {
+        let (objects, store, folder) = (self.objects.clone(), self.store.clone(), self.settings.folder.clone());
+        let task = match &work {
+            Work::Probe => self.running.spawn(async move { objects.ensure_bucket().await }),
+            Work::Upload(upload) => {
+                let upload = upload.clone();
+                self.running.spawn(async move { transfer::upload(&objects, &store, &folder, &upload).await })
+            }
+            Work::Removal(removal) => {
+                let removal = removal.clone();
+                self.running.spawn(async move { transfer::remove(&objects, &removal).await })
+            }
+        };
+        self.work.insert(task.id(), work);
+    }
+
+    async fn ended(&mut self, work: Work, outcome: Result<(), ObjectsError>) {
+        let by = if matches!(work, Work::Probe) { By::Probe } else { By::Transfer };
+        let Err(error) = outcome else {
+            let was_failing = self.gate.is_failing();
+            self.gate.succeeded(Instant::now(), by);
+            if was_failing && !self.gate.is_failing() {
+                self.noted(self.store.uploads_at_once(Timestamp::now()).await);
+            }
+            return match work {
+                Work::Probe => {}
+                Work::Upload(upload) => self.uploaded(&upload).await,
+                Work::Removal(removal) => {
+                    tracing::info!(stream = %removal.stream, "a deleted recording has left the store");
+                    self.noted(self.store.removal_done(&removal.stream).await);
+                }
+            };
+        };
+        measure::failed(error.reason());
+        if is_of_the_store(error.reason()) {
+            self.store_failed(by, &error);
+        }
+        match work {
+            Work::Probe => {}
+            Work::Upload(upload) => self.upload_failed(&upload, &error).await,
+            Work::Removal(removal) => {
+                let next_at = self.next_at(removal.attempts);
+                self.noted(self.store.removal_failed(&removal.stream, next_at, error.reason().as_str()).await);
+            }
+        }
+    }
+
+    async fn uploaded(&mut self, upload: &Upload) {
+        match self.store.upload_verified(upload, Timestamp::now()).await {
+            Ok(whole) => {
+                measure::uploaded(upload.bytes);
+                tracing::debug!(key = upload.key, bytes = upload.bytes, "uploaded and verified");
+                if whole {
+                    tracing::info!(stream = %upload.stream, "a recording is in the store");
+                    self.evict().await;
+                }
+            }
+            Err(error) => {
+                tracing::error!(key = upload.key, %error, "it is in the store, but the journal cannot be told yet");
+                self.rest_until = Instant::now() + BUSY;
+            }
+        }
+    }
+
+    async fn upload_failed(&mut self, upload: &Upload, error: &ObjectsError) {
+        if !is_of_the_store(error.reason()) {
+            // Deleted while it waited?
+            if let (Reason::FileUnreadable, Ok(None)) = (error.reason(), self.store.recording(&upload.stream).await) {
+                return self.noted(self.store.upload_forgotten(&upload.stream).await);
+            }
+            tracing::error!(stream = %upload.stream, file = %upload.file, %error, "a file is not uploaded; it is tried again");
+            self.trouble = Some(error.to_string());
+        }
+        let next_at = self.next_at(upload.attempts);
+        self.noted(self.store.upload_failed(upload, next_at, error.reason().as_str()).await);
+    }
+
+    fn store_failed(&mut self, by: By, error: &ObjectsError) {
+        let now = Instant::now();
+        self.gate.failed(now, by, rand::random());
+        let keys = matches!(error.reason(), Reason::AccessDenied | Reason::CredentialsMissing);
+        self.refused_keys = keys.then(|| self.keys()).flatten();
+        self.status.set_store(false, Some(error.reason().to_string()), Some(error.to_string()));
+        if self.told_at.is_none_or(|at| now.saturating_duration_since(at) >= REMIND) {
+            self.told_at = Some(now);
+            tracing::warn!(reason = %error.reason(), %error, "the object store fails; recordings stay on the disk until it is well");
+        }
+    }
+
+    /// Of the files that hold the keys, when there are any.
+    fn keys(&self) -> Option<Digest> {
+        let folder = self.settings.credentials.as_ref()?;
+        let read = |name: &str| std::fs::read(folder.join(name)).unwrap_or_default();
+        Some(Digest::of(&[read("accessKeyId"), vec![0], read("secretAccessKey")].concat()))
+    }
+
+    /// When nothing else happens.
+    async fn look_around(&mut self) {
+        let now = Instant::now();
+        if self.refused_keys.is_some() && self.keys() != self.refused_keys {
+            tracing::info!("the store's keys have changed: it is asked again");
+            self.refused_keys = None;
+            self.hurry().await;
+        }
+        let silent = now.saturating_duration_since(self.gate.contact()) >= self.settings.probe_every;
+        if silent && self.running.is_empty() && !matches!(self.gate.permit(now), Permit::Wait(_)) {
+            self.probe();
+        }
+        if now >= self.space_at {
+            self.space_at = now + SPACE;
+            self.evict().await;
+        }
+    }
+
+    async fn hurry(&mut self) {
+        self.gate.open(Instant::now());
+        self.noted(self.store.uploads_at_once(Timestamp::now()).await);
+    }
+
+    /// Takes folders from the disk that are in the store: all of them where it lies on the same volume, else the oldest
+    /// until enough is free.
+    async fn evict(&mut self) {
+        let rules = self.retention.as_ref().map(|rules| rules.borrow().keep_free.clone());
+        let keep_free = rules.unwrap_or_else(|| self.settings.keep_free.clone());
+        let evictable = match self.store.evictable().await {
+            Ok(evictable) => evictable,
+            Err(error) => return tracing::error!(%error, "the journal of uploads cannot be read"),
+        };
+        for stream in evictable {
+            let (folder, name, keep_free) = (self.settings.folder.clone(), stream.clone(), keep_free.clone());
+            let always = self.settings.same_volume;
+            let evicted = blocking(move || {
+                if always || disk::is_short(&folder, &keep_free)? {
+                    disk::evict(&folder, &name).map(Some)
+                } else {
+                    Ok(None)
+                }
+            });
+            match evicted.await {
+                Ok(None) => return,
+                Ok(Some(false)) => {}
+                Ok(Some(true)) => {
+                    tracing::info!(%stream, "a recording has left the disk; it is in the store");
+                    measure::evicted();
+                    self.noted(self.store.evicted(&stream, Some(Timestamp::now())).await);
+                }
+                Err(error) => {
+                    tracing::error!(%stream, %error, "a recording that is in the store cannot be taken from the disk");
+                }
+            }
+        }
+    }
+
+    /// Tells how things are, and those who wait for the end.
+    async fn tell(&mut self) {
+        match self.store.upload_backlog().await {
+            Ok(backlog) => self.backlog = backlog,
+            Err(error) => return tracing::error!(%error, "the journal of uploads cannot be read"),
+        }
+        let now = Timestamp::now();
+        measure::backlog(&self.backlog, now);
+        let UploadBacklog { files, recordings, removals, oldest, .. } = self.backlog;
+        if (files, removals) == (0, 0) {
+            self.gate.nothing_waits();
+            self.trouble = None;
+        }
+        let well = !self.gate.is_failing() && self.gate.is_reached();
+        measure::up(well);
+        if well && !self.status.store().ok {
+            self.told_at = None;
+            self.refused_keys = None;
+            tracing::info!("the object store answers");
+            self.status.set_store(true, None, None);
+        }
+        let late = oldest.is_some_and(|oldest| now.duration_since(oldest).unsigned_abs() > LATE);
+        let waits = files > 0 || !self.finished.is_empty();
+        let message = match (self.gate.is_failing() && waits, &self.trouble) {
+            (true, _) => self.status.store().message,
+            (false, Some(trouble)) => Some(trouble.clone()),
+            (false, None) if late => Some(format!(
+                "{files} files wait, the oldest since {:.0}: the store or the network to it is too slow",
+                oldest.unwrap_or(now)
+            )),
+            _ => None,
+        };
+        let pending = files + self.finished.len() as u64;
+        let (oldest_pending, failing) = (oldest, message.is_some());
+        self.status.set_uploads(UploadStatus { pending, recordings, oldest_pending, failing, message });
+        if pending == 0 && self.notes.is_empty() {
+            for done in self.waiting.drain(..) {
+                // Who no longer waits need not be told.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// How long nothing is to be done, if nothing happens.
+    fn pause(&self) -> Duration {
+        let now = Instant::now();
+        let waits = self.backlog.files > 0 || self.backlog.removals > 0 || !self.finished.is_empty();
+        let probe = (self.gate.contact() + self.settings.probe_every).saturating_duration_since(now);
+        let work = match self.gate.permit(now) {
+            // Keys may change before.
+            Permit::Wait(until) => until.saturating_duration_since(now).min(BUSY),
+            _ if waits => BUSY,
+            _ => probe.min(SPACE),
+        };
+        work.max(Duration::from_millis(10))
+    }
+
+    fn next_at(&self, attempts: u32) -> Timestamp {
+        Timestamp::now() + self.settings.delays().after(attempts.saturating_add(1), rand::random())
+    }
+
+    /// What the journal did not take is at worst done again.
+    fn noted(&self, noted: Result<(), StoreError>) {
+        if let Err(error) = noted {
+            tracing::error!(%error, "the journal of uploads cannot be written");
+        }
+    }
+}
+
+/// What fails for one file would fail for all; else it is the file.
+fn is_of_the_store(reason: Reason) -> bool {
+    !matches!(reason, Reason::FileUnreadable | Reason::ChecksumMismatch | Reason::NotFound)
+}
+
+async fn blocking<T: Send + 'static>(act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(act).await.unwrap_or_else(|_| Err(io::Error::other("cancelled")))
+}
