@@ -67,14 +67,21 @@ node_address() {
   docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$node"
 }
 
-# load IMAGE…: into the node's store, those that it has not.
+# load IMAGE…: into the node's store, those that it has not. The node notes which image a name means there.
 load() {
-  local image id
+  local image id new=() notes=()
   for image; do
     id=$(docker image inspect --format '{{.Id}}' "$image")
     if docker exec "$node" grep -qsx "$id $image" /kind/loaded; then continue; fi
-    say "loading $image"
-    docker save "$image" | docker exec -i "$node" ctr --namespace k8s.io images import --digests --snapshotter overlayfs - >/dev/null
-    docker exec "$node" sh -c "echo '$id $image' >>/kind/loaded"
+    new+=("$image") notes+=("$id $image")
   done
+  [[ ${#new[@]} -gt 0 ]] || return 0
+  say "loading ${new[*]}"
+  docker save "${new[@]}" | docker exec -i "$node" ctr --namespace k8s.io images import --digests --snapshotter overlayfs - >/dev/null
+  printf '%s\n' "${notes[@]}" | docker exec -i "$node" sh -c '
+    touch /kind/loaded
+    while read -r id image; do
+      sed -i "\\| $image\$|d" /kind/loaded
+      echo "$id $image" >>/kind/loaded
+    done'
 }
