@@ -7,11 +7,24 @@
 //! Before a plan is made, the caller looks up what [`children`], [`own_secrets`] and [`references`] name, the pod, its
 //! node and what the media server says; afterwards it carries the [`Plan`] out in the order of its fields.
 
+mod children;
+mod compare;
+mod conditions;
+mod endpoints;
+mod events;
+mod hash;
 pub mod names;
 mod observed;
 mod outcome;
+mod push;
+mod reasons;
+mod references;
+mod replace;
+mod scene;
 mod server;
 mod settings;
+mod status;
+mod trouble;
 
 use std::{fmt, time::Duration};
 
@@ -22,7 +35,11 @@ pub use server::{
     SessionPush,
 };
 pub use settings::{Images, Settings};
-use streamsession_api::StreamSession;
+use streamsession_api::{StreamSession, condition};
+
+use conditions::Findings;
+use replace::Standing;
+use scene::Scene;
 
 /// Key of the admin API's token in its Secret.
 pub const TOKEN: &str = "token";
@@ -51,29 +68,100 @@ pub struct Reference {
 }
 
 /// What may exist of a session, except Secrets and the pod: what to look up before a plan is made.
-pub fn children(_session: &StreamSession) -> Vec<Child> {
-    Vec::new()
+pub fn children(session: &StreamSession) -> Vec<Child> {
+    children::possible(session)
 }
 
 /// Names of the Secrets that the operator makes for a session: what to look up, by name, before a plan is made.
-pub fn own_secrets(_session: &StreamSession) -> Vec<String> {
-    Vec::new()
+pub fn own_secrets(session: &StreamSession) -> Vec<String> {
+    children::secrets::own(session)
 }
 
 /// Secrets that the spec names: what to look up, by name, before a plan is made.
-pub fn references(_session: &StreamSession) -> Vec<Reference> {
-    Vec::new()
+pub fn references(session: &StreamSession) -> Vec<Reference> {
+    references::needs(session).into_iter().map(|(_, reference)| reference).collect()
 }
 
 /// What is to be done.
-pub fn plan(_session: &StreamSession, _settings: &Settings, _observed: &Observed, _random: Random) -> Plan {
-    Plan {
+pub fn plan(session: &StreamSession, settings: &Settings, observed: &Observed, random: Random) -> Plan {
+    let mut plan = Plan {
         apply: Vec::new(),
         delete: Vec::new(),
         delete_pod: None,
         push: None,
         status: None,
         events: Vec::new(),
-        requeue: Duration::from_secs(10),
+        requeue: ASLEEP,
+    };
+    if session.metadata.deletion_timestamp.is_some() {
+        return plan;
+    }
+    let scene = Scene::new(session, settings, observed);
+    let violations: Vec<String> = session.validate().iter().map(ToString::to_string).collect();
+    let acts = violations.is_empty() && !session.spec.paused;
+
+    let template = children::pod::template(&scene);
+    let wanted = children::pod::template_hash(&template).unwrap_or_default();
+    let standing = replace::standing(&scene, wanted);
+    let endpoints = endpoints::endpoints(&scene);
+    let mut writes = children::writes(&scene, random, standing == Standing::Settled);
+    if acts {
+        plan.apply = std::mem::take(&mut writes.apply);
+        plan.delete = std::mem::take(&mut writes.delete);
+        plan.delete_pod = replace::replacement(&scene, wanted);
+        plan.push = push::push(&scene, &endpoints);
+        plan.events = events::of_actions(&plan, &writes.rotated);
+    }
+
+    let verdicts = conditions::verdicts(
+        &scene,
+        &Findings {
+            troubles: &trouble::troubles(&scene),
+            endpoints: &endpoints,
+            writes: &writes,
+            standing,
+            replacing: plan.delete_pod.is_some(),
+            violations,
+        },
+    );
+    plan.events.extend(events::of_conditions(&scene, &verdicts));
+    let wait = match status::due(&scene, status::status(&scene, &endpoints, &verdicts)) {
+        Ok(status) => {
+            plan.status = Some(status);
+            None
+        }
+        Err(wait) => wait,
+    };
+    plan.requeue = requeue(&scene, &plan, &verdicts, writes.predecessor).min(wait.map_or(ASLEEP, Duration::from_secs));
+    plan
+}
+
+/// Nothing is expected: a change of what is watched comes first.
+const ASLEEP: Duration = Duration::from_secs(300);
+/// Something has just been done, or is about to come.
+const SOON: Duration = Duration::from_secs(1);
+/// Something goes on.
+const BUSY: Duration = Duration::from_secs(5);
+/// All is well and nobody is there.
+const REST: Duration = Duration::from_secs(10);
+
+fn requeue(scene: &Scene<'_>, plan: &Plan, verdicts: &[conditions::Verdict], predecessor: bool) -> Duration {
+    let is = |type_: &str, status: &str| verdicts.iter().any(|one| one.type_ == type_ && one.status == status);
+    let ready = is(condition::READY, "True");
+    let passing = verdicts.iter().any(|one| one.type_ == condition::READY && reasons::passes(&one.reason));
+    let lively = scene.report().is_some_and(|report| report.publishers > 0 || report.uploads.pending > 0);
+    if scene.session.spec.paused {
+        REST
+    } else if is(condition::STALLED, "True") {
+        BUSY
+    } else if plan.push.is_some() || predecessor || !plan.apply.is_empty() || !ready && passing {
+        SOON
+    } else if !ready || lively || is(condition::UPDATE_PENDING, "True") {
+        BUSY
+    } else {
+        REST
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,9 @@ pub struct Observed {
     pub warnings: Vec<Warning>,
     /// What the server said to `GET /admin/session`; `None` when there is no pod with an address to ask.
     pub server: Option<Result<ServerReport, ServerError>>,
+    /// Since when calls of the server have failed without one in between that went well; `None` when the last one went
+    /// well or there was none. A short silence of a pod that the kubelet calls ready is not told as an outage.
+    pub server_failing_since: Option<Timestamp>,
     /// What the API server refused of the last pass (4xx other than 409), until a pass without it.
     pub refusals: Vec<Refusal>,
     /// The server's refusal (422) of the last push, with the generation that was pushed.
@@ -51,6 +54,7 @@ impl Observed {
             node: None,
             warnings: Vec::new(),
             server: None,
+            server_failing_since: None,
             refusals: Vec::new(),
             push_refused: None,
         }

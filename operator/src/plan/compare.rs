@@ -1,0 +1,125 @@
+//! Whether an object that was seen still says what was wanted of it.
+//!
+//! The API server adds to what it is given (defaults, addresses, other managers' fields), leaves out what is empty, and
+//! writes quantities in its own way (`1000m` becomes `1`). None of that is a difference; a changed or missing value is.
+
+use serde_json::Value;
+
+/// Whether `seen` holds all of `wanted`.
+pub(crate) fn holds(seen: &Value, wanted: &Value) -> bool {
+    match (seen, wanted) {
+        (Value::Object(seen), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| holds(seen.get(key).unwrap_or(&Value::Null), wanted))
+        }
+        (Value::Array(seen), Value::Array(wanted)) => {
+            seen.len() == wanted.len() && seen.iter().zip(wanted).all(|(seen, wanted)| holds(seen, wanted))
+        }
+        (Value::Null, wanted) => is_empty(wanted),
+        (Value::String(seen), Value::String(wanted)) => {
+            seen == wanted || matches!((quantity(seen), quantity(wanted)), (Some(seen), Some(wanted)) if seen == wanted)
+        }
+        (seen, wanted) => seen == wanted,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.iter().all(is_empty),
+        Value::Object(object) => object.values().all(is_empty),
+    }
+}
+
+/// A Kubernetes quantity (`apimachinery/pkg/api/resource`) in thousandths, rounded up as the API server does; `None`
+/// for what is none.
+pub(crate) fn quantity(text: &str) -> Option<u128> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || whole.len() > 18 || fraction.len() > 9 || fraction.contains('.') {
+        return None;
+    }
+    let (multiplier, divisor) = match unit {
+        "n" => (1, 1_000_000),
+        "u" => (1, 1_000),
+        "m" => (1, 1),
+        "" => (1_000, 1),
+        "k" => (1_000_000, 1),
+        "M" => (1_000_000_000, 1),
+        "G" => (1_000_000_000_000, 1),
+        "T" => (1_000_000_000_000_000, 1),
+        "P" => (1_000_000_000_000_000_000, 1),
+        "E" => (1_000_000_000_000_000_000_000, 1),
+        "Ki" => (1_000 << 10, 1),
+        "Mi" => (1_000 << 20, 1),
+        "Gi" => (1_000 << 30, 1),
+        "Ti" => (1_000 << 40, 1),
+        "Pi" => (1_000 << 50, 1),
+        "Ei" => (1_000 << 60, 1),
+        _ => exponent(unit)?,
+    };
+    let digits = format!("{whole}{fraction}");
+    let scaled = digits.parse::<u128>().ok()?.checked_mul(multiplier)?;
+    Some(scaled.div_ceil(divisor * 10_u128.pow(fraction.len() as u32)))
+}
+
+/// Multiplier and divisor of `e3`, `E-2`.
+fn exponent(unit: &str) -> Option<(u128, u128)> {
+    let power: i32 = unit.strip_prefix(['e', 'E'])?.parse().ok()?;
+    match power {
+        0..=18 => Some((1_000 * 10_u128.pow(power.unsigned_abs()), 1)),
+        -9..0 => Some((1_000, 10_u128.pow(power.unsigned_abs()))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_the_api_server_adds_or_leaves_out_is_no_difference() {
+        let wanted = json!({"spec": {"ports": [{"port": 80, "name": "http"}], "nodeSelector": {}, "readOnly": false}});
+        let seen =
+            json!({"spec": {"ports": [{"port": 80, "name": "http", "protocol": "TCP"}], "clusterIP": "10.0.0.1"}});
+        assert!(holds(&seen, &wanted));
+    }
+
+    #[test]
+    fn what_somebody_changed_or_removed_is_a_difference() {
+        let wanted = json!({"a": "x", "list": [1, 2], "flag": true});
+        for seen in [
+            json!({"a": "y", "list": [1, 2], "flag": true}),
+            json!({"list": [1, 2], "flag": true}),
+            json!({"a": "x", "list": [1], "flag": true}),
+            json!({"a": "x", "list": [1, 2, 3], "flag": true}),
+            json!({"a": "x", "list": [1, 2], "flag": false}),
+            json!({"a": "x", "list": [1, 2]}),
+        ] {
+            assert!(!holds(&seen, &wanted), "{seen}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_compared_by_what_they_are() {
+        for (one, other) in [
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1.5Ti", "1536Gi"),
+            ("1024Mi", "1Gi"),
+            ("1e3", "1k"),
+            ("1E3", "1k"),
+            ("100u", "1m"),
+            (".5", "500m"),
+        ] {
+            assert!(holds(&json!(one), &json!(other)), "{one} {other}");
+        }
+        for (one, other) in [("1", "2"), ("1Gi", "1G"), ("a", "b"), ("1x", "1"), ("", "0"), ("1.2.3", "1.2")] {
+            assert!(!holds(&json!(one), &json!(other)), "{one} {other}");
+        }
+    }
+}

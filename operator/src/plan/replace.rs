@@ -1,0 +1,83 @@
+//! Whether the pod has to be made anew, and whether now.
+//!
+//! A pod that was made from another template waits until nobody publishes, unless the spec says otherwise; an operator
+//! that was upgraded is no reason to cut a stream. One that does not run has nothing to lose. A pod whose Secret came
+//! late is made anew as well: the kubelet would take minutes to look again.
+
+use kube::ResourceExt;
+use streamsession_api::UpdatePolicy;
+
+use super::{DeletePod, children::pod, names, scene::Scene, trouble};
+
+/// How the pod stands to the template that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It was made from it, or there is none.
+    Settled,
+    /// It was made from another one.
+    Outdated,
+    /// It was made from another one and is about to end.
+    Leaving,
+}
+
+pub(crate) fn standing(scene: &Scene<'_>, wanted: &str) -> Standing {
+    match scene.pod() {
+        None => Standing::Settled,
+        Some(pod) if pod.annotations().get(names::TEMPLATE_HASH).is_some_and(|hash| hash == wanted) => {
+            Standing::Settled
+        }
+        Some(pod) if pod.metadata.deletion_timestamp.is_some() => Standing::Leaving,
+        Some(_) => Standing::Outdated,
+    }
+}
+
+/// The pod to delete, if now is the time.
+pub(crate) fn replacement(scene: &Scene<'_>, wanted: &str) -> Option<DeletePod> {
+    let pod = scene.living_pod()?;
+    let why = if standing(scene, wanted) == Standing::Outdated {
+        outdated(scene, wanted)?
+    } else if mount_is_mended(scene) {
+        "it hangs, and the Secret that it waited for is there now".to_owned()
+    } else {
+        return None;
+    };
+    Some(DeletePod {
+        name: pod.name_any(),
+        uid: pod.metadata.uid.clone()?,
+        grace_seconds: pod::grace_seconds(scene),
+        why,
+    })
+}
+
+fn outdated(scene: &Scene<'_>, wanted: &str) -> Option<String> {
+    // The next pod has to come from the new template, so the controller must have seen it.
+    let set = scene.stateful_set.as_ref()?;
+    let template = set.spec.as_ref().map(|spec| &spec.template)?;
+    let seen = set.status.as_ref().and_then(|status| status.observed_generation);
+    if pod::template_hash(template) != Some(wanted) || seen < set.metadata.generation {
+        return None;
+    }
+    let immediate = scene.spec.update_policy == UpdatePolicy::Immediate;
+    match scene.report() {
+        _ if immediate => Some("its template changed, and spec.updatePolicy is Immediate".to_owned()),
+        Some(report) if report.publishers == 0 => Some("its template changed, and nobody publishes".to_owned()),
+        Some(_) => None,
+        None if !scene.pod_is_ready() => Some("its template changed, and it is not ready".to_owned()),
+        None => None,
+    }
+}
+
+/// Whether the pod hangs for want of a Secret, or of a key of one, that is there now.
+fn mount_is_mended(scene: &Scene<'_>) -> bool {
+    if !trouble::hangs(scene) || !super::references::missing(scene).is_empty() {
+        return false;
+    }
+    let observed = scene.observed;
+    let mut there = observed.references.keys().chain(observed.secrets.keys());
+    let words = |warning: &&super::Warning| warning.about == "Pod" && warning.reason == "FailedMount";
+    let complaints: Vec<&str> =
+        observed.warnings.iter().filter(words).map(|warning| warning.message.as_str()).collect();
+    let lacks_key = complaints.iter().any(|words| words.contains("references non-existent secret key"));
+    lacks_key
+        || there.any(|name| complaints.iter().any(|words| words.contains(&format!("secret \"{name}\" not found"))))
+}
