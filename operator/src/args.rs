@@ -1,0 +1,272 @@
+//! The command line: every flag typed, each with an environment variable, since a Deployment sets them that way.
+//!
+//! A value that makes no sense is refused at the start with the flag's name and what would be right; nothing is guessed.
+//! No secret is among them: how to reach the API server comes from the service account or the kubeconfig.
+
+use clap::{Args as ClapArgs, Parser, ValueEnum};
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+use streamsession_api::DurationString;
+
+/// The operator of StreamSessions: makes of each one a pod that takes cameras, shows them and records them.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "operator",
+    version,
+    after_help = "The API server is found by the service account of the pod, or by KUBECONFIG and ~/.kube/config.\n\
+                  RUST_LOG filters the log [default: info].\n\
+                  Exit codes: 0 ended by a signal, 1 failed while running, 2 wrong use or wrong configuration."
+)]
+pub struct Args {
+    /// What pods run.
+    #[command(flatten)]
+    pub images: ImageArgs,
+    /// What is watched, and how.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// How it runs.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+/// What pods run.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Images")]
+pub struct ImageArgs {
+    /// Image of the media server, unless spec.pod.image names another
+    #[arg(long, value_name = "IMAGE", env = "STREAMSESSION_MEDIA_SERVER_IMAGE", value_parser = image)]
+    pub media_server_image: String,
+    /// Image with coturn's turnserver, for spec.turn.mode Managed
+    #[arg(long, value_name = "IMAGE", env = "STREAMSESSION_COTURN_IMAGE", value_parser = image)]
+    pub coturn_image: String,
+    /// Image with MinIO, for spec.storage.mode Managed
+    #[arg(long, value_name = "IMAGE", env = "STREAMSESSION_MINIO_IMAGE", value_parser = image)]
+    pub minio_image: String,
+    /// When nodes pull images
+    #[arg(long, value_name = "POLICY", env = "STREAMSESSION_IMAGE_PULL_POLICY", value_enum, default_value_t)]
+    pub image_pull_policy: PullPolicy,
+    /// Secret with credentials for the images' registry, in each session's namespace; repeatable, or with commas
+    #[arg(long, value_name = "NAME", env = "STREAMSESSION_IMAGE_PULL_SECRETS", value_delimiter = ',', value_parser = subdomain)]
+    pub image_pull_secret: Vec<String>,
+}
+
+/// When nodes pull images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum PullPolicy {
+    /// Each time.
+    Always,
+    /// When the node has none of that name.
+    #[default]
+    IfNotPresent,
+    /// The node must have it.
+    Never,
+}
+
+impl PullPolicy {
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PullPolicy::Always => "Always",
+            PullPolicy::IfNotPresent => "IfNotPresent",
+            PullPolicy::Never => "Never",
+        }
+    }
+}
+
+/// What is watched, and how.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Sessions")]
+pub struct ScopeArgs {
+    /// Namespace whose sessions are this operator's; repeatable, or with commas [default: all]
+    #[arg(long, value_name = "NAMESPACE", env = "STREAMSESSION_WATCH_NAMESPACES", value_delimiter = ',', value_parser = label)]
+    pub watch_namespace: Vec<String>,
+    /// Namespace that the operator runs in [default: that of its service account]
+    #[arg(long, value_name = "NAMESPACE", env = "STREAMSESSION_OPERATOR_NAMESPACE", value_parser = label)]
+    pub operator_namespace: Option<String>,
+    /// Name of the operator's pod, told in events [default: the host's name]
+    #[arg(long, value_name = "NAME", env = "STREAMSESSION_POD_NAME", value_parser = subdomain)]
+    pub pod_name: Option<String>,
+    /// Age at which the secrets that the operator makes are rotated, at least 1h; 0 rotates them by annotation alone
+    #[arg(long, value_name = "DURATION", env = "STREAMSESSION_ROTATE_SECRETS_AFTER", default_value = "30d", value_parser = rotation)]
+    pub rotate_secrets_after: Rotation,
+    /// Sessions that are worked on at once
+    #[arg(long, value_name = "NUMBER", env = "STREAMSESSION_CONCURRENCY", default_value = "4", value_parser = concurrency)]
+    pub concurrency: NonZeroU16,
+}
+
+/// When secrets are rotated by their age: never (`None`), or when they are older than this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation(pub Option<Duration>);
+
+/// How it runs.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Running")]
+pub struct RuntimeArgs {
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, value_name = "ADDRESS:PORT", env = "STREAMSESSION_LISTEN", default_value = "0.0.0.0:8080", value_parser = address)]
+    pub listen: SocketAddr,
+    /// Form of the log on stderr
+    #[arg(long, value_enum, env = "STREAMSESSION_LOG_FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl ScopeArgs {
+    /// Namespaces to watch, each once; empty for all.
+    pub fn namespaces(&self) -> Vec<String> {
+        let mut namespaces = self.watch_namespace.clone();
+        namespaces.sort();
+        namespaces.dedup();
+        namespaces
+    }
+}
+
+fn image(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "./:@_-".contains(c);
+    if text.is_empty() || !text.chars().all(plain) || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(
+            "write an image's name with its tag or digest: registry.example.com/streamsession/media-server:0.1.0"
+                .to_owned(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// A DNS label (RFC 1123), as names of namespaces are.
+fn label(text: &str) -> Result<String, String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let edges = text.starts_with('-') || text.ends_with('-');
+    if text.is_empty() || text.len() > 63 || edges || !text.chars().all(inner) {
+        return Err("write a namespace's name: at most 63 of a-z, 0-9 and -, with no - at either end".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A DNS subdomain (RFC 1123), as names of most objects are.
+fn subdomain(text: &str) -> Result<String, String> {
+    if text.len() > 253 || text.split('.').any(|part| label(part).is_err()) {
+        return Err("write an object's name: at most 253 of a-z, 0-9, - and .".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn rotation(text: &str) -> Result<Rotation, String> {
+    const LEAST: Duration = Duration::from_secs(3600);
+    let remedy =
+        || "write a duration of at least 1h, such as 24h or 30d, or 0 to rotate by annotation alone".to_owned();
+    if text == "0" {
+        return Ok(Rotation(None));
+    }
+    let age = text.parse::<DurationString>().map_err(|_| remedy())?.as_duration();
+    match age {
+        Duration::ZERO => Ok(Rotation(None)),
+        age if age < LEAST => Err(remedy()),
+        age => Ok(Rotation(Some(age))),
+    }
+}
+
+fn concurrency(text: &str) -> Result<NonZeroU16, String> {
+    text.parse().map_err(|_| "write a whole number from 1 to 65535".to_owned())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write an IP address and a port: 0.0.0.0:8080 or [::]:8080 for all, 127.0.0.1:8080 for this machine".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    const IMAGES: [&str; 3] =
+        ["--media-server-image=a/media:1", "--coturn-image=b/coturn:2", "--minio-image=c/minio:3"];
+
+    fn parse(more: &[&str]) -> Result<Args, String> {
+        Args::try_parse_from(["operator"].iter().chain(&IMAGES).chain(more)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn images_are_enough() {
+        let args = parse(&[]).unwrap();
+        assert!(args.scope.namespaces().is_empty(), "all namespaces");
+        assert_eq!(args.scope.concurrency.get(), 4);
+        assert_eq!(args.scope.rotate_secrets_after, Rotation(Some(Duration::from_secs(30 * 24 * 3600))));
+        assert_eq!(args.runtime.listen, "0.0.0.0:8080".parse().unwrap());
+        assert_eq!(args.images.image_pull_policy.as_str(), "IfNotPresent");
+    }
+
+    #[test]
+    fn without_an_image_the_flag_is_named() {
+        let text = Args::try_parse_from(["operator"]).unwrap_err().to_string();
+        for flag in ["--media-server-image", "--coturn-image", "--minio-image"] {
+            assert!(text.contains(flag), "{text}");
+        }
+    }
+
+    #[test]
+    fn namespaces_repeat_take_commas_and_count_once() {
+        let args = parse(&["--watch-namespace", "b,a", "--watch-namespace", "a"]).unwrap();
+        assert_eq!(args.scope.namespaces(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_flag_and_what_is_right() {
+        for (flag, value, remedy) in [
+            ("--media-server-image", "with space", "registry.example.com"),
+            ("--media-server-image", "", "registry.example.com"),
+            ("--watch-namespace", "Cameras", "a-z"),
+            ("--watch-namespace", "-x", "at either end"),
+            ("--operator-namespace", "a.b", "a-z"),
+            ("--image-pull-secret", "a..b", "at most 253"),
+            ("--rotate-secrets-after", "59m", "at least 1h"),
+            ("--rotate-secrets-after", "monthly", "30d"),
+            ("--concurrency", "0", "from 1"),
+            ("--concurrency", "-3", "from 1"),
+            ("--listen", ":8080", "0.0.0.0:8080"),
+            ("--listen", "localhost:80", "127.0.0.1:8080"),
+            ("--image-pull-policy", "sometimes", "IfNotPresent"),
+            ("--log-format", "xml", "json"),
+        ] {
+            let argument = format!("{flag}={value}");
+            let others = IMAGES.iter().copied().filter(|image| !image.starts_with(flag));
+            let arguments = ["operator"].into_iter().chain(others).chain([argument.as_str()]);
+            let text = Args::try_parse_from(arguments).unwrap_err().to_string();
+            assert!(text.contains(flag) && text.contains(remedy), "{argument}: {text}");
+        }
+    }
+
+    #[test]
+    fn rotation_by_age_can_be_switched_off() {
+        for off in ["0", "0s"] {
+            let args = parse(&["--rotate-secrets-after", off]).unwrap();
+            assert_eq!(args.scope.rotate_secrets_after, Rotation(None), "{off}");
+        }
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        for argument in Args::command().get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str()))
+        {
+            let variable = argument.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+            assert!(variable.starts_with("STREAMSESSION_"), "{}: {variable:?}", argument.get_id());
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Looks up what a plan is made from: caches for what is watched, reads by name for Secrets, and the media server.
+//!
+//! What cannot be read ends the pass, since a plan from "it is not there" would be wrong; except for what only explains:
+//! events, and the media server, whose silence is itself something to plan from.
+
+use super::Context;
+use super::admin::AdminError;
+use super::memory::Remembered;
+use super::objects::{api, call, json};
+use crate::error::{ApiError, PassError};
+use crate::plan::{self, Child, Kind, Observed, OwnSecret, SecretSummary, ServerError, ServerReport, Warning, names};
+use futures_util::future::{join_all, try_join_all};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Node, Pod, Secret};
+use kube::api::ListParams;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+use streamsession_api::StreamSession;
+
+/// Port of the admin API in the pod.
+const MANAGEMENT_PORT: u16 = 8081;
+/// How far back events explain anything.
+const EXPLAINS: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+/// Most events that are read about one object.
+const EVENTS: u32 = 50;
+/// What is told of a claim besides warnings.
+const CLAIM_REASONS: [&str; 2] = ["FailedBinding", "WaitForFirstConsumer"];
+
+/// Everything that a plan for this session is made from.
+pub(super) async fn observe(
+    context: &Context,
+    session: &StreamSession,
+    remembered: &mut Remembered,
+) -> Result<Observed, PassError> {
+    let namespace = session.namespace().unwrap_or_default();
+    let name = session.name_any();
+    let mut observed = Observed::nothing(Timestamp::now());
+    for child in plan::children(session) {
+        let cached = context.caches.child(&child, &namespace);
+        if let Some(object) = remembered.newest(&child, cached, Instant::now()) {
+            observed.children.insert(child, object);
+        }
+    }
+    let pod = context.caches.pod(&names::pod(&name), &namespace);
+    observed.node = pod.as_deref().and_then(|pod| node(context, pod));
+    (observed.secrets, observed.references) =
+        futures_util::future::try_join(own_secrets(context, session, remembered), references(context, session)).await?;
+    let tokens = observed.secrets.get(&names::admin(&name)).map(OwnSecret::admin_tokens).unwrap_or_default();
+    let (server, warnings) = futures_util::future::join(
+        server(context, pod.as_deref(), &tokens),
+        warnings(context, &namespace, &name, pod.as_deref()),
+    )
+    .await;
+    observed.server = server;
+    observed.warnings = warnings;
+    observed.pod = pod.map(Arc::unwrap_or_clone);
+    observed.refusals.clone_from(&remembered.refusals);
+    observed.push_refused.clone_from(&remembered.push_refused);
+    Ok(observed)
+}
+
+/// Reads what a cache does not have from the API server itself: it may be there without our labels, somebody else's or
+/// stripped of them, and then the plan must know of it before it writes.
+pub(super) async fn confirm_absent(
+    context: &Context,
+    namespace: &str,
+    children: &[Child],
+) -> Result<Vec<(Child, Value)>, PassError> {
+    let found = try_join_all(children.iter().map(async |child| {
+        let objects = api(context.client.clone(), child.kind, namespace);
+        match objects.get_opt(&child.name).await {
+            Ok(object) => Ok(object.map(|object| (child.clone(), json(child.kind, &object)))),
+            Err(error) => Err(failed(context, "child", ApiError::new(call("read", child), &error))),
+        }
+    }))
+    .await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Where the media server's management port is, when the pod has an address.
+pub(super) fn management(pod: Option<&Pod>) -> Option<SocketAddr> {
+    let address: IpAddr = pod?.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    Some(SocketAddr::new(address, MANAGEMENT_PORT))
+}
+
+fn node(context: &Context, pod: &Pod) -> Option<Node> {
+    let name = pod.spec.as_ref()?.node_name.as_ref()?;
+    context.nodes.as_ref()?.get(&ObjectRef::new(name)).map(Arc::unwrap_or_clone)
+}
+
+async fn own_secrets(
+    context: &Context,
+    session: &StreamSession,
+    remembered: &mut Remembered,
+) -> Result<BTreeMap<String, OwnSecret>, PassError> {
+    let (mut secrets, mut unknown) = (BTreeMap::new(), Vec::new());
+    for name in plan::own_secrets(session) {
+        match remembered.secret(&name, Instant::now()) {
+            Some(secret) => {
+                secrets.insert(name, secret);
+            }
+            None => unknown.push(name),
+        }
+    }
+    let namespace = session.namespace().unwrap_or_default();
+    let read = try_join_all(unknown.iter().map(|name| secret(context, &namespace, name))).await?;
+    for (name, secret) in unknown.into_iter().zip(read) {
+        if let Some(secret) = secret.map(OwnSecret) {
+            remembered.keep_secret(&name, secret.clone(), Instant::now());
+            secrets.insert(name, secret);
+        }
+    }
+    Ok(secrets)
+}
+
+async fn references(context: &Context, session: &StreamSession) -> Result<BTreeMap<String, SecretSummary>, PassError> {
+    let mut names: Vec<_> = plan::references(session).into_iter().map(|reference| reference.name).collect();
+    names.sort();
+    names.dedup();
+    let namespace = session.namespace().unwrap_or_default();
+    let read = try_join_all(names.iter().map(|name| secret(context, &namespace, name))).await?;
+    let found = names.into_iter().zip(read).filter_map(|(name, secret)| Some((name, SecretSummary::of(&secret?))));
+    Ok(found.collect())
+}
+
+async fn secret(context: &Context, namespace: &str, name: &str) -> Result<Option<Secret>, PassError> {
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let child = Child { kind: Kind::Secret, name: name.to_owned() };
+    secrets
+        .get_opt(name)
+        .await
+        .map_err(|error| failed(context, "secret", ApiError::without_words(call("read", &child), &error)))
+}
+
+async fn server(context: &Context, pod: Option<&Pod>, tokens: &[&str]) -> Option<Result<ServerReport, ServerError>> {
+    let address = management(pod)?;
+    if tokens.is_empty() {
+        return Some(Err(ServerError::Unauthorized));
+    }
+    Some(context.admin.read(address, tokens).await.map_err(|error| match error {
+        AdminError::Unreachable { why, .. } => ServerError::Unreachable(why),
+        AdminError::Unauthorized => ServerError::Unauthorized,
+        AdminError::Refused { status, detail } => ServerError::Malformed(format!("{status}: {detail}")),
+        AdminError::Malformed(why) => ServerError::Malformed(why),
+    }))
+}
+
+/// Events that may explain why the pod does not come up; nobody is asked while it is well.
+async fn warnings(context: &Context, namespace: &str, session: &str, pod: Option<&Pod>) -> Vec<Warning> {
+    if pod.is_some_and(is_ready) {
+        return Vec::new();
+    }
+    let about = match pod {
+        Some(pod) => format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid().unwrap_or_default()),
+        None => format!("involvedObject.kind=StatefulSet,involvedObject.name={session}"),
+    };
+    let claim = format!("involvedObject.kind=PersistentVolumeClaim,involvedObject.name={}", names::claim(session));
+    let events: Api<Event> = Api::namespaced(context.client.clone(), namespace);
+    let lists = join_all([about, claim].map(async |fields| {
+        let params = ListParams::default().fields(&fields).limit(EVENTS);
+        match events.list(&params).await {
+            Ok(list) => list.items,
+            Err(error) => {
+                let error = ApiError::new("list Events", &error);
+                tracing::info!(%error, "why the pod does not come up may stay unknown");
+                context.metrics.read_failed("events");
+                Vec::new()
+            }
+        }
+    }))
+    .await;
+    let oldest = Timestamp::now() - EXPLAINS;
+    let mut warnings: Vec<_> =
+        lists.into_iter().flatten().filter_map(warning).filter(|warning| warning.at >= oldest).collect();
+    warnings.sort_by_key(|warning| warning.at);
+    warnings
+}
+
+fn warning(event: Event) -> Option<Warning> {
+    let about = event.involved_object.kind?;
+    let reason = event.reason.unwrap_or_default();
+    let of_the_claim = about == "PersistentVolumeClaim" && CLAIM_REASONS.contains(&reason.as_str());
+    if event.type_.as_deref() != Some("Warning") && !of_the_claim {
+        return None;
+    }
+    let series = event.series.and_then(|series| series.last_observed_time).map(|time| time.0);
+    let last = event.last_timestamp.map(|time| time.0);
+    let once = event.event_time.map(|time| time.0);
+    let created = event.metadata.creation_timestamp.map(|time| time.0);
+    Some(Warning {
+        about,
+        reason,
+        message: event.message.unwrap_or_default(),
+        at: series.or(last).or(once).or(created)?,
+    })
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn failed(context: &Context, what: &'static str, error: ApiError) -> PassError {
+    context.metrics.read_failed(what);
+    PassError::Api(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event(about: &str, kind: &str, reason: &str) -> Option<Warning> {
+        let event = json!({
+            "metadata": {"name": "e", "namespace": "a"},
+            "involvedObject": {"kind": about}, "type": kind, "reason": reason, "message": "m",
+            "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:10:00Z",
+        });
+        warning(serde_json::from_value(event).unwrap())
+    }
+
+    #[test]
+    fn warnings_explain_and_so_does_what_a_claim_waits_for() {
+        assert_eq!(event("Pod", "Warning", "FailedMount").unwrap().at, "2026-01-01T00:10:00Z".parse().unwrap());
+        assert!(event("Pod", "Normal", "Pulled").is_none());
+        assert!(event("PersistentVolumeClaim", "Normal", "FailedBinding").is_some());
+        assert!(event("PersistentVolumeClaim", "Normal", "Provisioning").is_none());
+    }
+
+    #[test]
+    fn the_management_port_is_at_the_pods_address() {
+        let pod = |ip: &str| serde_json::from_value::<Pod>(json!({"status": {"podIP": ip}})).unwrap();
+        assert_eq!(management(Some(&pod("10.0.0.9"))), Some("10.0.0.9:8081".parse().unwrap()));
+        assert_eq!(management(Some(&pod("fd00::9"))), Some("[fd00::9]:8081".parse().unwrap()));
+        assert_eq!(management(Some(&pod(""))), None);
+        assert_eq!(management(None), None);
+    }
+}
