@@ -18,6 +18,7 @@ pub mod pages;
 pub mod problem;
 pub mod recording;
 pub mod relay;
+pub mod retention;
 pub mod server;
 pub mod session;
 pub mod status;

@@ -1,15 +1,110 @@
-//! `media-server recordings`: lists, checks, exports and prunes.
+//! `media-server recordings`: lists, checks, exports and prunes recordings, in a folder and in an object store alike.
+//!
+//! It asks no server and no database: what it says it reads from manifests and files, so that it works when all else is
+//! gone. Beside a running server it leaves alone what is not finished. Where both a folder and a store are named (by
+//! --session, or by flags for both) a recording that lies in both is one.
+//!
+//! Data goes to stdout and talk to stderr. It ends with 0 when all is well, with 1 when something failed or is not as it
+//! should be, and with 2 when it was asked the wrong way.
 
-use clap::Args as ClapArgs;
-use std::io::Write as _;
+mod args;
+mod catalogue;
+mod disk;
+mod export;
+mod list;
+mod place;
+mod prune;
+mod registry;
+mod shelf;
+mod store;
+mod talk;
+mod verify;
+
+pub use args::{ExportArgs, ListArgs, PlaceArgs, PruneArgs, RecordingsArgs, RecordingsCommand, VerifyArgs};
+
+use crate::config::Environment;
+use catalogue::CatalogueError;
+use export::ExportError;
+use jiff::Timestamp;
+use place::PlaceError;
+use prune::PruneError;
+use registry::RegistryError;
+use shelf::NotFound;
+use std::io;
 use std::process::ExitCode;
 
-/// Flags of `media-server recordings`.
-#[derive(Clone, Debug, ClapArgs)]
-pub struct RecordingsArgs {}
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Well,
+    /// It did what it was asked, and what it found is not well.
+    Faults,
+}
+
+/// Why it could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Prune(#[from] PruneError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Of whoever writes, who knows what to.
+    #[error("writing failed: {0}")]
+    Write(io::Error),
+}
+
+impl Failure {
+    /// It was asked the wrong way.
+    fn is_use(&self) -> bool {
+        match self {
+            Failure::Place(error) => !matches!(error, PlaceError::Runtime(_)),
+            Failure::Prune(_) => true,
+            Failure::NotFound(error) => matches!(error, NotFound::Several(..)),
+            Failure::Export(error) => {
+                use ExportError::{NoName, NoPart, Several, Terminal};
+                matches!(error, NoName(_) | NoPart { .. } | Several { .. } | Terminal)
+            }
+            Failure::Catalogue(_) | Failure::Registry(_) | Failure::Write(_) => false,
+        }
+    }
+}
 
 /// Does what was asked for.
-pub fn run(_args: &RecordingsArgs) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "media-server recordings: not in this version");
-    ExitCode::FAILURE
+pub fn run(args: &RecordingsArgs) -> ExitCode {
+    let code = match act(args, &Environment::of_process(), Timestamp::now()) {
+        Ok(Done::Well) => 0,
+        Ok(Done::Faults) => 1,
+        // Who reads from us has read enough.
+        Err(Failure::Export(ExportError::Stdout(error))) if error.kind() == io::ErrorKind::BrokenPipe => 1,
+        Err(failure) => {
+            talk::tell(&format!("media-server recordings: {failure}"));
+            if failure.is_use() { 2 } else { 1 }
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Result<Done, Failure> {
+    let place = match &args.command {
+        RecordingsCommand::List(args) => &args.place,
+        RecordingsCommand::Verify(args) => &args.place,
+        RecordingsCommand::Export(args) => &args.place,
+        RecordingsCommand::Prune(args) => &args.place,
+    };
+    let places = place::places(place, environment)?;
+    let shelf = place::open(&places)?;
+    match &args.command {
+        RecordingsCommand::List(args) => list::list(&shelf, args, now).map(|()| Done::Well),
+        RecordingsCommand::Verify(args) => verify::verify(&shelf, args),
+        RecordingsCommand::Export(args) => export::export(&shelf, args).map(|()| Done::Well),
+        RecordingsCommand::Prune(args) => prune::prune(&shelf, args, &places, now),
+    }
 }

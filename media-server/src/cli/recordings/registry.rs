@@ -1,0 +1,108 @@
+//! What a server's registry is asked, and told, when recordings are deleted.
+//!
+//! SQLite sees to it that this and a running server do not collide. The schema is left as it is, and tables may be missing:
+//! this program may be newer or older than the server.
+
+use crate::control::StreamId;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The registry, in the server's data folder.
+pub(super) const FILE_NAME: &str = "registry.sqlite";
+
+/// The registry cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}; run this as the server's user, or as root, or name the recordings' folder elsewhere by --dir", path.display())]
+pub(super) struct RegistryError {
+    path: PathBuf,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Whether the server brings recordings to a store.
+pub(super) fn knows_a_store(registry: &Path) -> Result<bool, RegistryError> {
+    within(registry, true, async |connection| {
+        if !has(connection, "stored_recordings").await? {
+            return Ok(false);
+        }
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM stored_recordings)").fetch_one(connection).await
+    })
+}
+
+/// Has the registry forget a recording.
+pub(super) fn forget(registry: &Path, id: &StreamId) -> Result<(), RegistryError> {
+    within(registry, false, async |connection| {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        for (table, delete) in [
+            ("uploads", "DELETE FROM uploads WHERE stream = ?"),
+            ("stored_recordings", "DELETE FROM stored_recordings WHERE stream = ?"),
+            ("recordings", "DELETE FROM recordings WHERE stream = ?"),
+        ] {
+            if has(&mut transaction, table).await? {
+                sqlx::query(delete).bind(id.as_str()).execute(&mut *transaction).await?;
+            }
+        }
+        transaction.commit().await
+    })
+}
+
+async fn has(connection: &mut SqliteConnection, table: &str) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?)");
+    query.bind(table).fetch_one(connection).await
+}
+
+fn within<T>(
+    registry: &Path,
+    read_only: bool,
+    act: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, RegistryError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| RegistryError { path: registry.to_owned(), source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| failed(e.into()))?;
+    let options =
+        SqliteConnectOptions::new().filename(registry).read_only(read_only).busy_timeout(Duration::from_secs(5));
+    let done = runtime.block_on(async {
+        let mut connection = options.connect().await?;
+        let done = act(&mut connection).await?;
+        connection.close().await.map(|()| done)
+    });
+    done.map_err(|error| failed(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn execute(path: &Path, statements: &'static [&'static str]) {
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut connection = options.connect().await.unwrap();
+            for statement in statements {
+                sqlx::query(*statement).execute(&mut connection).await.unwrap();
+            }
+            connection.close().await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_registry_of_any_version_is_asked_and_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        execute(&path, &["CREATE TABLE recordings (stream TEXT)"]);
+        assert!(!knows_a_store(&path).unwrap());
+        forget(&path, &StreamId::random()).unwrap();
+        execute(&path, &["CREATE TABLE stored_recordings (stream TEXT)"]);
+        assert!(!knows_a_store(&path).unwrap());
+        execute(&path, &["INSERT INTO stored_recordings VALUES ('x')"]);
+        assert!(knows_a_store(&path).unwrap());
+    }
+
+    #[test]
+    fn what_is_no_registry_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let error = knows_a_store(&path).unwrap_err().to_string();
+        assert!(error.contains("registry.sqlite") && !path.exists(), "{error}");
+    }
+}

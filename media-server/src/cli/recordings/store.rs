@@ -1,0 +1,207 @@
+//! Recordings in an object store: keys `PREFIX/ROOM/ID/FILE`, the manifest put last.
+//!
+//! A place for one thread, which waits for each answer. Manifests alone are fetched several at once, since a list needs
+//! all of them.
+
+use super::catalogue::{
+    Catalogue, CatalogueError, Debris, Found, HOLD, Kind, Opened, Space, State, made, parse_manifest,
+};
+use crate::config::StoreConfig;
+use crate::control::StreamId;
+use crate::objects::{Listed, Objects, ObjectsError, Reason};
+use bytes::{Buf as _, Bytes};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use jiff::Timestamp;
+use recorder::{File, Manifest};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use tokio::runtime::{Builder, Runtime};
+
+/// Manifests that are fetched at once.
+const AT_ONCE: usize = 16;
+/// A manifest of a year has not so many bytes.
+const LONGEST_MANIFEST: usize = 512 << 20;
+
+/// See the module.
+pub(super) struct Store {
+    runtime: Runtime,
+    objects: Objects,
+    title: String,
+}
+
+impl Store {
+    /// Asks the store nothing yet.
+    pub(super) fn connect(config: &StoreConfig) -> io::Result<Store> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let title = format!("{}/{}/{}", config.endpoint, config.bucket, config.prefix);
+        let objects = runtime.block_on(async { Objects::connect(config) });
+        Ok(Store { runtime, objects, title })
+    }
+
+    async fn recordings(&self) -> Result<Vec<Found>, ObjectsError> {
+        let mut found: BTreeMap<String, Found> = BTreeMap::new();
+        let (mut from, mut last) = (None, false);
+        while !last {
+            let page = self.objects.list("", from.as_deref()).await?;
+            page.objects.into_iter().for_each(|object| note(&mut found, object));
+            last = page.next.is_none();
+            from = page.next;
+        }
+        let judged = stream::iter(found.into_values()).map(|found| self.judged(found)).buffer_unordered(AT_ONCE);
+        let judged: Vec<_> = judged.collect().await;
+        judged.into_iter().filter_map(Result::transpose).collect()
+    }
+
+    /// With what its manifest says; `None` when it was deleted meanwhile.
+    async fn judged(&self, mut found: Found) -> Result<Option<Found>, ObjectsError> {
+        // So far it says only that there is one.
+        if let State::Damaged(_) = found.state {
+            match self.fetch(&key(&found, &File::Manifest.to_string())).await? {
+                Some(bytes) => found.judge(parse_manifest(&found.id, &bytes)),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    }
+
+    async fn fetch(&self, key: &str) -> Result<Option<Bytes>, ObjectsError> {
+        let Some(content) = absent(self.objects.get(key, None).await)? else { return Ok(None) };
+        // What breaks off is no manifest.
+        Ok(Some(content.collect(LONGEST_MANIFEST).await.unwrap_or_default()))
+    }
+
+    async fn delete(&self, found: &Found) -> Result<bool, ObjectsError> {
+        let now = self.objects.list_all(&key(found, "")).await?;
+        let manifest = key(found, &File::Manifest.to_string());
+        let finished = now.iter().any(|object| object.key == manifest);
+        let held = now.iter().any(|object| object.key == key(found, HOLD));
+        // Somebody may have held it, or its upload have ended, since it was looked at.
+        if held || now.is_empty() || finished != !matches!(found.state, State::Unfinished { .. }) {
+            return Ok(false);
+        }
+        if finished {
+            self.objects.delete(std::slice::from_ref(&manifest)).await?;
+        }
+        let rest: Vec<_> = now.into_iter().map(|object| object.key).filter(|key| *key != manifest).collect();
+        self.objects.delete(&rest).await.map(|()| true)
+    }
+}
+
+/// Where a file of a recording lies.
+fn key(found: &Found, file: &str) -> String {
+    format!("{}/{}/{file}", found.room.as_deref().unwrap_or_default(), found.id)
+}
+
+/// Takes an object for what its key says; what is none of ours is passed over.
+fn note(found: &mut BTreeMap<String, Found>, object: Listed) {
+    let Some((folder, file)) = object.key.rsplit_once('/') else { return };
+    let Some((room, id)) = folder.rsplit_once('/').and_then(|(room, id)| Some((room, StreamId::parse(id)?))) else {
+        return;
+    };
+    let changed = object.modified.unwrap_or(Timestamp::UNIX_EPOCH);
+    let found = found.entry(folder.to_owned()).or_insert_with(|| Found {
+        room: Some(room.to_owned()),
+        started_at: made(&id).unwrap_or(changed),
+        changed,
+        bytes: 0,
+        files: 0,
+        held: false,
+        state: State::Unfinished { recoverable: false },
+        id,
+    });
+    found.changed = found.changed.max(changed);
+    found.bytes += object.len;
+    found.files += 1;
+    found.held |= file == HOLD;
+    if file == File::Manifest.to_string() {
+        found.state = State::Damaged("it is not read yet".to_owned());
+    }
+}
+
+impl Catalogue for Store {
+    fn kind(&self) -> Kind {
+        Kind::Store
+    }
+
+    fn title(&self) -> String {
+        self.title.clone()
+    }
+
+    fn recordings(&self) -> Result<Vec<Found>, CatalogueError> {
+        Ok(self.runtime.block_on(self.recordings())?)
+    }
+
+    fn manifest(&self, found: &Found) -> Result<Manifest, CatalogueError> {
+        let bytes = self.runtime.block_on(self.fetch(&key(found, &File::Manifest.to_string())))?;
+        parse_manifest(&found.id, &bytes.unwrap_or_default())
+            .map_err(|reason| CatalogueError::Manifest { id: found.id.clone(), reason })
+    }
+
+    fn length(&self, found: &Found, file: File) -> Result<Option<u64>, CatalogueError> {
+        let head = self.runtime.block_on(self.objects.head(&key(found, &file.to_string())));
+        Ok(absent(head)?.map(|head| head.len))
+    }
+
+    fn open(&self, found: &Found, file: File) -> Result<Option<Opened<'_>>, CatalogueError> {
+        let content = self.runtime.block_on(self.objects.get(&key(found, &file.to_string()), None));
+        let Some(content) = absent(content)? else { return Ok(None) };
+        let reader = Reader { runtime: &self.runtime, stream: content.bytes, chunk: Bytes::new() };
+        Ok(Some(Opened { bytes: content.len, reader: Box::new(reader) }))
+    }
+
+    fn path(&self, _: &Found, _: File) -> Option<PathBuf> {
+        None
+    }
+
+    fn delete(&self, found: &Found) -> Result<bool, CatalogueError> {
+        Ok(self.runtime.block_on(self.delete(found))?)
+    }
+
+    fn debris(&self, before: Timestamp) -> Result<Vec<Debris>, CatalogueError> {
+        let unfinished = self.runtime.block_on(self.objects.unfinished(""))?;
+        let old = unfinished.into_iter().filter(|upload| upload.begun.is_some_and(|begun| begun < before));
+        Ok(old.map(|old| Debris::Upload { key: old.key, upload: old.upload }).collect())
+    }
+
+    fn clear(&self, debris: &Debris) -> Result<(), CatalogueError> {
+        match debris {
+            Debris::Upload { key, upload } => Ok(self.runtime.block_on(self.objects.abort(key, upload))?),
+            Debris::Temporary { .. } => Ok(()),
+        }
+    }
+
+    fn space(&self) -> Result<Option<Space>, CatalogueError> {
+        Ok(None)
+    }
+}
+
+fn absent<T>(result: Result<T, ObjectsError>) -> Result<Option<T>, ObjectsError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.reason() == Reason::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// An object as a file that is read from its start.
+struct Reader<'a> {
+    runtime: &'a Runtime,
+    stream: BoxStream<'static, io::Result<Bytes>>,
+    chunk: Bytes,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.runtime.block_on(self.stream.next()) {
+                Some(chunk) => self.chunk = chunk?,
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.chunk.len());
+        self.chunk.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}
