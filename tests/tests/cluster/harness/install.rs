@@ -17,9 +17,20 @@ pub(crate) fn helm(arguments: &[&str]) -> Output {
     run(helm, "")
 }
 
-/// What names the cluster's images. `CLUSTER_VALUES` is a file of chart values; without it the chart's defaults hold.
+/// What names the cluster's images: a file of chart values (`CLUSTER_VALUES`), and tags of what was built last
+/// (`OPERATOR_IMAGE`, `MEDIA_SERVER_IMAGE`). Without them the chart's defaults hold.
 pub(crate) fn helm_values() -> Vec<String> {
-    std::env::var("CLUSTER_VALUES").map(|file| vec!["--values".to_owned(), file]).unwrap_or_default()
+    let mut values = Vec::new();
+    if let Ok(file) = std::env::var("CLUSTER_VALUES") {
+        values.extend(["--values".to_owned(), file]);
+    }
+    for (variable, program) in [("OPERATOR_IMAGE", "operator"), ("MEDIA_SERVER_IMAGE", "mediaServer")] {
+        if let Some((repository, tag)) = std::env::var(variable).ok().as_deref().and_then(|image| image.rsplit_once(':')) {
+            let set = format!("images.{program}.repository={repository},images.{program}.tag={tag}");
+            values.extend(["--set-string".to_owned(), set]);
+        }
+    }
+    values
 }
 
 /// The operator, watching all namespaces. Once for all tests of a run.
