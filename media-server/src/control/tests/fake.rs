@@ -21,7 +21,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
 pub(super) enum Call {
-    Open(RoomId),
+    Open(RoomId, bool),
     CloseRoom(RoomId),
     Publish(Publish),
     Subscribe(Subscribe),
@@ -65,12 +65,18 @@ impl FakeMedia {
         let mut open = std::collections::HashSet::new();
         for call in self.calls() {
             match call {
-                Call::Open(room) => assert!(open.insert(room)),
+                Call::Open(room, _) => assert!(open.insert(room)),
                 Call::CloseRoom(room) => assert!(open.remove(&room), "closed twice, or never opened"),
                 _ => {}
             }
         }
         open.len()
+    }
+
+    /// Whether each room was opened to be recorded.
+    pub(super) fn opened(&self) -> Vec<bool> {
+        let opened = |call| if let Call::Open(_, recorded) = call { Some(recorded) } else { None };
+        self.calls().into_iter().filter_map(opened).collect()
     }
 
     pub(super) fn tell(&self, event: MediaEvent) {
@@ -79,9 +85,9 @@ impl FakeMedia {
 }
 
 impl Media for FakeMedia {
-    fn open_room(&self, _recorded: bool) -> RoomId {
+    fn open_room(&self, recorded: bool) -> RoomId {
         let room = RoomId(self.numbers.fetch_add(1, Ordering::Relaxed));
-        self.note(Call::Open(room));
+        self.note(Call::Open(room, recorded));
         room
     }
 

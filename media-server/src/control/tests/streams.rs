@@ -289,3 +289,51 @@ async fn leaving_publisher_by_delete_is_told_with_its_reason() {
     let missed = bench.control.events_since(1).0;
     assert_eq!(missed.iter().map(|event| event.id).collect::<Vec<_>>(), [2, 3]);
 }
+
+#[tokio::test]
+async fn whether_it_is_recorded_is_settled_when_a_stream_begins() {
+    let bench = bench(limits(9, 9)).await;
+    bench.go_live("first", "one").await;
+    bench.control.set_recording(false);
+    // The running one goes on, and its camera may be replaced.
+    bench.go_live("first", "one").await;
+    bench.control.publish(&room("second"), &who("two"), CAMERA).await.unwrap();
+    let second = bench.media.published().pop().unwrap();
+    bench.control.set_recording(true);
+    // It began to come when nothing was recorded: half of a stream is none.
+    let mut events = bench.control.subscribe_events();
+    bench.media.tell(MediaEvent::Connected { session: second.session });
+    bench.media.tell(MediaEvent::MediaStarted { room: second.room, session: second.session });
+    assert_eq!(names(&mut events, 2).await, ["stream:started", "publisher:joined"]);
+    bench.go_live("third", "three").await;
+    assert_eq!(bench.recorder.log(), ["start first one both", "source one both", "start third three both"]);
+    assert_eq!(bench.media.opened(), [true, false, true]);
+    let id = bench.control.streams(StreamQuery { room: Some(room("second")), ..StreamQuery::default() }).await.unwrap();
+    bench.control.end_stream(&id[0].id, &who("two")).await.unwrap();
+    assert_eq!(bench.recorder.log().len(), 3, "there is nothing to finish");
+}
+
+#[tokio::test]
+async fn another_idle_timeout_counts_for_those_who_are_away_already() {
+    let bench = bench(limits(9, 9)).await;
+    let mut events = bench.control.subscribe_events();
+    let _frozen = freeze();
+    for (name, after, ends) in [("longer", IDLE * 2, false), ("shorter", IDLE / 3, true)] {
+        bench.control.set_idle_timeout(IDLE);
+        let (_, camera) = bench.go_live(name, name).await;
+        bench.end(camera, EndReason::PeerClosed).await;
+        assert_eq!(names(&mut events, 3).await, ["stream:started", "publisher:joined", "publisher:left"]);
+        tokio::time::advance(IDLE / 2).await;
+        assert!(events.try_recv().is_err());
+        bench.control.set_idle_timeout(after);
+        tokio::time::advance(if ends { Duration::ZERO } else { IDLE }).await;
+        if ends {
+            assert_eq!(next(&mut events).await.name, "stream:ended", "{name}");
+        } else {
+            assert_eq!(bench.control.counts().rooms, 1, "{name}");
+            tokio::time::advance(IDLE / 2 + Duration::from_millis(1)).await;
+            assert_eq!(next(&mut events).await.name, "stream:ended", "{name}");
+        }
+        assert_eq!(bench.control.counts().rooms, 0, "{name}");
+    }
+}

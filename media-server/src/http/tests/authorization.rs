@@ -41,6 +41,8 @@ async fn routes(bench: &Bench) -> Vec<Route> {
         ("GET /events".into(), "", "", &["publish", "subscribe"], false),
         ("GET /admin/limits".into(), "", "", &["admin"], false),
         ("PUT /admin/limits".into(), JSON, "{}", &["admin"], false),
+        ("GET /admin/session".into(), "", "", &["admin"], false),
+        ("PUT /admin/session".into(), JSON, "{}", &["admin"], false),
     ]
 }
 

@@ -156,7 +156,8 @@ proptest! {
                 throw(&bench, "POST /whep/door", "application/sdp", &if_match, body.clone()).await;
                 throw(&bench, "PATCH /whip/door/AAAAAAAAAAAAAAAAAAAAAA", "application/trickle-ice-sdpfrag", &if_match, body.clone()).await;
                 throw(&bench, "POST /streams", "application/json", &if_match, body.clone()).await;
-                throw(&bench, "PUT /admin/limits", "application/json", &if_match, body).await;
+                throw(&bench, "PUT /admin/limits", "application/json", &if_match, body.clone()).await;
+                throw(&bench, "PUT /admin/session", "application/json", &if_match, body).await;
             }
         });
     }

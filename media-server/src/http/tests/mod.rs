@@ -1,5 +1,6 @@
 //! The router as a client sees it, over a media plane that only remembers.
 
+mod admin;
 mod authorization;
 mod bench;
 mod bodies;
