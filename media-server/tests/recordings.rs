@@ -6,6 +6,8 @@ mod made;
 
 use made::{Made, Make};
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -378,4 +380,56 @@ fn an_export_goes_on_where_a_killed_one_was() {
     );
     assert!(fs::read(place.path().join("out.mp4")).unwrap() == fs::read(made.path("recording.mp4")).unwrap());
     assert!(!place.path().join(".out.mp4.part").exists());
+}
+
+/// A registry as a server makes it, with a row for each of these.
+fn registry(data: &Path, recordings: &[&Made]) -> impl Fn(&'static str) -> i64 + use<> {
+    let path = data.join("registry.sqlite");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let options = SqliteConnectOptions::new().filename(&path);
+    runtime.block_on(async {
+        media_server::store::Store::open(&path).await.unwrap().close().await;
+        let mut connection = options.clone().connect().await.unwrap();
+        for made in recordings {
+            let stream = "INSERT INTO streams (id, room, owner, state, ahead, created_at) VALUES (?, 'front-door', 'me', 'created', 0, '')";
+            let recording = "INSERT INTO recordings (stream, path, state, started_at) VALUES (?, '', 'complete', '')";
+            for insert in [stream, recording] {
+                sqlx::query(insert).bind(&made.id).execute(&mut connection).await.unwrap();
+            }
+        }
+        connection.close().await.unwrap();
+    });
+    move |query| {
+        runtime.block_on(async {
+            let mut connection = options.clone().connect().await.unwrap();
+            let number = sqlx::query_scalar(query).fetch_optional(&mut connection).await.unwrap().unwrap_or(-1);
+            connection.close().await.unwrap();
+            number
+        })
+    }
+}
+
+#[test]
+fn a_servers_registry_forgets_what_is_pruned() {
+    let place = tempfile::tempdir().unwrap();
+    let recordings = place.path().join("recordings");
+    let make = |started_at| Make { started_at, ..Make::default() }.within(&recordings);
+    let (old, held) = (make("2026-05-01T00:00:00Z"), make("2026-05-02T00:00:00Z"));
+    fs::write(held.path("hold"), "").unwrap();
+    let ask = registry(place.path(), &[&old, &held]);
+    let ran = run(&recordings, "prune --max-age 1h --yes");
+    assert!(ran.code == 0 && !there(&old), "{}", ran.err);
+    assert_eq!(ask("SELECT count(*) FROM recordings"), 1);
+    assert_eq!(fs::read_dir(&recordings).unwrap().count(), 1, "nothing is left of it");
+}
+
+#[test]
+fn what_a_server_brings_to_a_store_is_not_pruned_without_looking_there() {
+    let place = tempfile::tempdir().unwrap();
+    let recordings = place.path().join("recordings");
+    let made = Make::default().within(&recordings);
+    let ask = registry(place.path(), &[&made]);
+    ask("INSERT INTO stored_recordings (stream, gaps) VALUES ('x', '[]')");
+    let ran = run(&recordings, "prune --max-age 1h --yes");
+    assert!(ran.code == 2 && ran.err.contains("--session") && there(&made), "{}", ran.err);
 }
