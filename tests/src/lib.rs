@@ -14,4 +14,5 @@ pub mod sdp;
 pub mod source;
 pub mod stream;
 pub mod sys;
+pub mod turn;
 pub mod viewer;

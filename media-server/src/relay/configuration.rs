@@ -110,6 +110,7 @@ pub(super) fn file(args: &RelayArgs, state: &State, certificate: Option<&Certifi
     say("pidfile", Some(state.pid.display().to_string()));
     say("log-file", Some("stdout".to_owned()));
     say("simple-log", None);
+    say("new-log-timestamp", None);
     text
 }
 

@@ -21,5 +21,7 @@ mod moving;
 mod networks;
 mod recording;
 mod refusals;
+mod relay;
+mod relay_place;
 mod shutdown;
 mod takeover;
