@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod admin;
 mod caps;
 mod crash;
 mod disk;

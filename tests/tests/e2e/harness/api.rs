@@ -95,6 +95,11 @@ impl Api {
         self.post(path, "application/sdp", sdp).await
     }
 
+    pub(crate) async fn put_json(&self, path: &str, body: &Value) -> Answer {
+        let request = self.client.put(self.url(path)).header(CONTENT_TYPE, "application/json");
+        self.send(request.body(body.to_string())).await
+    }
+
     pub(crate) async fn patch(&self, path: &str, if_match: &str, fragment: String) -> Answer {
         let request = self.client.patch(self.url(path)).header(CONTENT_TYPE, "application/trickle-ice-sdpfrag");
         self.send(request.header("if-match", if_match).body(fragment)).await

@@ -10,7 +10,7 @@ mod recorded;
 mod server;
 mod token;
 
-pub(crate) use api::{Answer, camera_offer, viewer_offer};
+pub(crate) use api::{Answer, Api, camera_offer, viewer_offer};
 pub(crate) use assets::{FLASH_CLIP_SECONDS, FLASHES, Picture, flash_clip};
 pub(crate) use lean::{Client, Lean, lean_camera, lean_viewer};
 pub(crate) use media::{beeps, decode_errors, flashes, frames_in, packets_in};

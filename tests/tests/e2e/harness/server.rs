@@ -30,6 +30,8 @@ pub(crate) struct Setup {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     namespace: Option<String>,
+    /// Where its management routes are, and the token for them.
+    management: Option<(SocketAddr, String)>,
 }
 
 impl Setup {
@@ -50,6 +52,7 @@ impl Setup {
             arguments: Vec::new(),
             variables: Vec::new(),
             namespace: None,
+            management: None,
         }
     }
 
@@ -79,6 +82,21 @@ impl Setup {
         );
         std::fs::write(&path, text).unwrap();
         self.argument("--session").argument(path.to_str().unwrap())
+    }
+
+    /// With an address for management alone and a token for it.
+    pub(crate) fn managed(mut self) -> Setup {
+        let (address, token) =
+            (SocketAddr::new(self.http.ip(), free_port()), "management-token-0123456789abcdef".to_owned());
+        std::fs::write(self.management_token_file(), &token).unwrap();
+        self.management = Some((address, token));
+        let file = self.management_token_file().to_str().unwrap().to_owned();
+        self.argument("--management").argument(address.to_string()).argument("--admin-token-file").argument(file)
+    }
+
+    /// Holds the token for management.
+    pub(crate) fn management_token_file(&self) -> PathBuf {
+        self.folder.path().join("token")
     }
 
     /// Listens on all addresses of a network namespace.
@@ -142,8 +160,13 @@ impl Setup {
         let log = self.folder.path().join("server.log");
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let child = self.command().stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        let mut server = Server { child, setup: self.clone(), api: Api::new(self.http), log };
-        let ready = server.api.clone();
+        let api = Api::new(self.http);
+        let management = match &self.management {
+            Some((address, token)) => Api::new(*address).with_token(token),
+            None => api.clone(),
+        };
+        let mut server = Server { child, setup: self.clone(), api, management, log };
+        let ready = server.management.clone();
         let mut waited = std::time::Instant::now();
         let deadline = waited + START_LIMIT;
         until("/readyz", START_LIMIT + Duration::from_secs(1), || {
@@ -187,6 +210,7 @@ pub(crate) struct Server {
     setup: Setup,
     /// Its HTTP side.
     pub(crate) api: Api,
+    management: Api,
     log: PathBuf,
 }
 
@@ -199,6 +223,11 @@ impl Server {
     /// The media port on the loopback address that HTTP listens on.
     pub(crate) fn media(&self) -> SocketAddr {
         SocketAddr::new(self.setup.http.ip(), self.setup.udp)
+    }
+
+    /// Its management routes.
+    pub(crate) fn management(&self) -> &Api {
+        &self.management
     }
 
     /// How it was started.
@@ -259,11 +288,6 @@ pub(crate) fn media_client(namespace: Option<&str>, arguments: &[&str]) -> tokio
     };
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     command
-}
-
-/// The shipped program, for what is no server.
-pub(crate) fn media_server() -> PathBuf {
-    binary("MEDIA_SERVER", "media-server")
 }
 
 fn binary(variable: &str, name: &str) -> PathBuf {
