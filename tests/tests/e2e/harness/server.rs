@@ -290,6 +290,11 @@ pub(crate) fn media_client(namespace: Option<&str>, arguments: &[&str]) -> tokio
     command
 }
 
+/// The shipped program, for what is no server.
+pub(crate) fn media_server() -> PathBuf {
+    binary("MEDIA_SERVER", "media-server")
+}
+
 fn binary(variable: &str, name: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or_else(
         || {
