@@ -211,6 +211,7 @@ fn judge(status: u16, code: &str, on_404: Reason) -> Reason {
         ("XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" | "QuotaExceeded" | "EntityTooLarge", _) => {
             Reason::Full
         }
+        ("NotImplemented", _) | (_, 501) => Reason::Refused,
         (_, 507) => Reason::Full,
         (_, 301 | 307) => Reason::WrongRegion,
         (_, 401 | 403) => Reason::AccessDenied,

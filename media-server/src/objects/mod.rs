@@ -11,8 +11,12 @@
 mod credentials;
 mod digest;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod read;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use digest::{Digest, Digesting};

@@ -135,6 +135,6 @@ mod tests {
     fn space_is_short_when_less_is_free_than_has_to_be() {
         let place = tempfile::tempdir().unwrap();
         assert!(!is_short(place.path(), &"0%".parse().unwrap()).unwrap());
-        assert!(is_short(place.path(), &"8000Pi".parse().unwrap()).unwrap());
+        assert!(is_short(place.path(), &"9000000Ti".parse().unwrap()).unwrap());
     }
 }

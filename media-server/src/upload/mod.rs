@@ -13,6 +13,8 @@
 mod disk;
 mod gate;
 mod measure;
+#[cfg(test)]
+pub(crate) mod tests;
 mod transfer;
 mod uploader;
 

@@ -4,11 +4,17 @@ use super::bench::{Answer, Wishes, bench, jwt};
 use crate::auth::AuthMode;
 use crate::auth::test_tokens::sign;
 use crate::http::{recording_routes, router_with};
-use crate::recording::tests::bench::{Bench as Recordings, Camera};
-use crate::store::RecordingState;
-use axum::http::StatusCode;
+use crate::objects::Digest;
+use crate::objects::fake::{FakeStore, Fault};
+use crate::recording::tests::bench::{Bench as Recordings, Camera, settings};
+use crate::store::{RecordingState, Store};
+use crate::upload::UploadSettings;
+use crate::upload::tests::bench::{settings as uploading, starting};
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
 use serde_json::json;
 use std::fs;
+use std::time::{Duration, Instant};
 
 struct Bench {
     http: super::bench::Bench,
@@ -223,4 +229,95 @@ async fn admins_remove_what_is_finished() {
     assert!(!bench.recordings.path(&bench.camera).exists());
     assert_eq!(remove(bench.camera.stream.as_str()).await.problem(), "recording-not-found");
     assert_eq!(remove("x").await.problem(), "recording-not-found");
+}
+
+/// As [`recorded`], and what was recorded lies in the store alone.
+async fn stored(auth: AuthMode) -> (Bench, FakeStore) {
+    let (fake, place) = (FakeStore::start().await, tempfile::tempdir().unwrap());
+    let folder = place.path().join("recordings");
+    fs::create_dir(&folder).unwrap();
+    let store = Store::in_memory().await.unwrap();
+    let quick = UploadSettings { same_volume: true, ..uploading(&folder, &fake) };
+    let (uploads, _) = starting(&quick, fake.objects(), &store);
+    let recordings = Recordings::uploading(settings(&folder), store, Some(uploads)).await;
+    let mut camera = recordings.start(1);
+    recordings.send(&mut camera, 6.0);
+    recordings.finish(&camera).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while recordings.path(&camera).exists() {
+        assert!(Instant::now() < deadline, "it has not left the disk");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut http = bench(Wishes { auth, ..Wishes::default() }).await;
+    http.router = router_with(http.app.clone(), recording_routes(recordings.library()));
+    (Bench { http, recordings, camera, _place: place }, fake)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_the_store_is_given_like_what_lies_here() {
+    let (bench, fake) = stored(jwt()).await;
+    let token = token("subscribe", "front-door");
+    let authorization = format!("Bearer {token}");
+    let given = [("authorization", authorization.as_str())];
+    let list = bench.http.call("GET /recordings?room=front-door", &given, "").await.json();
+    assert_eq!(list["recordings"][0]["state"], "complete", "{list}");
+    let object = |file: &str| fake.object(&format!("front-door/{}/{file}", bench.camera.stream)).unwrap();
+    for (file, kind) in [
+        ("index.m3u8", "application/vnd.apple.mpegurl"),
+        ("init-1.mp4", "video/mp4"),
+        ("segment-000001.m4s", "video/iso.segment"),
+        ("manifest.json", "application/json"),
+    ] {
+        let answer = bench.get(&format!("/{file}"), &given).await;
+        assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, kind), "{file}");
+        assert!(answer.body == String::from_utf8_lossy(&object(file)), "{file}");
+        let tag = answer.header("etag").to_owned();
+        let known = bench.get(&format!("/{file}"), &[given[0], ("if-none-match", &tag)]).await;
+        assert_eq!((known.status, known.body.len()), (StatusCode::NOT_MODIFIED, 0), "{file}");
+    }
+    let part = bench.get("/segment-000001.m4s", &[given[0], ("range", "bytes=5-9")]).await;
+    let len = object("segment-000001.m4s").len();
+    assert_eq!(
+        (part.status, part.header("content-range")),
+        (StatusCode::PARTIAL_CONTENT, format!("bytes 5-9/{len}").as_str())
+    );
+    assert_eq!(part.body, String::from_utf8_lossy(&object("segment-000001.m4s")[5..=9]));
+    let beyond = bench.get("/segment-000001.m4s", &[given[0], ("range", "bytes=99999999-")]).await;
+    assert_eq!(beyond.status, StatusCode::RANGE_NOT_SATISFIABLE);
+    let playlist = bench.get(&format!("/index.m3u8?access_token={token}"), &[]).await;
+    assert!(playlist.body.contains(&format!("segment-000001.m4s?access_token={token}")), "{}", playlist.body);
+    assert_eq!(bench.get("/segment-000099.m4s", &given).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mp4_is_made_of_what_lies_in_the_store() {
+    let (bench, fake) = stored(AuthMode::Open).await;
+    let manifest = fake.object(&format!("front-door/{}/manifest.json", bench.camera.stream)).unwrap();
+    let manifest: recorder::Manifest = serde_json::from_slice(&manifest).unwrap();
+    let answer = bench.get("/recording.mp4?download=1", &[]).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header("accept-ranges"), "none");
+    assert_eq!(answer.header("content-length"), manifest.exports[0].bytes.to_string());
+    assert!(answer.header("content-disposition").contains("front-door-"));
+    let request = Request::get(bench.url("/recording.mp4")).header("host", "localhost").body(Body::empty()).unwrap();
+    let bytes = to_bytes(bench.http.answer(request).await.into_body(), 1 << 22).await.unwrap();
+    assert_eq!(Digest::of(&bytes).to_string(), manifest.exports[0].sha256);
+    assert_eq!(bench.get("/recording-2.mp4", &[]).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_down_is_told_with_its_reason() {
+    let (bench, fake) = stored(AuthMode::Open).await;
+    fake.fail(Fault::DENIED);
+    for file in ["/segment-000001.m4s", "/manifest.json", "/recording.mp4"] {
+        let answer = bench.get(file, &[]).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "10"));
+        assert_eq!(answer.problem(), "store-unavailable");
+        let problem = answer.json();
+        assert!(problem["detail"].as_str().unwrap().ends_with("AccessDenied"), "{problem}");
+    }
+    let list = bench.http.get("/recordings").await.json();
+    assert_eq!(list["recordings"][0]["state"], "complete", "lists ask nothing of the store");
+    fake.fail(None);
+    assert_eq!(bench.get("/segment-000001.m4s", &[]).await.status, StatusCode::OK);
 }

@@ -1,0 +1,170 @@
+//! Uploads from a folder to a store, both a test's own.
+
+use crate::control::{RoomName, StreamId};
+use crate::objects::fake::FakeStore;
+use crate::objects::{Digest, Objects};
+use crate::status::StatusBoard;
+use crate::store::{NewRecording, Store};
+use crate::upload::{UploadParts, UploadSettings, Uploads};
+use jiff::Timestamp;
+use recorder::{Description, Export, Init, Manifest, Segment};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use streamsession_api::{StorageMode, TurnMode};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Bench {
+    pub(crate) fake: FakeStore,
+    pub(crate) store: Store,
+    pub(crate) status: StatusBoard,
+    pub(crate) place: tempfile::TempDir,
+    pub(crate) uploads: Uploads,
+    settings: UploadSettings,
+}
+
+/// Impatient ones.
+pub(crate) fn settings(folder: &Path, fake: &FakeStore) -> UploadSettings {
+    UploadSettings {
+        // However full the disk is where tests run.
+        keep_free: "0%".parse().unwrap(),
+        credentials: Some(fake.credentials.path().to_owned()),
+        first_delay: Duration::from_millis(20),
+        longest_delay: Duration::from_millis(100),
+        probe_every: Duration::from_millis(100),
+        ..UploadSettings::new(folder)
+    }
+}
+
+/// Uploads, of a process that starts.
+pub(crate) fn starting(settings: &UploadSettings, objects: Objects, store: &Store) -> (Uploads, StatusBoard) {
+    let status = StatusBoard::new(StorageMode::External, TurnMode::Disabled);
+    let (settings, store) = (settings.clone(), store.clone());
+    (Uploads::start(UploadParts { settings, objects, store, status: status.clone() }), status)
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Bench {
+        Bench::with(|settings| settings).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(UploadSettings) -> UploadSettings) -> Bench {
+        let (fake, place) = (FakeStore::start().await, tempfile::tempdir().unwrap());
+        let settings = change(settings(place.path(), &fake));
+        let store = Store::in_memory().await.unwrap();
+        let (uploads, status) = starting(&settings, fake.objects(), &store);
+        Bench { fake, store, status, place, uploads, settings }
+    }
+
+    /// The process ends without a word, and the next one begins.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let store = self.store.clone();
+        self.go_on_with(store);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.uploads.stop();
+    }
+
+    /// A process begins, with this database.
+    pub(crate) fn go_on_with(&mut self, store: Store) {
+        (self.uploads, self.status) = starting(&self.settings, self.fake.objects(), &store);
+        self.store = store;
+    }
+
+    /// A recording of the room `gate` lies in its folder, finished, with these segments; nobody has told of it.
+    pub(crate) async fn record(&self, segments: &[&str]) -> StreamId {
+        let stream = StreamId::random();
+        write(self.place.path(), &stream, segments);
+        let path = stream.to_string();
+        let recording = NewRecording { stream: stream.clone(), room: room(), path, started_at: Timestamp::now() };
+        self.store.recording_started(&recording).await.unwrap();
+        stream
+    }
+
+    pub(crate) fn folder(&self, stream: &StreamId) -> PathBuf {
+        self.place.path().join(stream.as_str())
+    }
+
+    /// Keys of the recording's objects, without what is common to them.
+    pub(crate) fn stored(&self, stream: &StreamId) -> Vec<String> {
+        let prefix = format!("gate/{stream}/");
+        self.fake.keys().iter().filter_map(|key| key.strip_prefix(&prefix).map(str::to_owned)).collect()
+    }
+
+    pub(crate) async fn drained(&self) {
+        tokio::time::timeout(PATIENCE, self.uploads.drained()).await.expect("all is uploaded");
+    }
+
+    /// Waits for what the uploader brings about, with a deadline.
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&Bench) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition(self) {
+            let now = (self.status.store(), self.status.uploads());
+            assert!(Instant::now() < deadline, "waited in vain: {what}; {now:?} {:?}", self.fake.keys());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+pub(crate) fn room() -> RoomName {
+    RoomName::parse("gate").unwrap()
+}
+
+fn write(folder: &Path, stream: &StreamId, segments: &[&str]) {
+    let folder = folder.join(stream.as_str());
+    fs::create_dir_all(&folder).unwrap();
+    let sha256 = |text: &str| Digest::of(text.as_bytes()).to_string();
+    let put = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    let at = Timestamp::now();
+    let segments = segments.iter().zip(1..).map(|(text, number)| {
+        let file = format!("segment-{number:06}.m4s");
+        put(&file, text);
+        let (bytes, init) = (text.len() as u64, "init-1.mp4".to_owned());
+        let (sha256, start) = (sha256(text), f64::from(number));
+        Segment { file, init, bytes, sha256, start, duration: 1.0, at, keyframe: true, discontinuity: false }
+    });
+    let segments = segments.collect();
+    put("init-1.mp4", "init");
+    put("index.m3u8", "list");
+    put("recording.mp4", "all of it");
+    let whole = |file: &str, text: &str| Export {
+        file: file.to_owned(),
+        bytes: text.len() as u64,
+        sha256: sha256(text),
+        start: 0.0,
+        duration: 1.0,
+    };
+    let manifest = Manifest {
+        version: 1,
+        description: Description {
+            id: stream.to_string(),
+            room: "gate".to_owned(),
+            publisher: "me".to_owned(),
+            started_at: at,
+        },
+        ended_at: at,
+        duration: 1.0,
+        complete: true,
+        repaired: false,
+        codecs: vec![],
+        width: None,
+        height: None,
+        playlist: whole("index.m3u8", "list"),
+        inits: vec![Init {
+            file: "init-1.mp4".to_owned(),
+            bytes: 4,
+            sha256: sha256("init"),
+            codecs: vec![],
+            width: None,
+            height: None,
+        }],
+        segments,
+        gaps: vec![],
+        exports: vec![whole("recording.mp4", "all of it")],
+        missing_exports: None,
+    };
+    fs::write(folder.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+}

@@ -1,0 +1,58 @@
+//! What leaves the disk, and when.
+
+use super::bench::Bench;
+use crate::upload::UploadSettings;
+use std::fs;
+use streamsession_api::Retention;
+use tokio::sync::watch;
+
+fn keeping(free: &str) -> Retention {
+    Retention { keep_free: free.parse().unwrap(), ..Retention::default() }
+}
+
+#[tokio::test]
+async fn a_recording_stays_while_there_is_space_and_the_oldest_goes_first() {
+    let bench = Bench::new().await;
+    let (rules, receiver) = watch::channel(keeping("0%"));
+    bench.uploads.follow(receiver);
+    let stream = bench.record(&["one"]).await;
+    bench.uploads.recording_finished(&stream);
+    bench.drained().await;
+    assert!(bench.folder(&stream).join("recording.mp4").is_file());
+    rules.send_replace(keeping("9000000Ti"));
+    let other = bench.record(&["two"]).await;
+    bench.uploads.recording_finished(&other);
+    bench.until("both have gone", |bench| fs::read_dir(bench.place.path()).unwrap().count() == 0).await;
+}
+
+#[tokio::test]
+async fn beside_its_store_a_recording_is_kept_once() {
+    let bench = Bench::with(|settings| UploadSettings { same_volume: true, ..settings }).await;
+    let (stream, held) = (bench.record(&["one"]).await, bench.record(&["two"]).await);
+    fs::write(bench.folder(&held).join("hold"), "").unwrap();
+    bench.uploads.recording_finished(&stream);
+    bench.uploads.recording_finished(&held);
+    bench.drained().await;
+    bench.until("it has left the disk", |bench| !bench.folder(&stream).exists()).await;
+    assert!(bench.folder(&held).exists(), "somebody wants it to stay");
+    assert_eq!(bench.store.evictable().await.unwrap(), [held]);
+}
+
+#[tokio::test]
+async fn a_folder_that_came_back_leaves_again() {
+    let mut bench = Bench::with(|settings| UploadSettings { same_volume: true, ..settings }).await;
+    let stream = bench.record(&["one"]).await;
+    let copy = bench.place.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(bench.folder(&stream)).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    bench.uploads.recording_finished(&stream);
+    bench.until("it has left the disk", |bench| !bench.folder(&stream).exists()).await;
+    bench.stop();
+    fs::rename(&copy, bench.folder(&stream)).unwrap();
+    bench.restart();
+    bench.until("it has left the disk again", |bench| !bench.folder(&stream).exists()).await;
+    assert_eq!(bench.fake.count("PUT"), 4);
+}

@@ -1,0 +1,8 @@
+//! Uploads' behaviour, on real files, with a store that a test breaks and mends.
+
+pub(crate) mod bench;
+mod disk;
+mod failures;
+mod order;
+mod removal;
+mod whole;
