@@ -109,7 +109,8 @@ pub fn plan(session: &StreamSession, settings: &Settings, observed: &Observed, r
         plan.apply = std::mem::take(&mut writes.apply);
         plan.delete = std::mem::take(&mut writes.delete);
         plan.delete_pod = replace::replacement(&scene, wanted);
-        plan.push = push::push(&scene, &endpoints);
+        // A server that is about to end is told nothing more.
+        plan.push = push::push(&scene, &endpoints).filter(|_| plan.delete_pod.is_none());
         plan.events = events::of_actions(&plan, &writes.rotated);
     }
 

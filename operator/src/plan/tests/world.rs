@@ -1,0 +1,371 @@
+//! A cluster as small as can be: it keeps what is written, adds what an API server adds, makes the pod from the
+//! StatefulSet, and answers for the media server.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{Node, Pod, Secret},
+};
+use serde_json::{Value, json};
+use streamsession_api::{StreamSession, condition};
+
+use crate::plan::{
+    Apply, Child, DeletePod, Kind, Observed, OwnSecret, Plan, Random, SecretSummary, ServerError, ServerReport,
+    SessionPush, Settings, Write, children, compare, names, own_secrets, plan, references,
+};
+
+pub(super) const NODE_INTERNAL: &str = "10.1.2.3";
+pub(super) const NODE_EXTERNAL: &str = "203.0.113.7";
+pub(super) const POD_IP: &str = "10.244.0.9";
+
+/// The cluster, with one session.
+pub(super) struct World {
+    pub(super) now: Timestamp,
+    pub(super) session: StreamSession,
+    pub(super) settings: Settings,
+    /// Everything that the operator may write, Secrets included; the pod is apart.
+    pub(super) objects: BTreeMap<Child, Value>,
+    pub(super) pod: Option<Value>,
+    pub(super) node: Option<Node>,
+    pub(super) server: Option<ServerReport>,
+    /// What is written, in order: `apply Service front-door`.
+    pub(super) log: Vec<String>,
+    pub(super) events: Vec<String>,
+    /// Plans so far; also the source of uids, versions and randomness.
+    counter: u64,
+}
+
+impl World {
+    pub(super) fn new(session: StreamSession) -> Self {
+        let node = json!({"metadata": {"name": "node"}, "status": {"addresses": [
+            {"type": "InternalIP", "address": NODE_INTERNAL},
+            {"type": "ExternalIP", "address": NODE_EXTERNAL},
+            {"type": "Hostname", "address": "node"},
+        ]}});
+        let mut world = Self {
+            now: super::start(),
+            session,
+            settings: super::settings(),
+            objects: BTreeMap::new(),
+            pod: None,
+            node: Some(serde_json::from_value(node).unwrap()),
+            server: None,
+            log: Vec::new(),
+            events: Vec::new(),
+            counter: 0,
+        };
+        world.supply_references();
+        world
+    }
+
+    /// Every Secret that the spec names, with the keys that are wanted.
+    pub(super) fn supply_references(&mut self) {
+        for reference in references(&self.session) {
+            let data: serde_json::Map<String, Value> =
+                reference.keys.iter().map(|key| (key.clone(), json!(ByteString(b"of the user".to_vec())))).collect();
+            let mut secret = json!({"metadata": {"name": reference.name, "namespace": "cameras"}, "data": data});
+            self.stamp(&mut secret);
+            self.objects.entry(Child { kind: Kind::Secret, name: reference.name }).or_insert(secret);
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    /// Uid and version of a new object, or a new version of an old one.
+    fn stamp(&mut self, object: &mut Value) {
+        let number = self.next();
+        if object["metadata"]["uid"].is_null() {
+            object["metadata"]["uid"] = json!(format!("uid-{number}"));
+            object["metadata"]["creationTimestamp"] = json!(self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        }
+        object["metadata"]["resourceVersion"] = json!(number.to_string());
+    }
+
+    pub(super) fn object(&self, kind: Kind, name: &str) -> Option<&Value> {
+        self.objects.get(&Child { kind, name: name.to_owned() })
+    }
+
+    pub(super) fn object_mut(&mut self, kind: Kind, name: &str) -> &mut Value {
+        self.objects.get_mut(&Child { kind, name: name.to_owned() }).expect("it is there")
+    }
+
+    fn secret(&self, name: &str) -> Option<Secret> {
+        Some(serde_json::from_value(self.object(Kind::Secret, name)?.clone()).unwrap())
+    }
+
+    pub(super) fn value(&self, secret: &str, key: &str) -> Option<String> {
+        OwnSecret(self.secret(secret)?).value(key).map(str::to_owned)
+    }
+
+    pub(super) fn observe(&self) -> Observed {
+        let mut observed = Observed::nothing(self.now);
+        for child in children(&self.session) {
+            if let Some(object) = self.objects.get(&child) {
+                observed.children.insert(child, object.clone());
+            }
+        }
+        for name in own_secrets(&self.session) {
+            if let Some(secret) = self.secret(&name) {
+                observed.secrets.insert(name, OwnSecret(secret));
+            }
+        }
+        for reference in references(&self.session) {
+            if let Some(secret) = self.secret(&reference.name) {
+                observed.references.insert(reference.name, SecretSummary::of(&secret));
+            }
+        }
+        observed.pod = self.pod.clone().map(|pod| serde_json::from_value::<Pod>(pod).unwrap());
+        observed.node = self.node.clone();
+        observed.server = match (&self.pod, &self.server) {
+            (None, _) => None,
+            (Some(_), Some(report)) => Some(Ok(report.clone())),
+            (Some(_), None) => Some(Err(ServerError::Unreachable("connection refused".into()))),
+        };
+        observed
+    }
+
+    pub(super) fn plan(&mut self) -> Plan {
+        let mut random = [0; 32];
+        random[..8].copy_from_slice(&self.next().to_le_bytes());
+        plan(&self.session, &self.settings, &self.observe(), Random(random))
+    }
+
+    /// One pass of the operator, and what the cluster makes of it. Whether anything was written.
+    pub(super) fn pass(&mut self) -> bool {
+        let plan = self.plan();
+        let before = self.log.len();
+        self.carry_out(plan);
+        self.controllers();
+        self.now += SignedDuration::from_secs(11);
+        self.log.len() > before
+    }
+
+    /// Passes until one writes nothing and nothing moves. How many.
+    pub(super) fn settle(&mut self) -> usize {
+        for passes in 1..=30 {
+            let before = (self.pod.clone(), self.server.clone());
+            if !self.pass() && before == (self.pod.clone(), self.server.clone()) {
+                return passes;
+            }
+        }
+        panic!("no rest after 30 passes; the last writes: {:#?}", &self.log[self.log.len().saturating_sub(8)..]);
+    }
+
+    pub(super) fn carry_out(&mut self, plan: Plan) {
+        for apply in plan.apply {
+            self.write(apply);
+        }
+        for delete in plan.delete {
+            let seen = self.objects.remove(&delete.child).expect("only what is there is deleted");
+            assert_eq!(seen["metadata"]["uid"], *delete.uid);
+            self.log.push(format!("delete {}", delete.child));
+        }
+        if let Some(DeletePod { uid, .. }) = plan.delete_pod {
+            assert_eq!(self.pod.as_ref().expect("only what is there is deleted")["metadata"]["uid"], *uid);
+            (self.pod, self.server) = (None, None);
+            self.log.push("delete Pod".to_owned());
+        }
+        if let Some(SessionPush { generation, spec, announced, turn_urls }) = plan.push {
+            let server = self.server.as_mut().expect("only who answers is pushed to");
+            server.generation = generation;
+            server.limits.max_publishers = spec.limits.max_publishers;
+            server.limits.max_subscribers_per_room = spec.limits.max_subscribers_per_room;
+            server.announced = announced;
+            server.announced.push(format!("{POD_IP}:{}", spec.exposure.media_port));
+            server.turn_urls = turn_urls;
+            self.log.push("push".to_owned());
+        }
+        if let Some(status) = plan.status {
+            let written = serde_json::to_value(status).unwrap();
+            self.session.status = Some(serde_json::from_value(written).unwrap());
+            let field = json!({
+                "manager": names::FIELD_MANAGER, "operation": "Apply", "subresource": "status",
+                "time": self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            });
+            self.session.metadata.managed_fields = Some(vec![serde_json::from_value(field).unwrap()]);
+            self.log.push("status".to_owned());
+        }
+        self.events.extend(plan.events.into_iter().map(|note| {
+            format!("{} {}: {}", if note.warning { "Warning" } else { "Normal" }, note.reason, note.message)
+        }));
+    }
+
+    fn write(&mut self, Apply { child, write, object }: Apply) {
+        assert_eq!(object["kind"], child.kind.name());
+        assert_eq!(object["apiVersion"], child.kind.api_version());
+        assert_eq!(object["metadata"]["name"], *child.name);
+        assert_eq!(object["metadata"]["namespace"], "cameras");
+        self.log.push(format!("{write:?} {child}"));
+        if child.kind == Kind::Pod {
+            let pod = self.pod.as_mut().expect("only what is there is patched");
+            assert_eq!((write, &object["metadata"]["uid"]), (Write::Merge, &pod["metadata"]["uid"]));
+            merge(pod, &object);
+            return;
+        }
+        let seen = self.objects.get(&child).cloned();
+        let mut new = match (write, &seen) {
+            (Write::Create, Some(_)) => return,
+            (Write::Merge, None) => panic!("{child} is patched and not there"),
+            (Write::Merge, Some(seen)) => {
+                assert_eq!(seen["metadata"]["uid"], object["metadata"]["uid"], "{child}");
+                if child.kind == Kind::Secret {
+                    assert_eq!(seen["metadata"]["resourceVersion"], object["metadata"]["resourceVersion"]);
+                }
+                let mut new = seen.clone();
+                merge(&mut new, &object);
+                new
+            }
+            (Write::Create | Write::Apply, seen) => {
+                let mut new = object;
+                for field in ["uid", "creationTimestamp", "resourceVersion", "generation"] {
+                    new["metadata"][field] = seen.as_ref().map_or(Value::Null, |seen| seen["metadata"][field].clone());
+                }
+                new["status"] = seen.as_ref().map_or(Value::Null, |seen| seen["status"].clone());
+                new
+            }
+        };
+        normalise(&mut new);
+        if child.kind == Kind::Service {
+            self.service(&mut new, seen.as_ref());
+        }
+        if child.kind == Kind::StatefulSet {
+            let changed = seen.as_ref().is_none_or(|seen| seen["spec"] != new["spec"]);
+            let generation = seen.as_ref().and_then(|seen| seen["metadata"]["generation"].as_i64()).unwrap_or(0);
+            new["metadata"]["generation"] = json!(generation + i64::from(changed));
+        }
+        self.stamp(&mut new);
+        self.objects.insert(child, new);
+    }
+
+    /// What the API server adds to a Service.
+    fn service(&mut self, new: &mut Value, seen: Option<&Value>) {
+        new["spec"]["clusterIP"] = json!("10.96.0.10");
+        new["spec"]["clusterIPs"] = json!(["10.96.0.10"]);
+        new["spec"]["ipFamilies"] = json!(["IPv4"]);
+        new["spec"]["sessionAffinity"] = json!("None");
+        let outside = ["NodePort", "LoadBalancer"].iter().any(|type_| new["spec"]["type"] == *type_);
+        for index in 0..new["spec"]["ports"].as_array().map_or(0, Vec::len) {
+            let old = seen.map_or(Value::Null, |seen| seen["spec"]["ports"][index]["nodePort"].clone());
+            let port = &mut new["spec"]["ports"][index];
+            if outside && port["nodePort"].is_null() {
+                port["nodePort"] = if old.is_null() { json!(30000 + self.next() % 2000) } else { old };
+            }
+        }
+        if new["spec"]["type"] == "LoadBalancer" {
+            new["status"] = json!({"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}});
+        } else {
+            new["status"] = json!({"loadBalancer": {}});
+        }
+    }
+
+    /// What the controllers do: they bind the claim, look at the StatefulSet, and take the pod one step further.
+    fn controllers(&mut self) {
+        for object in self.objects.values_mut() {
+            match object["kind"].as_str() {
+                Some("PersistentVolumeClaim") => object["status"] = json!({"phase": "Bound"}),
+                Some("StatefulSet") => {
+                    object["status"] = json!({"observedGeneration": object["metadata"]["generation"]})
+                }
+                _ => {}
+            }
+        }
+        let name = self.session.metadata.name.clone().unwrap();
+        let Some(set) = self.object(Kind::StatefulSet, &name).cloned() else { return };
+        match &self.pod {
+            None => {
+                let template = &set["spec"]["template"];
+                let mut pod = json!({"metadata": template["metadata"], "spec": template["spec"]});
+                pod["metadata"]["name"] = json!(names::pod(&name));
+                pod["metadata"]["namespace"] = json!("cameras");
+                pod["status"] = json!({"phase": "Pending"});
+                self.stamp(&mut pod);
+                self.pod = Some(pod);
+            }
+            Some(pod) if pod["status"]["phase"] == "Pending" => self.run_pod(),
+            Some(_) => {}
+        }
+    }
+
+    /// The pod runs and is ready, and its server has started.
+    pub(super) fn run_pod(&mut self) {
+        let now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let pod = self.pod.as_mut().expect("there is a pod");
+        let statuses: Vec<Value> = pod["spec"]["containers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|container| {
+                json!({
+                    "name": container["name"], "image": container["image"], "imageID": "", "ready": true, "started": true,
+                    "restartCount": 0, "state": {"running": {"startedAt": now}},
+                })
+            })
+            .collect();
+        pod["status"] = json!({
+            "phase": "Running", "podIP": POD_IP, "hostIP": NODE_INTERNAL, "hostIPs": [{"ip": NODE_INTERNAL}],
+            "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
+            "containerStatuses": statuses,
+        });
+        self.server = Some(ServerReport::default());
+    }
+
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Value)) {
+        let mut spec = serde_json::to_value(&self.session.spec).unwrap();
+        change(&mut spec);
+        self.session.spec = serde_json::from_value(spec).unwrap();
+        *self.session.metadata.generation.get_or_insert(0) += 1;
+        self.supply_references();
+    }
+
+    pub(super) fn condition(&self, type_: &str) -> (&str, &str, &str) {
+        super::condition_of(self.session.status.as_ref(), type_)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.condition(condition::READY).0 == "True"
+    }
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut target[key.as_str()], value);
+        }
+    }
+}
+
+/// What is empty is left out and quantities are written in one way, as the API server does.
+fn normalise(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object.iter_mut() {
+                if ["cpu", "memory", "storage"].contains(&key.as_str()) {
+                    let text = value.as_str().unwrap_or_default();
+                    *value = compare::quantity(text).map_or(value.clone(), |milli| json!(format!("{milli}m")));
+                }
+                normalise(value);
+            }
+            object.retain(|key, value| {
+                let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty) || *value == json!(0);
+                !empty || key == "exitCode"
+            });
+        }
+        Value::Array(values) => values.iter_mut().for_each(normalise),
+        _ => {}
+    }
+}
