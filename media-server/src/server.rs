@@ -1,13 +1,16 @@
 //! The server as a whole: its parts made, joined, watched and ended in the right order.
 //!
 //! Up: folders, database, media threads, recorder, control plane, HTTP. Down, by SIGTERM or SIGINT: readiness says no,
-//! newcomers are refused, streams end, recordings are finalised and uploaded, and last the media threads stop; all within the drain
-//! deadline.
+//! newcomers are refused, streams end, recordings are finalised and uploaded, and last the media threads stop; all within
+//! the drain deadline.
 
-use crate::auth::key::KeyError;
-use crate::auth::{AdminTokenError, AdminTokens, AuthPlan, Authorizer, KeySource, follow};
+mod error;
+
+pub use error::ServerError;
+
+use crate::auth::{AdminTokens, AuthPlan, Authorizer, KeySource, follow};
 use crate::config::{Config, MediaMode};
-use crate::control::{Control, ControlError, ControlParts, Media, Recorder};
+use crate::control::{Control, ControlParts, Media, Recorder};
 use crate::demo;
 use crate::http::{
     App, AppParts, ConnectionLimits, ReadyCheck, SnapshotSource, management_router, recording_routes, router_with,
@@ -16,12 +19,12 @@ use crate::http::{
 use crate::lock::FolderLock;
 use crate::metrics::{Metrics, watch_event_loop, watch_media};
 use crate::net::tap::Taps;
-use crate::net::{MediaPlane, NetConfig, NetError, Started};
+use crate::net::{MediaPlane, NetConfig, Started};
 use crate::objects::Objects;
 use crate::recording::{RecordingError, RecordingParts, RecordingPlane, RecordingSettings, TapSource};
 use crate::session::Session;
 use crate::status::StatusBoard;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::turn;
 use crate::upload::{UploadParts, UploadSettings, Uploads};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -42,83 +45,6 @@ const MOST_FILES: u64 = 65_536;
 const MANAGEMENT_CONNECTIONS: usize = 64;
 /// How long open HTTP requests may take to end after the streams have.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
-
-/// Why the server did not start, or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The HTTP port is taken.
-    #[error("{address} is in use by another program: stop it, or choose another address with {flag}")]
-    HttpInUse {
-        /// As asked for.
-        address: SocketAddr,
-        /// What asked for it.
-        flag: &'static str,
-    },
-    /// The HTTP address cannot be bound.
-    #[error("cannot listen on {address}: {source}; {} with {flag}", bind_remedy(source))]
-    HttpBind {
-        /// As asked for.
-        address: SocketAddr,
-        /// What asked for it.
-        flag: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A folder cannot be made or written.
-    #[error("cannot use the folder {path}: {source}; {remedy}")]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-        /// What would be right.
-        remedy: &'static str,
-    },
-    /// Another server works in it.
-    #[error("the folder {path} is in use by another media-server: stop that one, or {remedy}")]
-    FolderInUse {
-        /// Which.
-        path: PathBuf,
-        /// What would be right besides.
-        remedy: &'static str,
-    },
-    /// There is no secret for tokens.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// There is no token for management.
-    #[error(transparent)]
-    AdminToken(#[from] AdminTokenError),
-    /// Media.
-    #[error(transparent)]
-    Net(#[from] NetError),
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The control plane.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    /// The recording plane.
-    #[error(transparent)]
-    Recording(#[from] RecordingError),
-    /// Listening failed while running, or signals cannot be had.
-    #[error("the server failed: {0}")]
-    Io(#[from] io::Error),
-}
-
-fn bind_remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        // Linux keeps the ports below 1024 for root and those with CAP_NET_BIND_SERVICE.
-        io::ErrorKind::PermissionDenied => "name a port above 1023",
-        _ => "name an address of this machine",
-    }
-}
-
-impl ServerError {
-    /// What the person who started it can mend: ports, folders.
-    pub fn is_configuration(&self) -> bool {
-        !matches!(self, ServerError::Io(_) | ServerError::Control(_) | ServerError::Net(NetError::Resources(_)))
-    }
-}
 
 /// Serves until a signal says to stop.
 pub async fn run(config: Config) -> Result<(), ServerError> {
@@ -214,7 +140,10 @@ impl Server {
             status.set_turn(false, Some("the relay has not answered yet".to_owned()));
             let relay = SocketAddr::new(config.udp.pod_ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), turn::PORT);
             let board = status.clone();
-            let report = move |well: Result<(), String>| board.set_turn(well.is_ok(), well.err());
+            let report = move |well: Result<(), String>| {
+                metrics::gauge!("media_server_relay_up").set(f64::from(u8::from(well.is_ok())));
+                board.set_turn(well.is_ok(), well.err());
+            };
             tokio::spawn(turn::watch(relay, report, shutdown.clone()));
         }
         tokio::spawn(watch_event_loop(metrics.clone(), shutdown.clone()));

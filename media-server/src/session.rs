@@ -132,6 +132,7 @@ impl Session {
             tracing::info!(generation, "a newer spec is in force");
         }
         state.generation = generation;
+        metrics::gauge!("media_server_session_generation").set(generation as f64);
         Ok(())
     }
 

@@ -92,6 +92,8 @@ pub(super) struct PageConfig {
     media_port: u16,
     /// Streams that begin now are recorded.
     recording: bool,
+    /// `/metrics` is here; otherwise it is where only operators are.
+    metrics: bool,
     /// For `RTCConfiguration`; empty without a valid token. A session's 201 has them too, as `Link`.
     ice_servers: Vec<IceServer>,
 }
@@ -111,6 +113,7 @@ async fn config(State(app): State<App>, RawQuery(query): RawQuery, headers: Head
         media: app.config.carries_media(),
         media_port: app.config.udp.port,
         recording: app.session.records(),
+        metrics: app.config.management.is_none(),
         ice_servers,
     };
     ([(CACHE_CONTROL, "no-store")], Json(body)).into_response()

@@ -130,6 +130,11 @@ fn describe() {
     );
     metrics::describe_gauge!("media_server_rooms", "Rooms with a stream that is not over.");
     metrics::describe_counter!("media_server_refused_total", "Newcomers refused, by reason.");
+    metrics::describe_gauge!(
+        "media_server_session_generation",
+        "Generation of the StreamSession that was taken over last; 0 at the start."
+    );
+    metrics::describe_gauge!("media_server_relay_up", "Whether the relay in the pod answers; absent without one.");
     metrics::describe_gauge!("media_server_publishers_limit", "limits.maxPublishers as enforced now.");
     metrics::describe_gauge!(
         "media_server_subscribers_per_room_limit",

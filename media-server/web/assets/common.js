@@ -319,7 +319,7 @@ export function askToken(reason) {
   });
 }
 
-/** How the server is set up: `{version, auth, media, recording}`; null when it does not say. */
+/** How the server is set up: `{version, auth, media, recording, metrics}`; null when it does not say. */
 export const config = fetch('/config.json', {headers: authorization()}).then((response) => (response.ok ? response.json() : null)).catch(() => null);
 
 /** An open server has no use for a token, so the button appears only where one counts. */

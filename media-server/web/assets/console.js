@@ -41,6 +41,7 @@ tokenButton($('token'));
 newRoom();
 config.then((found) => {
   if (found) setText($('version'), `Version ${found.version}. ${found.auth === 'open' ? 'Open: whoever reaches this address may publish, watch and end streams.' : 'Access by token.'}`);
+  $('metrics').hidden = found?.metrics === false;
   if (found?.recording === false) setText($('recording-empty'), 'This server does not record: its StreamSession has no recording.');
   if (found?.media === false) {
     standing = new Error('This process carries no media: it only keeps the registry (MEDIA_MODE).');

@@ -78,7 +78,7 @@ export function world() {
     /** What every route of the API answers, when it is one of `refusal`. */
     api: null,
     ended: [],
-    config: {version: '0.1.0', auth: 'jwt', media: true, mediaPort: 8189, recording: true, iceServers: []},
+    config: {version: '0.1.0', auth: 'jwt', media: true, mediaPort: 8189, recording: true, metrics: true, iceServers: []},
     mp4: null,
   };
 }

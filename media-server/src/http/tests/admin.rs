@@ -277,6 +277,7 @@ async fn with_an_address_of_its_own_management_is_there_alone() {
         assert_ne!(there.status(), StatusCode::NOT_FOUND, "{path}");
         assert_eq!(get(path).await.0, 404, "{path}");
     }
+    assert_eq!(bench.get("/config.json").await.json()["metrics"], false, "the console has no link to them");
     assert_eq!(get("/problems/invalid-session").await.0, 200, "what a problem's type names is where the problem is");
     bench.app.control.drain().await;
     let (status, body) = get("/readyz").await;
