@@ -5,7 +5,7 @@
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
@@ -175,7 +175,7 @@ impl ObjectsError {
                 }
             },
         };
-        tracing::debug!(error = %DisplayErrorContext(&error), %reason, "a request to the store failed");
+        tracing::debug!(%reason, said, "a request to the store failed");
         ObjectsError { reason, said, source: Some(Box::new(error)) }
     }
 }

@@ -106,8 +106,7 @@ impl Objects {
 
     /// Finds that the bucket is there, or makes it where that is ours to do.
     pub async fn ensure_bucket(&self) -> Result<(), ObjectsError> {
-        let request = self.0.reader.head_bucket().bucket(&self.0.bucket);
-        match self.ask(request.send(), Reason::NoSuchBucket).await {
+        match self.see_bucket().await {
             Err(error) if error.reason() == Reason::NoSuchBucket && self.0.create_bucket => {
                 let region = self.0.client.config().region().map(ToString::to_string).unwrap_or_default();
                 // AWS wants to be told of every region but its first; other stores mind none.
@@ -122,16 +121,18 @@ impl Objects {
                         tracing::info!(bucket = self.0.bucket, store = %self.0.place, "bucket made");
                         Ok(())
                     }
-                    // Somebody else was quicker.
-                    Err(error) => self
-                        .ask(self.0.reader.head_bucket().bucket(&self.0.bucket).send(), Reason::NoSuchBucket)
-                        .await
-                        .map(drop)
-                        .map_err(|_| error),
+                    // Somebody else may have been quicker.
+                    Err(error) => self.see_bucket().await.map_err(|_| error),
                 }
             }
-            answer => answer.map(drop),
+            answer => answer,
         }
+    }
+
+    /// By the shortest of lists: unlike HEAD, what is refused here comes with a reason.
+    async fn see_bucket(&self) -> Result<(), ObjectsError> {
+        let request = self.0.client.list_objects_v2().bucket(&self.0.bucket).prefix(self.key("")).max_keys(1);
+        self.ask(request.send(), Reason::NoSuchBucket).await.map(drop)
     }
 
     /// Gives up an upload in parts that was never finished.

@@ -25,4 +25,5 @@ mod refusals;
 mod relay;
 mod relay_place;
 mod shutdown;
+mod store;
 mod takeover;
