@@ -3,7 +3,7 @@
 //! They are looked for in `$LAB_STATE/bin` (by default /var/tmp/streamsession-lab/bin) and on the PATH; one that is not there
 //! is passed over, and that is said. What a store answers is tested besides without any, in the library.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[allow(dead_code)]
 mod made;

@@ -159,7 +159,7 @@ impl Catalogue for Disk {
         let Some(registry) = &self.registry else { return Ok(()) };
         let folder = self.removed(id);
         match registry::forget(registry, id) {
-            Ok(()) => gone(fs::remove_dir(&folder)).map(drop).map_err(CatalogueError::disk(&folder)),
+            Ok(()) => gone(fs::remove_dir_all(&folder)).map(drop).map_err(CatalogueError::disk(&folder)),
             // By the name of this folder the server learns, at its next start, what to forget.
             Err(error) => {
                 tracing::debug!(%id, %error, "the registry cannot be told");

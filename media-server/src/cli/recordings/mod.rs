@@ -12,6 +12,10 @@ mod catalogue;
 mod disk;
 mod export;
 mod list;
+#[cfg(test)]
+#[path = "../../../tests/made/mod.rs"]
+#[allow(dead_code)]
+mod made;
 mod place;
 mod prune;
 mod registry;
@@ -31,6 +35,7 @@ use prune::PruneError;
 use registry::RegistryError;
 use shelf::NotFound;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// How it ended.
@@ -99,7 +104,7 @@ fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Resu
         RecordingsCommand::Export(args) => &args.place,
         RecordingsCommand::Prune(args) => &args.place,
     };
-    let places = place::places(place, environment)?;
+    let places = place::places(&place::in_pod(place, environment, Path::new("/")), environment)?;
     let shelf = place::open(&places)?;
     match &args.command {
         RecordingsCommand::List(args) => list::list(&shelf, args, now).map(|()| Done::Well),

@@ -1,4 +1,6 @@
 //! From flags to places: a folder, a store, or both of one server.
+//!
+//! In a pod of the operator's, where all has its fixed place, no flags are needed.
 
 use super::args::PlaceArgs;
 use super::catalogue::{Catalogue, CatalogueError};
@@ -47,6 +49,22 @@ impl Folder {
     /// The server's registry, if there is one.
     pub(super) fn registry(&self) -> Option<PathBuf> {
         self.data.as_ref().map(|data| data.join(registry::FILE_NAME)).filter(|path| path.is_file())
+    }
+}
+
+/// Where the operator puts things in a pod, below `root`: as if they had been named.
+pub(super) fn in_pod(args: &PlaceArgs, environment: &Environment, root: &Path) -> PlaceArgs {
+    let (session, data) = (root.join("etc/streamsession/session.yaml"), root.join("data"));
+    let silent = args.session.is_none() && args.data_dir.is_none() && args.dir.is_none() && args.endpoint.is_none();
+    if !silent || !environment.in_cluster || !session.is_file() || !data.is_dir() {
+        return args.clone();
+    }
+    let keys = Some(root.join("etc/streamsession-store")).filter(|keys| keys.is_dir());
+    PlaceArgs {
+        session: Some(session),
+        data_dir: Some(data),
+        store_credentials_dir: args.store_credentials_dir.clone().or(keys),
+        ..args.clone()
     }
 }
 
@@ -155,6 +173,24 @@ mod tests {
         assert_eq!(found.folder.unwrap().recordings, Path::new("/data/recordings"));
         assert!(found.retention.is_some());
         assert!(matches!(places(&args, &environment(&[])), Err(PlaceError::NoStore)), "outside it is a folder");
+    }
+
+    #[test]
+    fn in_a_pod_everything_has_its_place() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["data", "etc/streamsession", "etc/streamsession-store"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let pod = environment(&[("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("POD_NAMESPACE", "cams")]);
+        let none = PlaceArgs::default();
+        assert!(in_pod(&none, &pod, root.path()).session.is_none(), "it is not the operator's");
+        session(&root.path().join("etc/streamsession"), "{}");
+        let found = places(&in_pod(&none, &pod, root.path()), &pod).unwrap();
+        assert_eq!(found.folder.unwrap().recordings, root.path().join("data/recordings"));
+        assert_eq!(found.store.unwrap().credentials_dir, Some(root.path().join("etc/streamsession-store")));
+        assert!(in_pod(&none, &environment(&[]), root.path()).session.is_none());
+        let named = PlaceArgs { dir: Some("/rec".into()), ..none };
+        assert_eq!(in_pod(&named, &pod, root.path()).session, None);
     }
 
     #[test]

@@ -205,3 +205,138 @@ impl Read for Reader<'_> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::{Made, Make};
+    use super::super::shelf::{Shelf, Standing};
+    use super::*;
+    use crate::objects::Digest;
+    use crate::objects::fake::{FakeStore, Fault};
+    use crate::retention::Protection;
+    use std::fs;
+
+    /// A store with a runtime of its own, which goes on while this thread waits.
+    struct Bench {
+        runtime: Runtime,
+        fake: FakeStore,
+        place: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let fake = runtime.block_on(FakeStore::start());
+            Bench { runtime, fake, place: tempfile::tempdir().unwrap() }
+        }
+
+        fn store(&self) -> Store {
+            Store::connect(&self.fake.config()).unwrap()
+        }
+
+        fn put(&self, key: &str, bytes: Vec<u8>) {
+            let (objects, digest) = (self.fake.objects(), Digest::of(&bytes));
+            self.runtime.block_on(objects.put(key, &crate::objects::Source::Bytes(bytes.into()), digest)).unwrap();
+        }
+
+        fn make(&self, make: Make) -> Made {
+            make.within(self.place.path())
+        }
+
+        /// As the server does it: the MP4 stays.
+        fn upload(&self, made: &Made) {
+            for file in fs::read_dir(&made.folder).unwrap() {
+                let name = file.unwrap().file_name().into_string().unwrap();
+                if !name.starts_with("recording") {
+                    self.put(&key_of(made, &name), fs::read(made.path(&name)).unwrap());
+                }
+            }
+        }
+    }
+
+    fn key_of(made: &Made, file: &str) -> String {
+        format!("front-door/{}/{file}", made.id)
+    }
+
+    #[test]
+    fn recordings_of_a_store_are_found_by_their_keys_and_told_by_their_manifests() {
+        let bench = Bench::new();
+        let (whole, half, bad) =
+            (bench.make(Make::default()), bench.make(Make::default()), bench.make(Make::default()));
+        bench.upload(&whole);
+        bench.put(&key_of(&half, "init-1.mp4"), fs::read(half.path("init-1.mp4")).unwrap());
+        bench.put(&key_of(&bad, "manifest.json"), b"{}".to_vec());
+        bench.put(&key_of(&whole, HOLD), Vec::new());
+        bench.put("somebody/else", b"x".to_vec());
+        let found = Catalogue::recordings(&bench.store()).unwrap();
+        let of = |made: &Made| found.iter().find(|found| found.id.as_str() == made.id).unwrap();
+        assert_eq!(found.len(), 3);
+        assert_eq!(of(&whole).summary().unwrap().duration, whole.manifest().duration);
+        assert_eq!((of(&whole).room.as_deref(), of(&whole).held), (Some("front-door"), true));
+        assert!(matches!(of(&half).state, State::Unfinished { recoverable: false }) && !of(&half).held);
+        assert!(matches!(of(&bad).state, State::Damaged(_)));
+    }
+
+    #[test]
+    fn what_is_deleted_goes_manifest_first_and_what_is_held_stays() {
+        let bench = Bench::new();
+        let (gone, held) = (bench.make(Make::default()), bench.make(Make::default()));
+        bench.upload(&gone);
+        bench.upload(&held);
+        let store = bench.store();
+        let found = Catalogue::recordings(&store).unwrap();
+        let of = |made: &Made| found.iter().find(|found| found.id.as_str() == made.id).unwrap();
+        bench.put(&key_of(&held, HOLD), Vec::new());
+        assert!(!Catalogue::delete(&store, of(&held)).unwrap(), "it was held after it was looked at");
+        // After the manifest the store fails: what is left is no recording any more.
+        bench.fake.delete_one_by_one();
+        assert!(Catalogue::delete(&store, of(&gone)).unwrap());
+        let deletes: Vec<_> =
+            bench.fake.requests().into_iter().filter(|request| request.starts_with("DELETE")).collect();
+        assert!(deletes.len() > 3 && deletes[0].ends_with("manifest.json"), "{deletes:?}");
+        assert!(bench.fake.keys().iter().all(|key| key.contains(&held.id)));
+        assert!(!Catalogue::delete(&store, of(&gone)).unwrap(), "it is gone");
+    }
+
+    #[test]
+    fn a_local_recording_that_is_not_in_the_store_is_pending() {
+        let bench = Bench::new();
+        let (both, pending) = (bench.make(Make::default()), bench.make(Make::default()));
+        let live = bench.make(Make { crashed: true, ..Make::default() });
+        bench.upload(&both);
+        bench.put(&key_of(&pending, "segment-000001.m4s"), vec![0; 9]);
+        bench.put(&key_of(&live, "segment-000001.m4s"), vec![0; 9]);
+        let disk = super::super::disk::Disk::open(bench.place.path(), None).unwrap();
+        let shelf = Shelf::new(vec![Box::new(disk), Box::new(bench.store())], true);
+        let holdings = shelf.holdings().unwrap();
+        assert_eq!(holdings.len(), 3);
+        let of = |made: &Made| holdings.iter().find(|holding| holding.id.as_str() == made.id).unwrap();
+        assert_eq!(shelf.entry(of(&both), &[]).protection, None);
+        assert_eq!(shelf.entry(of(&pending), &[]).protection, Some(Protection::PendingUpload));
+        assert_eq!(shelf.entry(of(&live), &[]).protection, Some(Protection::Unfinished));
+        assert_eq!(of(&live).standing(Timestamp::now()), Standing::Recording);
+        assert!(!of(&live).is_orphan() && !of(&pending).is_orphan());
+        let (entry, disk) = (shelf.entry(of(&both), &[]), both.bytes());
+        assert!(entry.bytes < disk && entry.frees == disk + entry.bytes, "it counts once and frees twice");
+    }
+
+    #[test]
+    fn a_store_that_fails_is_an_error_with_its_remedy() {
+        let bench = Bench::new();
+        bench.upload(&bench.make(Make::default()));
+        let store = bench.store();
+        let found = Catalogue::recordings(&store).unwrap().remove(0);
+        bench.fake.fail(Fault::Truncates);
+        let opened = Catalogue::open(&store, &found, File::Segment(1));
+        let read = opened.map(|opened| opened.unwrap().reader.read_to_end(&mut Vec::new()));
+        assert!(!matches!(read, Ok(Ok(_))), "half of a segment is none");
+        bench.fake.fail(None);
+        bench.fake.use_key("wrong");
+        let error = Catalogue::recordings(&store).unwrap_err().to_string();
+        assert!(error.contains("secretAccessKey"), "{error}");
+        bench.fake.use_key("key");
+        assert!(Catalogue::open(&store, &found, File::Segment(99)).unwrap().is_none());
+        bench.fake.remove_bucket();
+        assert!(Catalogue::recordings(&store).unwrap_err().to_string().contains("bucket"));
+    }
+}

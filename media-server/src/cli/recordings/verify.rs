@@ -87,8 +87,14 @@ pub(super) fn verify(shelf: &Shelf, args: &VerifyArgs) -> Result<Done, Failure> 
         0 => "no fault".to_owned(),
         faults => talk::count(faults, "fault"),
     };
-    let copies = talk::count(document.recordings.len(), "recording");
-    talk::tell(&format!("{copies}, {}, {}: {faults}", talk::count(files, "file"), talk::bytes(bytes)));
+    let copies = document.recordings.len();
+    let mut ids: Vec<_> = document.recordings.iter().map(|checked| checked.id.as_str()).collect();
+    ids.dedup();
+    let recordings = match talk::count(ids.len(), "recording") {
+        text if ids.len() == copies => text,
+        text => format!("{text} in {copies} copies"),
+    };
+    talk::tell(&format!("{recordings}, {}, {}: {faults}", talk::count(files, "file"), talk::bytes(bytes)));
     if unfinished > 0 {
         talk::tell(&format!(
             "{} passed over: not finished, so that there is no manifest yet",
