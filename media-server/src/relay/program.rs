@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
-/// coturn ends at once when it is told to.
-const END_LIMIT: Duration = Duration::from_secs(5);
+/// coturn 4.6 ends at once when it is told to, 4.17 within five seconds.
+const END_LIMIT: Duration = Duration::from_secs(8);
 /// Before that a signal could come before coturn has said what it does with it, which would end it.
 const SIGNALS_AFTER: Duration = Duration::from_secs(2);
 
