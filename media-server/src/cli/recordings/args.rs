@@ -57,7 +57,7 @@ pub struct PlaceArgs {
     /// The server's StreamSession document (YAML): it names the store, if there is one
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub session: Option<PathBuf>,
-    /// URL of a store that speaks S3, such as https://s3.example.com
+    /// URL of a store that speaks S3, with https:// or http:// in front
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, requires = "bucket", conflicts_with = "session", value_parser = endpoint)]
     pub endpoint: Option<String>,
     /// The store's bucket
