@@ -48,7 +48,7 @@ pub struct RelayArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..))]
     pub total_quota: u32,
     /// Bytes a second that one relay carries, each way; 0 is no limit
-    #[arg(long, value_name = "BYTES", default_value_t = 5_000_000)]
+    #[arg(long, value_name = "BYTES", default_value_t = 12_500_000)]
     pub max_bytes_per_second: u32,
     /// Form of this program's log on stderr; the relay's own goes to stdout
     #[arg(long, value_enum, default_value_t)]
