@@ -66,7 +66,10 @@ fn ready(scene: &Scene<'_>, findings: &Findings<'_>, parts: [&Verdict; 3], stall
     let worst =
         ["False", "Unknown"].into_iter().find_map(|status| parts.into_iter().find(|part| part.status == status));
     match worst {
-        _ if media.status != "True" && stalled.status == "True" => {
+        // What keeps things from being made is the cause; of the other reasons each leaves the session as it was.
+        _ if media.status != "True"
+            && [reasons::INVALID_SPEC, reasons::NAME_TAKEN, reasons::REFUSED].contains(&stalled.reason.as_str()) =>
+        {
             verdict(condition::READY, "False", &stalled.reason, stalled.message.clone())
         }
         // At first nothing can be said.

@@ -478,6 +478,11 @@ fn a_volume_that_the_spec_wants_otherwise_is_kept_and_told() {
     assert_eq!((world.condition("Stalled").0, world.condition("Stalled").1), ("True", "VolumeCannotShrink"));
     assert_eq!(size(&world), before);
     assert!(world.is_ready());
+    let mut observed = world.observe();
+    observed.server = None;
+    observed.pod = None;
+    let plan = planned(&world, &observed);
+    assert_eq!(super::condition_of(plan.status.as_ref(), "Ready").1, "Starting", "that is not what keeps it");
     world.change(|spec| {
         spec["storage"]["size"] = json!("40Gi");
         spec["storage"]["storageClassName"] = json!("slow");
