@@ -197,6 +197,9 @@ fn judge(status: u16, code: &str, on_404: Reason) -> Reason {
     match (code, status) {
         ("NoSuchBucket", _) => Reason::NoSuchBucket,
         ("NoSuchKey" | "NotFound", 404) => on_404,
+        // Not all stores say that with 403.
+        ("AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken", _)
+        | ("InvalidToken" | "NoSuchUser" | "XAdminUserNotFound", _) => Reason::AccessDenied,
         ("RequestTimeTooSkewed" | "RequestExpired", _) => Reason::ClockSkewed,
         ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _) => {
             Reason::WrongRegion
@@ -265,6 +268,7 @@ mod tests {
             (403, "InvalidAccessKeyId", Reason::AccessDenied),
             (403, "SignatureDoesNotMatch", Reason::AccessDenied),
             (403, "RequestTimeTooSkewed", Reason::ClockSkewed),
+            (404, "XAdminUserNotFound", Reason::AccessDenied),
             (404, "NoSuchBucket", Reason::NoSuchBucket),
             (404, "NoSuchKey", Reason::NotFound),
             (404, "", Reason::NotFound),

@@ -434,7 +434,7 @@ mod tests {
         assert_eq!(store.evictable().await.unwrap(), []);
         assert_eq!(store.uploaded(&stream, File::Segment(1)).await.unwrap(), None, "not before all is there");
         assert!(verify(&store, 1).await);
-        assert_eq!(store.evictable().await.unwrap(), [stream.clone()]);
+        assert_eq!(store.evictable().await.unwrap(), std::slice::from_ref(&stream));
         let there = store.uploaded(&stream, File::Segment(1)).await.unwrap().unwrap();
         assert_eq!((there.key, there.bytes), (format!("gate/{stream}/segment-000001.m4s"), 3));
         assert_eq!(store.upload_backlog().await.unwrap(), UploadBacklog::default());

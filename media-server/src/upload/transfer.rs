@@ -55,6 +55,7 @@ async fn verify(objects: &Objects, upload: &Upload) -> Result<(), ObjectsError> 
 }
 
 async fn read_back(objects: &Objects, upload: &Upload) -> Result<Digest, ObjectsError> {
+    tracing::debug!(key = upload.key, "the store keeps no SHA-256: the object is read back");
     let mut content = objects.get(&upload.key, None).await?;
     let mut digesting = Digesting::default();
     while let Some(bytes) = content.bytes.next().await {
