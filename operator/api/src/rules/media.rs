@@ -104,8 +104,9 @@ pub(crate) const TURN_NODE_PORT: SpecRule = SpecRule {
     cel: "!has(self.turn.nodePort) || (self.turn.nodePort >= 1 && self.exposure.type == 'NodePort' && self.turn.mode == 'Managed')",
     remedy: "turn.nodePort goes with a managed relay and exposure.type NodePort: write a port of the cluster's range, such as `turn: {nodePort: 31478}`, or remove it",
     offending: |spec| {
-        node_port(spec.turn.node_port, spec.exposure.type_)
-            .or_else(|| (spec.turn.mode != TurnMode::Managed).then_some(spec.turn.node_port)?.map(|port| port.to_string()))
+        node_port(spec.turn.node_port, spec.exposure.type_).or_else(|| {
+            (spec.turn.mode != TurnMode::Managed).then_some(spec.turn.node_port)?.map(|port| port.to_string())
+        })
     },
 };
 
