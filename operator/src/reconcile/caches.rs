@@ -66,7 +66,7 @@ impl Caches {
             let writer = Writer::new(resource);
             children.insert(kind, writer.as_reader());
             let triggers = triggers.clone();
-            let stream = watcher(objects, config.clone()).default_backoff().reflect(writer);
+            let stream = watcher(objects, config.clone()).default_backoff().modify(lighten).reflect(writer);
             follow(cache_name(kind.name(), namespace), stream, observers, tasks, move |object| tell(&triggers, object));
         }
         let pods: Api<Pod> = match namespace {
@@ -76,7 +76,7 @@ impl Caches {
         let writer = Writer::default();
         let caches = Caches { children: Arc::new(children), pods: writer.as_reader() };
         let triggers = triggers.clone();
-        let stream = watcher(pods, config).default_backoff().reflect(writer);
+        let stream = watcher(pods, config).default_backoff().modify(lighten).reflect(writer);
         follow(cache_name("Pod", namespace), stream, observers, tasks, move |pod| tell(&triggers, pod));
         caches
     }
@@ -191,9 +191,14 @@ pub(super) async fn nodes(
     Some(reader)
 }
 
+/// Half of an object that is often written says who wrote what; the plan asks that of sessions alone.
+fn lighten<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
 fn strip(node: &mut Node) {
+    lighten(node);
     node.spec = None;
-    node.metadata.managed_fields = None;
     node.metadata.annotations = None;
     if let Some(status) = &mut node.status {
         let addresses = status.addresses.take();

@@ -48,7 +48,7 @@ pub(super) async fn execute(
     let mut refusals = Vec::new();
     for apply in plan.apply {
         if let Err(error) = write(context, &namespace, &apply, remembered).await {
-            tracing::warn!(%error, "a write failed");
+            tracing::debug!(%error, "a write failed");
             if (400..500).contains(&error.code) && ![408, 409, 429].contains(&error.code) {
                 refusals.push(Refusal { child: apply.child, message: error.why.clone() });
             }
@@ -73,7 +73,10 @@ pub(super) async fn execute(
         carried.failures.extend(write_status(context, session, status, remembered).await.err());
     }
     for note in plan.events {
-        carried.failures.extend(tell(context, session, &note, remembered).await.err());
+        // No failure of the pass: the next one would not tell it again, and the condition says the same.
+        if let Err(error) = tell(context, session, &note, remembered).await {
+            tracing::warn!(%error, "an event is lost");
+        }
     }
     carried
 }
@@ -82,19 +85,14 @@ async fn write(context: &Context, namespace: &str, apply: &Apply, remembered: &m
     let (child, kind) = (&apply.child, apply.child.kind);
     let objects = api(context.client.clone(), kind, namespace);
     let (verb, result) = match apply.write {
-        Write::Apply => (
-            "apply",
-            objects.patch(&child.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&apply.object)).await,
-        ),
-        Write::Merge => {
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            ("merge", objects.patch(&child.name, &params, &Patch::Merge(&apply.object)).await)
-        }
+        Write::Apply => ("apply", apply_or_mend(&objects, apply).await),
+        Write::Merge => ("merge", objects.patch(&child.name, &merging(), &Patch::Merge(&apply.object)).await),
         Write::Create => {
             let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            let object = serde_json::from_value::<DynamicObject>(apply.object.clone());
             (
                 "create",
-                match serde_json::from_value::<DynamicObject>(apply.object.clone()) {
+                match object {
                     Ok(object) => objects.create(&params, &object).await,
                     Err(error) => Err(kube::Error::SerdeError(error)),
                 },
@@ -127,6 +125,29 @@ async fn write(context: &Context, namespace: &str, apply: &Apply, remembered: &m
         Err(error) if kind == Kind::Secret => Err(ApiError::without_words(call(verb, child), &error)),
         Err(error) => Err(ApiError::new(call(verb, child), &error)),
     }
+}
+
+/// Server-side apply. It leaves entries that others have put into a list where they are, and these can make the whole
+/// invalid (two ports of one name); then the lists are replaced by ours.
+async fn apply_or_mend(objects: &Api<DynamicObject>, apply: &Apply) -> Result<DynamicObject, kube::Error> {
+    let name = &apply.child.name;
+    let applying = PatchParams::apply(FIELD_MANAGER).force();
+    let refused = match objects.patch(name, &applying, &Patch::Apply(&apply.object)).await {
+        Err(error) if code(&error) == 422 => error,
+        other => return other,
+    };
+    match objects.patch(name, &merging(), &Patch::Merge(&apply.object)).await {
+        Ok(_) => {
+            tracing::info!(object = %apply.child, "mended: somebody else's entries were in the way");
+            objects.patch(name, &applying, &Patch::Apply(&apply.object)).await
+        }
+        // It is ours that is refused, or there is nothing to mend.
+        Err(_) => Err(refused),
+    }
+}
+
+fn merging() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 async fn delete(context: &Context, namespace: &str, delete: &Delete) -> Result<(), ApiError> {

@@ -42,6 +42,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// For one pass, all of its calls together.
 const PASS: Duration = Duration::from_secs(30);
@@ -217,10 +218,13 @@ async fn reconcile(session: Arc<StreamSession>, context: Arc<Context>) -> Result
     let _slot = context.shared.slots.acquire().await;
     let begin = Instant::now();
     let key = key(&session);
-    let result = match tokio::time::timeout(PASS, pass(&session, &context, &key)).await {
+    let span = tracing::info_span!("pass", session = key);
+    let work = pass(&session, &context, &key).instrument(span.clone());
+    let result = match tokio::time::timeout(PASS, work).await {
         Ok(result) => result,
         Err(_) => Err(PassError::Timeout(PASS)),
     };
+    let _told = span.entered();
     let outcome = match &result {
         Ok(_) => Outcome::Ok,
         Err(PassError::Timeout(_)) => Outcome::Timeout,
@@ -280,3 +284,6 @@ async fn planned(context: &Context, session: &StreamSession, observed: &mut plan
     }
     Ok(plan::plan(session, &context.settings, observed, random))
 }
+
+#[cfg(test)]
+mod tests;

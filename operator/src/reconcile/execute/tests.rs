@@ -144,6 +144,23 @@ async fn a_write_that_fails_stops_the_push_and_the_pods_deletion_and_nothing_els
 }
 
 #[tokio::test]
+async fn lists_that_somebody_else_has_made_invalid_are_replaced_by_ours() {
+    let mended = std::sync::atomic::AtomicBool::new(false);
+    let api = FakeApi::new(move |asked| {
+        let merge = !asked.query.contains("force=true");
+        if !mended.fetch_or(merge, std::sync::atomic::Ordering::SeqCst) && !merge {
+            return failure(422, "Invalid", "spec.ports[1].name: Duplicate value: \"http\"");
+        }
+        well(asked)
+    });
+    let mut remembered = Remembered::default();
+    let plan = Plan { apply: vec![apply(Kind::Service, "x", Write::Apply)], ..plan() };
+    assert_eq!(carry(&api, &nothing(), plan, &mut remembered).await.failures, []);
+    assert_eq!(api.log(), ["PATCH /api/v1/namespaces/a/services/x"; 3]);
+    assert!(remembered.refusals.is_empty());
+}
+
+#[tokio::test]
 async fn a_refusal_is_forgotten_with_a_pass_that_goes_well() {
     let api = FakeApi::new(|_| failure(403, "Forbidden", "exceeded quota"));
     let mut remembered = Remembered::default();
@@ -232,6 +249,13 @@ async fn the_same_event_is_counted_and_another_message_is_told_anew() {
     assert_eq!(asked.iter().map(|asked| asked.method.as_str()).collect::<Vec<_>>(), ["POST", "PATCH", "POST"]);
     assert_eq!(asked[1].body["series"]["count"], 2);
     assert_eq!(asked[2].body["note"], "b");
+}
+
+#[tokio::test]
+async fn an_event_that_is_lost_is_no_failure_of_the_pass() {
+    let api = FakeApi::new(|_| failure(403, "Forbidden", "the namespace is being terminated"));
+    let plan = Plan { events: vec![note("Ready", "m")], ..plan() };
+    assert_eq!(carry(&api, &nothing(), plan, &mut Remembered::default()).await.failures, []);
 }
 
 #[test]
