@@ -29,6 +29,8 @@ STOPSIGNAL SIGTERM
 ENTRYPOINT ["/operator"]
 
 FROM scratch AS media-server
+# Whom a store elsewhere may have its certificate from.
+COPY --from=source /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build-media-server /out/media-server /media-server
 COPY --from=build-media-server --chown=65532:65532 /out/data /data
 USER 65532:65532

@@ -40,7 +40,7 @@ fn a_changed_cap_is_in_force_within_three_seconds_and_no_viewer_drops() {
     let session = Session::apply(&kube, "capped", &spec);
     session.wait_ready(Duration::from_secs(60));
     let pod = session.pod_uid();
-    let token = session.token("publish,subscribe");
+    let token = session.token("publish subscribe");
     // Without an ingress the Service is the way in: opened on a node's port for this test.
     let base = open_http(&kube, "capped");
     let url = |path: &str| format!("{base}{path}");

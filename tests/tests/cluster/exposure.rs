@@ -26,7 +26,7 @@ fn announced_addresses_follow_service_and_node_without_a_restart() {
     let before = format!("{node}:{}", text(&service, "/spec/ports/0/nodePort"));
     assert!(announced(&session).contains(&before), "{before}: {:?}", announced(&session));
     let base = open_http(&kube, "moving");
-    let token = session.token("publish,subscribe");
+    let token = session.token("publish subscribe");
     let mut publisher = camera(&format!("{base}/whip/door"), &token, None);
 
     // The port of the Service.

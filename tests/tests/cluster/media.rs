@@ -64,7 +64,7 @@ fn the_same_recording_reaches_a_store_elsewhere() {
 fn record_and_watch(session: &Session, tls: &Tls, browsers: bool) {
     let status = session.get();
     let url = |kind: &str, room: &str| text(&status, &format!("/status/endpoints/{kind}")).replace("{room}", room);
-    let token = session.token("publish,subscribe");
+    let token = session.token("publish subscribe");
     let ca = tls.authority();
     let mut publisher = camera(&url("whip", "door"), &token, Some(&ca));
     until("the session counts its camera", Duration::from_secs(30), || {
@@ -134,6 +134,8 @@ fn hex(content: &[u8]) -> String {
 pub(crate) fn second_store(kube: &Kube) -> (crate::harness::Forward, Credentials) {
     let credentials = Credentials { id: "second".to_owned(), secret: "a-key-made-for-this-test".to_owned() };
     kube.make_secret("second-store", &[("accessKeyId", &credentials.id), ("secretAccessKey", &credentials.secret)]);
+    // With an empty folder, whatever was here before.
+    kube.delete("deployment", "second-store");
     kube.apply(&include_str!("second-store.yaml").replace("IMAGE", &std::env::var("VERSITYGW_IMAGE").unwrap()));
     kube.kubectl(&["rollout", "status", "deployment/second-store", "--timeout=60s"]);
     (kube.forward("service/second-store", 7070), credentials)

@@ -3,7 +3,7 @@
 use super::{Place, command, output_of, run, until};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, ChildStdout, Output, Stdio};
 use std::time::Duration;
 
 /// A namespace of the cluster.
@@ -106,11 +106,12 @@ impl Kube {
         let mut command = self.command(&["port-forward", target, &format!(":{port}")]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
         // Forwarding from 127.0.0.1:40123 -> 9000
         let local = line.split(" -> ").next().and_then(|from| from.rsplit(':').next()?.parse().ok());
         let local = local.unwrap_or_else(|| panic!("kubectl port-forward {target} {port} said {line:?}"));
-        Forward { child, local }
+        Forward { child, _said: said, local }
     }
 
     /// Events of the API group events.k8s.io and of the core about an object: `REASON: message`.
@@ -134,6 +135,8 @@ impl Kube {
 /// A forwarded port, until it is dropped.
 pub(crate) struct Forward {
     child: Child,
+    /// Each connection is a line: it must have somewhere to write it.
+    _said: BufReader<ChildStdout>,
     /// On 127.0.0.1, where the cluster is.
     pub(crate) local: u16,
 }

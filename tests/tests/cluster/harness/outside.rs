@@ -29,8 +29,10 @@ impl Background {
 
     /// It must still run.
     pub(crate) fn assert_running(&mut self) {
-        let ended = self.child.try_wait().unwrap();
-        assert!(ended.is_none(), "{} ended: {ended:?}", self.name);
+        if self.child.try_wait().unwrap().is_some() {
+            let output = std::mem::replace(&mut self.child, idle()).wait_with_output().unwrap();
+            panic!("{} ended: {}: {}", self.name, output.status, String::from_utf8_lossy(&output.stderr));
+        }
     }
 }
 
