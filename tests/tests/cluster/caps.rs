@@ -1,31 +1,19 @@
 //! Caps come from the spec, change while streams run, and drop nobody.
 
 use crate::harness::{
-    Kube, Place, Session, alone, camera, command, document, figure, install, number, open_http, run, text, until, view,
+    Kube, Session, alone, answer_of, camera, document, figure, install, number, open_http, text, until, view,
 };
 use serde_json::{Value, json};
-use sfu::parameters::Fingerprint;
 use std::time::{Duration, Instant};
-use streamsession_tests::peer::credentials;
-use streamsession_tests::sdp::{self, Local};
 
 /// From the patch until the new cap is in force.
 const IN_FORCE: Duration = Duration::from_secs(3);
 
 /// The status that a camera (WHIP) or viewer (WHEP) is answered with, and the problem's type.
 fn knock(url: &str, token: &str) -> (u16, String) {
-    let mut curl = command(Place::Outside, "curl");
-    let ice = credentials();
-    let local = Local { ice: &ice, fingerprint: Fingerprint([7; 32]), address: "127.0.0.1:9".parse().unwrap() };
-    let offer =
-        if url.contains("/whip/") { sdp::camera_offer(&local, [1001, 1002, 1003]) } else { sdp::viewer_offer(&local) };
-    curl.args(["-sS", "-K", "-", "-X", "POST", "-H", "Content-Type: application/sdp", "-w", "\n%{http_code}", url]);
-    let offer = offer.replace('\r', "\\r").replace('\n', "\\n");
-    let output = run(curl, &format!("header = \"Authorization: Bearer {token}\"\ndata-raw = \"{offer}\"\n"));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (body, status) = said.rsplit_once('\n').unwrap_or_else(|| panic!("{output:?}"));
-    let problem: Value = serde_json::from_str(body).unwrap_or_default();
-    (status.parse().unwrap(), text(&problem, "/type"))
+    let answer = answer_of(url, token);
+    let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    (answer.status, text(&problem, "/type"))
 }
 
 #[test]

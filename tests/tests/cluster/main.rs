@@ -14,4 +14,4 @@ mod exposure;
 mod harness;
 mod media;
 mod ready;
-// mod relay;
+mod relay;

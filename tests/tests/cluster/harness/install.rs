@@ -25,7 +25,9 @@ pub(crate) fn helm_values() -> Vec<String> {
         values.extend(["--values".to_owned(), file]);
     }
     for (variable, program) in [("OPERATOR_IMAGE", "operator"), ("MEDIA_SERVER_IMAGE", "mediaServer")] {
-        if let Some((repository, tag)) = std::env::var(variable).ok().as_deref().and_then(|image| image.rsplit_once(':')) {
+        if let Some((repository, tag)) =
+            std::env::var(variable).ok().as_deref().and_then(|image| image.rsplit_once(':'))
+        {
             let set = format!("images.{program}.repository={repository},images.{program}.tag={tag}");
             values.extend(["--set-string".to_owned(), set]);
         }

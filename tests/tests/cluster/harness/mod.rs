@@ -11,7 +11,7 @@ mod session;
 
 pub(crate) use install::{helm, helm_values, install, uninstall};
 pub(crate) use kube::{Forward, Kube};
-pub(crate) use outside::{Browser, Tls, camera, node_address, view};
+pub(crate) use outside::{Browser, Tls, answer_of, camera, node_address, view};
 pub(crate) use s3::{Bucket, Credentials};
 pub(crate) use session::{Session, document, open_http};
 

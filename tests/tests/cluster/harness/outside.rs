@@ -2,8 +2,11 @@
 
 use super::{Kube, Place, command, output_of, run, tests_folder, text};
 use serde_json::{Value, json};
+use sfu::parameters::Fingerprint;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use streamsession_tests::peer::credentials;
+use streamsession_tests::sdp::{self, Local};
 
 /// A program that runs until it is stopped or dropped.
 pub(crate) struct Background {
@@ -125,6 +128,43 @@ pub(crate) fn view(url: &str, token: &str, ca: Option<&Path>, viewers: u32, seco
     let mut arguments = vec!["view", url, "-n", &count, "--seconds", &time];
     with_authority(&mut arguments, ca);
     Background::start(media_client(&arguments, token), &format!("view {url}"))
+}
+
+/// What an offer was answered with.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The first header of that name; empty when there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let of = |line: &'_ str| line.split_once(':').is_some_and(|(field, _)| field.eq_ignore_ascii_case(name));
+        self.head
+            .lines()
+            .find(|line| of(line))
+            .and_then(|line| line.split_once(':'))
+            .map_or("", |(_, value)| value.trim())
+    }
+}
+
+/// Posts an offer that no media will follow, of a camera (WHIP) or a viewer (WHEP).
+pub(crate) fn answer_of(url: &str, token: &str) -> Answer {
+    let ice = credentials();
+    let local = Local { ice: &ice, fingerprint: Fingerprint([7; 32]), address: "127.0.0.1:9".parse().unwrap() };
+    let offer =
+        if url.contains("/whip/") { sdp::camera_offer(&local, [1001, 1002, 1003]) } else { sdp::viewer_offer(&local) };
+    let offer = offer.replace('\r', "\\r").replace('\n', "\\n");
+    let mut curl = command(Place::Outside, "curl");
+    curl.args(["-sS", "-i", "-K", "-", "-H", "Content-Type: application/sdp", url]);
+    // By standard input: arguments can be read by anybody.
+    let output = run(curl, &format!("header = \"Authorization: Bearer {token}\"\ndata-raw = \"{offer}\"\n"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (head, body) = said.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{url}: {output:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{head}"));
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
 /// What Chromium saw of a room.
