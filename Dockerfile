@@ -1,4 +1,4 @@
-# The two programs, static, each alone on an empty base, without root.
+# The two programs, static, each on an empty base, without root; the media server with the usual authorities' certificates.
 #
 #   docker build -t streamsession/media-server --target media-server .
 #   docker build -t streamsession/operator --target operator .
