@@ -16,6 +16,10 @@ test:
 e2e:
     tests/run e2e
 
+# The appliance on a kind cluster
+cluster:
+    tests/run cluster
+
 # The benchmark of docs/benchmarks.md
 bench *args:
     tests/load/run {{args}}
