@@ -64,6 +64,8 @@ pub(super) struct RecordingView {
     gaps: Vec<GapView>,
     /// What is wrong with it: why it is paused, cannot be finished, or failed. Null when all is well.
     trouble: Option<&'static str>,
+    /// Whether the object store holds all of it, verified; null where there is no store.
+    stored: Option<bool>,
     /// Where its files are.
     urls: Urls,
 }
@@ -95,7 +97,7 @@ pub(super) struct Urls {
 
 impl RecordingView {
     fn new(shown: Shown) -> RecordingView {
-        let Shown { recording, gaps, trouble } = shown;
+        let Shown { recording, gaps, trouble, stored } = shown;
         let url = |file: File| format!("/recordings/{}/{file}", recording.stream);
         let finished = matches!(recording.state, RecordingState::Complete | RecordingState::Repaired);
         RecordingView {
@@ -116,6 +118,7 @@ impl RecordingView {
             gap_count: recording.gaps,
             gaps: gaps.iter().map(GapView::new).collect(),
             trouble,
+            stored,
         }
     }
 }

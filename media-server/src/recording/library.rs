@@ -29,6 +29,8 @@ pub struct Shown {
     pub gaps: Arc<Vec<Gap>>,
     /// What is wrong: why it is paused, cannot be finished, or failed.
     pub trouble: Option<&'static str>,
+    /// Whether the object store holds all of it, verified; `None` where there is no store.
+    pub stored: Option<bool>,
 }
 
 /// Why a recording was not removed.
@@ -176,7 +178,12 @@ impl Library {
         }
         let finished = matches!(recording.state, RecordingState::Complete | RecordingState::Repaired);
         let gaps = if finished && recording.gaps > 0 { self.gaps(&recording.stream).await } else { Arc::default() };
-        Shown { gaps, trouble: self.0.shared.trouble(&recording.stream), recording }
+        let stored = match &self.0.shared.uploads {
+            // A registry that cannot be read has been told of by the list itself.
+            Some(_) => Some(self.0.shared.store.stored(&recording.stream).await.unwrap_or(false)),
+            None => None,
+        };
+        Shown { gaps, trouble: self.0.shared.trouble(&recording.stream), stored, recording }
     }
 
     async fn gaps(&self, stream: &StreamId) -> Arc<Vec<Gap>> {

@@ -256,6 +256,13 @@ impl Store {
         found.and_then(|row| row.as_ref().map(upload).transpose()).map_err(|e| self.error(e))
     }
 
+    /// Whether the store holds a recording as a whole.
+    pub async fn stored(&self, stream: &StreamId) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM stored_recordings WHERE stream = ? AND committed_at IS NOT NULL");
+        let found = found.bind(stream.as_str()).fetch_optional(&self.pool).await;
+        found.map(|row| row.is_some()).map_err(|e| self.error(e))
+    }
+
     /// Whether the store holds a recording as a whole; then with the gaps of its manifest.
     pub async fn stored_gaps(&self, stream: &StreamId) -> Result<Option<Vec<Gap>>, StoreError> {
         let found = sqlx::query("SELECT gaps FROM stored_recordings WHERE stream = ? AND committed_at IS NOT NULL");

@@ -37,10 +37,10 @@ export function refusal(kind, headers = {'Retry-After': '3'}) {
 }
 
 /** A recording as the API tells of it. */
-function recording({id, state, endedAt = null, gapCount = 0, gaps = [], trouble = null, ...rest}) {
+function recording({id, state, endedAt = null, gapCount = 0, gaps = [], trouble = null, stored = null, ...rest}) {
   const finished = state === 'complete' || state === 'repaired';
   const url = (file) => `/recordings/${id}/${file}`;
-  return {id, state, endedAt, gapCount, gaps, trouble, account: null, publisher: null, ...rest,
+  return {id, state, endedAt, gapCount, gaps, trouble, stored, account: null, publisher: null, ...rest,
     urls: {playlist: url('index.m3u8'), mp4: finished ? url('recording.mp4') : null, manifest: finished ? url('manifest.json') : null}};
 }
 

@@ -64,6 +64,7 @@ async fn recordings_are_listed_and_shown() {
     assert_eq!((first["room"].as_str(), first["state"].as_str()), (Some("front-door"), Some("complete")));
     assert!(first["durationSeconds"].as_f64().is_some_and(|seconds| (5.9..6.1).contains(&seconds)), "{first}");
     assert_eq!((&first["gapCount"], &first["gaps"], &first["trouble"]), (&json!(0), &json!([]), &json!(null)));
+    assert_eq!(first["stored"], json!(null), "there is no store");
     for (name, file) in [("playlist", "index.m3u8"), ("mp4", "recording.mp4"), ("manifest", "manifest.json")] {
         assert_eq!(first["urls"][name], bench.url(&format!("/{file}")));
         assert_eq!(bench.get(&format!("/{file}"), &[]).await.status, StatusCode::OK);
