@@ -27,6 +27,8 @@ fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::iter::once(lab.join("bin")).chain(std::env::split_paths(&path)).map(|folder| folder.join(name));
     let found = found.into_iter().find(|path| path.is_file());
+    let required = std::env::var_os("STORES").is_some_and(|value| value == "required");
+    assert!(found.is_some() || !required, "there is no {name}: tests/lab/build makes it");
     if found.is_none() {
         eprintln!("{name} is not there: not tested with it");
     }

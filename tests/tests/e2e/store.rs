@@ -1,7 +1,8 @@
 //! Recordings go to an object store and come back from it byte for byte: MinIO, and Versity's gateway.
 //!
 //! Both are looked for in `$LAB_STATE/bin` (by default /var/tmp/streamsession-lab/bin) and on the PATH; one that is not
-//! there is passed over, and that is said. What a store answers when it fails is tested besides in the server's own tests.
+//! there is passed over, and that is said, unless `STORES=required`. What a store answers when it fails is tested besides in
+//! the server's own tests.
 
 use crate::harness::{Server, Setup, alone, camera, decode_errors, figure, until};
 use recorder::Manifest;
