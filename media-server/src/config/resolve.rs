@@ -62,7 +62,7 @@ pub fn resolve(
     }
     if session.is_some_and(|session| session.says("recording.retention")) {
         notes.push(
-            "spec.recording.retention: this version deletes nothing by itself; DELETE /recordings/{id} and the console do"
+            "spec.recording.retention: this version deletes nothing by itself; `media-server recordings prune`, the console and DELETE /recordings/{id} do"
                 .to_owned(),
         );
     }
