@@ -4,6 +4,7 @@ import {createSocket} from 'node:dgram';
 import {once} from 'node:events';
 import {writeFile} from 'node:fs/promises';
 import {createServer} from 'node:net';
+import {networkInterfaces} from 'node:os';
 import {join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {eventually, folder} from './browser.js';
@@ -23,7 +24,7 @@ spec:
 `;
 
 /** `{url, stop, log}`. With BASE_URL in the environment that server is used, and not stopped. */
-export async function start({session = SESSION} = {}) {
+export async function start({session = SESSION, env = {}} = {}) {
   if (process.env.BASE_URL) return {url: process.env.BASE_URL, stop: async () => {}, log: () => ''};
   const place = await folder();
   const document = join(place.path, 'session.yaml');
@@ -31,7 +32,7 @@ export async function start({session = SESSION} = {}) {
   const address = `127.0.0.1:${await freeTcp()}`;
   const url = `http://${address}`;
   const server = run(process.env.MEDIA_SERVER ?? join(RELEASE, 'media-server'),
-    ['--http', address, '--udp-port', String(await freeUdp()), '--data-dir', place.path, '--session', document]);
+    ['--http', address, '--udp-port', String(await freeUdp()), '--data-dir', place.path, '--session', document], env);
   await eventually('the server is ready', async () => {
     if (server.process.exitCode !== null) throw new Error(`it ended: ${server.log()}`);
     return (await fetch(`${url}/readyz`)).ok;
@@ -52,22 +53,52 @@ export function camera(url, room, {video, audio = null, args = []}) {
     ['camera', `${url}/whip/${room}`, '--video', video, ...(audio ? ['--audio', audio] : []), '--loop', ...args]);
 }
 
-function run(program, args) {
-  const process = spawn(program, args, {stdio: ['ignore', 'pipe', 'pipe']});
+/**
+ * A coturn at this machine's own address, which may reach that address alone, as `{env, account, log, stop}`: `env` has a server
+ * tell of it.
+ */
+export async function relay() {
+  const addresses = Object.values(networkInterfaces()).flat();
+  const own = addresses.find(({family, internal}) => family === 'IPv4' && !internal)?.address;
+  if (!own) throw new Error('the relay needs an IPv4 address besides the loopback');
+  const account = {username: 'browser-tests', credential: 'north-north-north'};
+  const port = await freeUdp(own);
+  const place = await folder();
+  const server = run(process.env.TURNSERVER ?? 'turnserver', ['-n', '--no-cli', '--no-tls', '--no-dtls', '--no-tcp', '--listening-ip', own,
+    '--listening-port', String(port), '--relay-ip', own, '--realm', 'tests.example', '--lt-cred-mech', '--user', `${account.username}:${account.credential}`,
+    '--denied-peer-ip', '0.0.0.0-255.255.255.255', '--allowed-peer-ip', own, '--log-file', 'stdout', '--simple-log',
+    '--pidfile', join(place.path, 'pid'), '--userdb', join(place.path, 'users')]);
+  await eventually('the relay answers', async () => {
+    if (server.process.exitCode !== null) throw new Error(`it ended: ${server.log()}`);
+    return answersStun(port, own);
+  }, 15);
+  return {
+    account,
+    env: {TURN_URLS: `turn:${own}:${port}?transport=udp`, TURN_USERNAME: account.username, TURN_CREDENTIAL: account.credential},
+    log: server.log,
+    stop: async () => {
+      await server.stop();
+      await place.clean();
+    },
+  };
+}
+
+function run(program, args, env = {}) {
+  const child = spawn(program, args, {stdio: ['ignore', 'pipe', 'pipe'], env: {...process.env, ...env}});
   const lines = [];
-  for (const stream of [process.stdout, process.stderr]) {
+  for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8');
     stream.on('data', (text) => lines.push(text));
   }
-  process.on('error', (error) => lines.push(`${program}: ${error.message}`));
+  child.on('error', (error) => lines.push(`${program}: ${error.message}`));
   return {
-    process,
+    process: child,
     log: () => lines.join('').slice(-4000),
     stop: async () => {
-      if (process.exitCode !== null || process.signalCode !== null || !process.pid) return;
-      const ended = once(process, 'exit');
-      process.kill('SIGTERM');
-      const late = setTimeout(() => process.kill('SIGKILL'), 15_000);
+      if (child.exitCode !== null || child.signalCode !== null || !child.pid) return;
+      const ended = once(child, 'exit');
+      child.kill('SIGTERM');
+      const late = setTimeout(() => child.kill('SIGKILL'), 15_000);
       await ended;
       clearTimeout(late);
     },
@@ -83,8 +114,25 @@ async function freeTcp() {
   return port;
 }
 
-async function freeUdp() {
-  const socket = createSocket('udp4').bind(0, '127.0.0.1');
+/** Whether a STUN binding request (RFC 8489 §2) is answered. */
+async function answersStun(port, address) {
+  const socket = createSocket('udp4');
+  const request = Buffer.alloc(20);
+  request.writeUInt16BE(1, 0);
+  request.writeUInt32BE(0x2112a442, 4);
+  try {
+    socket.send(request, port, address);
+    await once(socket, 'message', {signal: AbortSignal.timeout(200)});
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.close();
+  }
+}
+
+async function freeUdp(address = '127.0.0.1') {
+  const socket = createSocket('udp4').bind(0, address);
   await once(socket, 'listening');
   const {port} = socket.address();
   socket.close();

@@ -14,7 +14,8 @@
  * It goes on by itself: an absent camera or a full room is asked again when the server says so (Retry-After), a lost
  * connection is first mended by an ICE restart (PATCH) and then made anew (POST, with back-off).
  * It does not wait for ICE gathering: the server is ICE-lite, announces its candidates in the answer, and learns ours from
- * our checks.
+ * our checks. TURN relays that the answer names are asked only when no direct path has answered after a second: by an ICE
+ * restart, since a gathering that has begun takes no further servers.
  *
  * Rules: RFC 9725 (WHIP) and draft-ietf-wish-whep for the HTTP side, RFC 8840 for the restart's SDP fragment, RFC 9457 for
  * problem documents.
@@ -23,6 +24,9 @@
 /** Milliseconds. */
 const REQUEST_TIMEOUT = 10_000;
 const CONNECT_TIMEOUT = 8_000;
+/** A direct path has so long before relays are asked too: more where the answer took long, since then checks do as well. */
+const DIRECT_FIRST = 1_000;
+const DIRECT_FIRST_SLOW = 3_000;
 const DISCONNECT_GRACE = 1_000;
 const RESTART_TIMEOUT = 6_000;
 const STEADY_AFTER = 10_000;
@@ -193,8 +197,9 @@ export class Connection extends EventTarget {
     const answer = await response.text();
     if (signal.aborted) return;
     this.timing.answer = performance.now();
-    this.#relays(response.headers.get('link'));
+    const relays = this.#relays(response.headers.get('link'));
     await pc.setRemoteDescription({type: 'answer', sdp: answer});
+    if (relays) await this.#relayed(signal);
     if (!await this.#until(() => isUp(pc), CONNECT_TIMEOUT, signal) && !(await this.#restart(signal))) {
       throw new Error('No media path to the server: its UDP port does not answer');
     }
@@ -216,8 +221,22 @@ export class Connection extends EventTarget {
     }
   }
 
+  /** Restarts ICE, with the relays that the answer named, when no direct path was found in good time. */
+  async #relayed(signal) {
+    const {pc, timing: {post, answer}} = this;
+    const patience = Math.min(Math.max(DIRECT_FIRST, 2 * (answer - post)), DIRECT_FIRST_SLOW);
+    await this.#until(() => hasPath(pc) || pc.connectionState === 'failed', patience, signal);
+    if (!hasPath(pc)) await this.#renew(signal);
+  }
+
   /** An ICE restart (RFC 9725 §4.3.3): true when media flows again. */
   async #restart(signal) {
+    const {pc} = this;
+    return await this.#renew(signal) && this.#until(() => isUp(pc), RESTART_TIMEOUT, signal);
+  }
+
+  /** New credentials and candidates on both sides; false when the server, or the browser, did not take them. */
+  async #renew(signal) {
     const pc = this.pc;
     if (!this.#session) return false;
     try {
@@ -226,22 +245,26 @@ export class Connection extends EventTarget {
       const response = await this.#request(this.#session, 'PATCH', signal, headers, fragment(pc.localDescription.sdp));
       if (response.status !== 200) return false;
       await pc.setRemoteDescription({type: 'answer', sdp: applyFragment(pc.remoteDescription.sdp, await response.text())});
-      return await this.#until(() => isUp(pc), RESTART_TIMEOUT, signal);
+      return true;
     } catch {
       return false;
     }
   }
 
-  /** TURN and STUN servers that the answer names are used from the next gathering on. */
+  /**
+   * TURN and STUN servers that the answer names are used from the next gathering on, in place of those of earlier answers,
+   * whose credentials expire. True when there is a relay among them.
+   */
   #relays(header) {
     const servers = iceServers(header);
-    if (servers.length === 0) return;
-    this.#iceServers = servers;
     try {
       this.pc.setConfiguration({...this.pc.getConfiguration(), iceServers: servers});
     } catch {
       // A server that this browser does not understand: the direct path remains.
+      return false;
     }
+    this.#iceServers = servers;
+    return servers.some(({urls}) => /^turns?:/i.test(urls));
   }
 
   #leave() {
@@ -286,6 +309,7 @@ export class Connection extends EventTarget {
       const timer = milliseconds === Infinity ? 0 : setTimeout(() => done(false), milliseconds);
       signal.addEventListener('abort', () => done(false), {signal: local.signal});
       pc.addEventListener('connectionstatechange', check, {signal: local.signal});
+      pc.addEventListener('iceconnectionstatechange', check, {signal: local.signal});
       dtls(pc)?.addEventListener('statechange', check, {signal: local.signal});
     });
   }
@@ -487,6 +511,11 @@ function dtls(pc) {
 /** A close_notify of the server shows in the DTLS transport alone. */
 function isUp(pc) {
   return pc.connectionState === 'connected' && dtls(pc)?.state !== 'closed';
+}
+
+/** ICE has a path, whether or not DTLS is done on it. */
+function hasPath(pc) {
+  return pc.iceConnectionState === 'connected' || pc.iceConnectionState === 'completed';
 }
 
 /** The part of an offer that a restart sends: the new credentials and what was gathered so far. */
