@@ -137,5 +137,13 @@ pub(crate) fn open_http(kube: &Kube, name: &str) -> String {
     });
     kube.apply(&service.to_string());
     let made = kube.get("service", &format!("{name}-from-outside"));
-    format!("http://{}:{}", super::node_address(), text(&made, "/spec/ports/0/nodePort"))
+    let base = format!("http://{}:{}", super::node_address(), text(&made, "/spec/ports/0/nodePort"));
+    // The node learns of a Service a moment after it is made.
+    until(&format!("{base} answers"), Duration::from_secs(20), || {
+        let mut curl = super::command(super::Place::Outside, "curl");
+        curl.args(["-sS", "-o", "/dev/null", "--max-time", "2", &base]);
+        let output = super::run(curl, "");
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    });
+    base
 }
