@@ -20,14 +20,19 @@ impl Background {
         Background { child: command.spawn().unwrap(), name: name.to_owned() }
     }
 
-    /// Waits until it has ended by itself: standard output as JSON.
-    pub(crate) fn finish(mut self) -> Value {
-        let child = std::mem::replace(&mut self.child, idle());
-        let output = child.wait_with_output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {}: {stderr}", self.name, output.status);
-        let stdout = String::from_utf8_lossy(&output.stdout);
-        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{}: {error}: {stdout}{stderr}", self.name))
+    /// Waits until it has ended by itself: standard output as JSON, or what it complained of.
+    pub(crate) fn outcome(mut self) -> Result<Value, String> {
+        let output = std::mem::replace(&mut self.child, idle()).wait_with_output().unwrap();
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            return Err(format!("{}: {}: {stderr}", self.name, output.status));
+        }
+        serde_json::from_str(&stdout).map_err(|error| format!("{}: {error}: {stdout}{stderr}", self.name))
+    }
+
+    /// The same; it must succeed.
+    pub(crate) fn finish(self) -> Value {
+        self.outcome().unwrap_or_else(|complaint| panic!("{complaint}"))
     }
 
     /// It must still run.
