@@ -8,6 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::time::Duration;
 
+/// A file, or object, of this name beside the manifest keeps a recording.
+pub const HOLD: &str = "hold";
+
 /// A recording, as far as the rules look at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

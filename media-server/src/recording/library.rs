@@ -6,6 +6,7 @@ use super::shared::{Shared, lock};
 use super::stored::{StoredFile, StoredMp4};
 use crate::control::StreamId;
 use crate::objects::{ObjectsError, Reason};
+use crate::retention::HOLD;
 use crate::store::{Recording, RecordingQuery, RecordingState, StoreError};
 use recorder::{File, Gap};
 use serde::Deserialize;
@@ -39,6 +40,9 @@ pub enum LibraryError {
     /// It is being recorded or finished.
     #[error("the recording is not finished")]
     Running,
+    /// A file called `hold` lies in its folder.
+    #[error("the recording is held: its folder has a file called {HOLD}")]
+    Held,
     /// The system refused.
     #[error("the recording's files cannot be removed: {0}")]
     Io(#[from] io::Error),
@@ -139,7 +143,7 @@ impl Library {
         if metadata.is_file() { Ok((file, metadata)) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
-    /// Removes a recording and its files; `false` when there is none. A crash half way is made up for by the next start. What
+    /// Removes a recording and its files, unless it is held here; `false` when there is none. A crash half way is made up for by the next start. What
     /// the store has of it is removed in the background, however long that takes.
     pub async fn remove(&self, stream: &StreamId) -> Result<bool, LibraryError> {
         let shared = &self.0.shared;
@@ -150,13 +154,19 @@ impl Library {
         }
         let (from, to) = (shared.folder(stream), removed(&shared.settings.folder, stream));
         let (all, hidden) = (shared.settings.folder.clone(), to.clone());
-        let there = blocking(move || match fs::rename(from, hidden) {
-            // Durable before the registry forgets it: a power loss must not bring it back.
-            Ok(()) => fs::File::open(all)?.sync_all().map(|()| true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        })
-        .await?;
+        let hide = move || {
+            // Where it cannot be told whether somebody holds it, it stays.
+            if from.join(HOLD).try_exists()? {
+                return Ok(None);
+            }
+            match fs::rename(from, hidden) {
+                // Durable before the registry forgets it: a power loss must not bring it back.
+                Ok(()) => fs::File::open(all)?.sync_all().map(|()| Some(true)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(false)),
+                Err(error) => Err(error),
+            }
+        };
+        let there = blocking(hide).await?.ok_or(LibraryError::Held)?;
         shared.store.recording_removed(stream).await?;
         if let Some(uploads) = &shared.uploads {
             uploads.recording_removed();

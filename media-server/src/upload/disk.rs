@@ -2,6 +2,7 @@
 
 use crate::control::{RoomName, StreamId};
 use crate::objects::Digest;
+use crate::retention::HOLD;
 use crate::store::NewUpload;
 use recorder::{File, Gap, Manifest};
 use std::fs;
@@ -11,8 +12,6 @@ use streamsession_api::KeepFree;
 
 /// Begins the names of folders that are leaving the disk.
 const EVICTED: &str = ".evicted-";
-/// A file that somebody laid into a folder so that it stays.
-const HOLD: &str = "hold";
 
 /// What of a finished recording goes to the store.
 #[derive(Debug)]

@@ -5,13 +5,11 @@
 
 use crate::control::StreamId;
 use crate::objects::ObjectsError;
+pub(super) use crate::retention::HOLD;
 use jiff::Timestamp;
 use recorder::{File, Manifest};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-
-/// The file beside a manifest that holds a recording.
-pub(super) const HOLD: &str = "hold";
 
 /// A kind of place, for the column WHERE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

@@ -226,6 +226,12 @@ async fn admins_remove_what_is_finished() {
     bench.recordings.until(&running, RecordingState::Recording).await;
     let refused = remove(running.stream.as_str()).await;
     assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::CONFLICT, "recording-running"));
+    let hold = bench.recordings.path(&bench.camera).join("hold");
+    fs::write(&hold, "").unwrap();
+    let refused = remove(bench.camera.stream.as_str()).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::CONFLICT, "held"));
+    assert_eq!(bench.get("/manifest.json", &[("authorization", &admin)]).await.status, StatusCode::OK);
+    fs::remove_file(hold).unwrap();
     assert_eq!(remove(bench.camera.stream.as_str()).await.status, StatusCode::NO_CONTENT);
     assert!(!bench.recordings.path(&bench.camera).exists());
     assert_eq!(remove(bench.camera.stream.as_str()).await.problem(), "recording-not-found");
