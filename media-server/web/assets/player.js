@@ -257,6 +257,7 @@ export class Connection extends EventTarget {
    */
   #relays(header) {
     const servers = iceServers(header);
+    if (servers.length === 0 && this.#iceServers.length === 0) return false;
     try {
       this.pc.setConfiguration({...this.pc.getConfiguration(), iceServers: servers});
     } catch {
