@@ -4,6 +4,7 @@ use crate::harness::{Server, Setup, alone, camera, camera_offer, figure, until, 
 use media_client::viewer::{ViewerReport, Watching};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -109,10 +110,10 @@ async fn way_to(server: SocketAddr) -> (SocketAddr, Arc<AtomicU64>) {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = front.recv_from(&mut buffer).await {
             counted.fetch_add(1, Ordering::Relaxed);
-            if !backs.contains_key(&from) {
+            if let Entry::Vacant(vacant) = backs.entry(from) {
                 let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
                 back.connect(server).await.unwrap();
-                backs.insert(from, Arc::clone(&back));
+                vacant.insert(Arc::clone(&back));
                 let front = Arc::clone(&front);
                 tokio::spawn(async move {
                     let mut buffer = [0; 2048];

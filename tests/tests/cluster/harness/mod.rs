@@ -27,9 +27,9 @@ pub(crate) fn tests_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Prints a measured figure, for the log.
+/// Tells what was measured, past the runner's capture.
 pub(crate) fn figure(text: &str) {
-    eprintln!("figure: {text}");
+    let _ = writeln!(std::io::stderr().lock(), "    {text}");
 }
 
 /// One test at a time: they measure, and share the cluster.

@@ -99,11 +99,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "{:#}\n{}",
-                self.kube.find("streamsession", &self.name).unwrap_or_default()["status"],
-                self.story()
-            );
+            let status = self.kube.find("streamsession", &self.name).unwrap_or_default()["status"].clone();
+            super::figure(&format!("{status:#}\n{}", self.story()));
         }
         let pod = format!("pod/{}-0", self.name);
         let _ = self.kube.attempt(&["delete", "streamsession", &self.name, "--ignore-not-found", "--timeout=60s"], "");
