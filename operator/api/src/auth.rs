@@ -9,7 +9,7 @@ use crate::{DurationString, SecretKeyRef};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Auth {
-    /// JWT checks a bearer token, Callback asks an HTTP service of yours, Open lets everyone in. Default JWT. When the pod is replaced.
+    /// JWT checks a bearer token, Callback asks an HTTP service of yours (not in this version), Open lets everyone in. Default JWT. When the pod is replaced.
     pub mode: AuthMode,
     /// Issuer that a token must name (iss). Needed with jwks; without it the issuer is not looked at. When the pod is replaced.
     #[schemars(length(max = 512))]
@@ -19,13 +19,13 @@ pub struct Auth {
     #[schemars(length(max = 512))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
-    /// Public keys of the issuer. With mode JWT, instead of secretRef. With neither, a secret is made for this session alone. When the pod is replaced.
+    /// Public keys of the issuer (not in this version). With mode JWT, instead of secretRef. With neither, a secret is made for this session alone. When the pod is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks: Option<Jwks>,
     /// The secret that tokens are signed with (HS256), at least 32 bytes. With mode JWT, instead of jwks. When the pod is replaced; another secret in it is taken over live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
-    /// The service that is asked. Exactly when mode is Callback; no default. When the pod is replaced.
+    /// The service that is asked (not in this version). Exactly when mode is Callback; no default. When the pod is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback: Option<Callback>,
     /// True says that mode Open is meant although the session can be reached from outside the cluster: everyone who reaches it may publish, watch and administer. Default false. When the pod is replaced.

@@ -108,7 +108,7 @@ pub struct StreamSessionSpec {
     /// When a change that needs a new pod is made: WhenIdle waits until nobody publishes (the condition UpdatePending says so meanwhile), Immediate drains and replaces at once. Default WhenIdle. Live.
     #[serde(default)]
     pub update_policy: UpdatePolicy,
-    /// While true the operator leaves everything that belongs to this session as it is. Default false. Live.
+    /// While true the operator leaves everything that belongs to this session as it is, and tells the server nothing: Ready stays with the generation in force. Default false. Live.
     #[serde(default)]
     pub paused: bool,
     /// What the pod's template says besides. When the pod is replaced.
@@ -127,7 +127,7 @@ pub struct Limits {
     /// Streams at once for each account (the claim account of the token; tokens without it are not counted), at least 1. Default: no such cap. Live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_streams_per_account: Option<u32>,
-    /// Bits per second that each publisher may send, at least 100k: told to it by congestion feedback, then enforced. Default 8M. Live.
+    /// Bits per second that each publisher may send, at least 100k: told to it by congestion feedback, then enforced. Default 8M. Live, but a managed relay carries more than 60M only when the pod is replaced.
     pub max_bitrate: Quantity,
 }
 
@@ -160,7 +160,7 @@ impl Default for Drain {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Database {
-    /// SQLite, a file on the pod's volume, or Postgres, at the URL of urlSecretRef. Default SQLite. When the pod is replaced.
+    /// SQLite, a file on the pod's volume, or Postgres, at the URL of urlSecretRef (not in this version). Default SQLite. When the pod is replaced.
     pub mode: DatabaseMode,
     /// Where the connection URL stands (postgres://user:password@host/database). Exactly when mode is Postgres; no default. When the pod is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]

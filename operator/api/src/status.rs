@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Types of the conditions in a session's status.
 pub mod condition {
-    /// The summary: cameras can publish and viewers can watch, and relay and store answer. Its message names the next action when it is not True.
+    /// The summary: cameras can publish and viewers can watch, and relay and store answer; live fields of its observedGeneration are in force. Its message names the next action when it is not True.
     pub const READY: &str = "Ready";
     /// The media server answers, and an announced address reaches it.
     pub const MEDIA_READY: &str = "MediaReady";
@@ -30,7 +30,7 @@ pub mod condition {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamSessionStatus {
-    /// Generation of the spec that this status tells of.
+    /// Generation of the spec that this status tells of. It lags while a change is on its way to a server that serves well: then Ready is True of this generation still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready, MediaReady, TurnReady, StorageReady, UploadsHealthy, UpdatePending, Stalled: each with reason, message and observedGeneration.

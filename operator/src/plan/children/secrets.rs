@@ -184,12 +184,12 @@ fn kept(scene: &Scene<'_>, recipe: &Recipe, seen: &OwnSecret, object: &Value, ro
 
 /// Whether it is time for a new value.
 fn due(scene: &Scene<'_>, recipe: &Recipe, seen: &OwnSecret) -> bool {
-    if recipe.rotation.is_none() {
-        return false;
-    }
+    let Some(rotation) = &recipe.rotation else { return false };
     let honoured = annotation(seen, names::ROTATE_SECRETS);
     let asked = request(scene).is_some_and(|request| honoured != Some(request));
-    asked || scene.settings.rotate_secrets_after.is_some_and(|after| age(scene, seen) >= after)
+    // Not by age while the value before is still good for somebody: only one is kept.
+    let old = |after: Duration| age(scene, seen) >= after.max(rotation.overlap);
+    asked || scene.settings.rotate_secrets_after.is_some_and(old)
 }
 
 fn age(scene: &Scene<'_>, seen: &OwnSecret) -> Duration {

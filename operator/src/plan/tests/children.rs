@@ -97,6 +97,27 @@ fn the_relay_reaches_the_pods_own_address_alone() {
 }
 
 #[test]
+fn the_relay_is_told_of_a_bitrate_beyond_its_own_cap() {
+    let most = |bitrate: &str| {
+        let world = settled(&json!({"limits": {"maxBitrate": bitrate}}));
+        flag(&words(container(&world, "turn"), "command"), "--max-bytes-per-second").map(str::to_owned)
+    };
+    assert_eq!(most("60M"), None);
+    assert_eq!(most("120M").as_deref(), Some("25000000"));
+    assert_eq!(most("1T").as_deref(), Some("4294967295"), "the flag takes no more");
+}
+
+#[test]
+fn coturn_may_have_the_capability_of_its_file_and_no_other_container_any() {
+    let world = settled(&json!({}));
+    let capabilities = |name: &str| container(&world, name)["securityContext"]["capabilities"].clone();
+    assert_eq!(capabilities("turn"), json!({"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}));
+    for name in ["media", "store"] {
+        assert_eq!(capabilities(name), json!({"drop": ["ALL"]}));
+    }
+}
+
+#[test]
 fn the_store_is_told_its_credentials_by_files_and_calls_nobody() {
     let world = settled(&json!({}));
     let store = container(&world, "store");

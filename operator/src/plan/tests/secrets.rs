@@ -86,6 +86,20 @@ fn the_relays_secret_before_is_taken_for_as_long_as_credentials_made_with_it_are
 }
 
 #[test]
+fn no_age_is_so_short_that_credentials_end_before_their_time() {
+    let mut world = World::new(session(&json!({"turn": {"credentialTTL": "7d"}})));
+    world.settings.rotate_secrets_after = Some(std::time::Duration::from_secs(3600));
+    world.settle();
+    let first = world.value("front-door-turn", "secret");
+    later(&mut world, 7 * 24 + 1);
+    assert_eq!(world.value("front-door-turn", "secret.previous"), first);
+    later(&mut world, 7 * 24 - 1);
+    assert_eq!(world.value("front-door-turn", "secret.previous"), first, "it is still good for somebody");
+    later(&mut world, 2);
+    assert_ne!(world.value("front-door-turn", "secret.previous"), first);
+}
+
+#[test]
 fn the_sessions_annotation_asks_for_a_rotation_once() {
     let mut world = settled();
     world.settings.rotate_secrets_after = None;
