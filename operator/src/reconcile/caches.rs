@@ -87,6 +87,14 @@ impl Caches {
         Caches { children: Arc::default(), pods: Writer::default().as_reader() }
     }
 
+    /// Caches of one pod, for good.
+    #[cfg(test)]
+    pub(super) fn with_pod(pod: Pod) -> Caches {
+        let mut writer = Writer::default();
+        writer.apply_watcher_event(&Event::Apply(pod));
+        Caches { children: Arc::default(), pods: writer.as_reader() }
+    }
+
     /// Waits until each cache was filled once: before that, what is absent is only not known yet.
     pub(super) async fn filled(&self) {
         for store in self.children.values() {

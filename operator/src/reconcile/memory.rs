@@ -6,6 +6,7 @@
 
 use super::objects::version;
 use crate::plan::{Child, OwnSecret, PushRefused, Refusal};
+use jiff::Timestamp;
 use kube::runtime::events::Recorder;
 use kube::{Resource, ResourceExt};
 use serde_json::Value;
@@ -57,6 +58,8 @@ pub(super) struct Remembered {
     pub(super) refusals: Vec<Refusal>,
     /// What the media server refused.
     pub(super) push_refused: Option<PushRefused>,
+    /// The pod whose server does not answer, by its uid, and since when.
+    silence: Option<(Option<String>, Timestamp)>,
     written: HashMap<Child, (Value, Instant)>,
     session: Option<Arc<StreamSession>>,
     secrets: HashMap<String, (OwnSecret, Instant)>,
@@ -64,6 +67,16 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
+    /// The server of the pod of this uid was asked, and `answered` or not: since when it has not, if it has not.
+    pub(super) fn asked(&mut self, pod: Option<String>, answered: bool, now: Timestamp) -> Option<Timestamp> {
+        self.silence = match self.silence.take() {
+            _ if answered => None,
+            Some((known, since)) if known == pod => Some((known, since)),
+            _ => Some((pod, now)),
+        };
+        self.silence.as_ref().map(|(_, since)| *since)
+    }
+
     /// A write was answered with this object.
     pub(super) fn wrote(&mut self, child: Child, object: Value, now: Instant) {
         self.written.insert(child, (object, now));
@@ -163,6 +176,19 @@ mod tests {
         let (mut memory, now) = (Remembered::default(), Instant::now());
         memory.wrote(child(), object("7"), now);
         assert_eq!(memory.newest(&child(), None, now + LAG + Duration::from_secs(1)), None);
+    }
+
+    #[test]
+    fn silence_counts_from_its_first_question_until_an_answer_or_another_pod() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let pod = |uid: &str| Some(uid.to_owned());
+        let mut memory = Remembered::default();
+        assert_eq!(memory.asked(pod("a"), true, at(1)), None);
+        assert_eq!(memory.asked(pod("a"), false, at(5)), Some(at(5)));
+        assert_eq!(memory.asked(pod("a"), false, at(9)), Some(at(5)));
+        assert_eq!(memory.asked(pod("b"), false, at(12)), Some(at(12)), "another pod");
+        assert_eq!(memory.asked(pod("b"), true, at(13)), None);
+        assert_eq!(memory.asked(pod("b"), false, at(20)), Some(at(20)));
     }
 
     #[test]

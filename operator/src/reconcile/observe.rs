@@ -56,6 +56,8 @@ pub(super) async fn observe(
         warnings(context, &namespace, &name, pod.as_deref()),
     )
     .await;
+    let answered = !matches!(server, Some(Err(_)));
+    observed.server_failing_since = remembered.asked(pod.as_deref().and_then(ResourceExt::uid), answered, observed.now);
     observed.server = server;
     observed.warnings = warnings;
     observed.pod = pod.map(Arc::unwrap_or_clone);

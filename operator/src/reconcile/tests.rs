@@ -136,6 +136,21 @@ async fn an_api_server_that_never_answers_costs_half_a_minute_and_is_counted() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_answer_is_silent_since_it_was_first_asked() {
+    let mut context = context(&keeping(&World::default()));
+    let (session, mut remembered) = (session(), memory::Remembered::default());
+    let seen = observe::observe(&context, &session, &mut remembered).await.unwrap();
+    assert_eq!((seen.server, seen.server_failing_since), (None, None), "there is no pod to ask");
+    let pod = json!({"metadata": {"name": "x-0", "namespace": "a", "uid": "p"}, "status": {"podIP": "127.0.0.1"}});
+    context.caches = Caches::with_pod(serde_json::from_value(pod).unwrap());
+    let first = observe::observe(&context, &session, &mut remembered).await.unwrap();
+    assert!(matches!(first.server, Some(Err(_))), "{:?}", first.server);
+    assert_eq!(first.server_failing_since, Some(first.now));
+    let second = observe::observe(&context, &session, &mut remembered).await.unwrap();
+    assert_eq!(second.server_failing_since, Some(first.now));
+}
+
+#[tokio::test]
 async fn sessions_that_are_gone_are_forgotten() {
     let world = World::default();
     let api = keeping(&world);
