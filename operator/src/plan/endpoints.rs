@@ -158,7 +158,7 @@ fn node_addresses(scene: &Scene<'_>, service: &Service) -> Vec<IpAddr> {
 }
 
 /// The addresses of the pod's node, external ones first. Where nodes may not be read, what the pod says of its node.
-fn all_node_addresses(scene: &Scene<'_>) -> Vec<IpAddr> {
+pub(crate) fn all_node_addresses(scene: &Scene<'_>) -> Vec<IpAddr> {
     let ips = node_ips(scene, &["ExternalIP", "InternalIP"]);
     if !ips.is_empty() {
         return ips;
@@ -199,8 +199,14 @@ fn cluster_ips(service: &Service) -> Vec<IpAddr> {
     deduplicated(several.filter_map(|ip| ip.parse().ok()).collect())
 }
 
-pub(crate) fn kind(service: &Service) -> &str {
+fn kind(service: &Service) -> &str {
     service.spec.as_ref().and_then(|spec| spec.type_.as_deref()).unwrap_or("ClusterIP")
+}
+
+/// Whether the cluster has given the Service a port of the nodes.
+pub(crate) fn has_node_port(service: &Service) -> bool {
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+    ports.into_iter().flatten().any(|port| node_port(port).is_some())
 }
 
 fn service_port<'a>(service: &'a Service, name: &str) -> Option<&'a ServicePort> {

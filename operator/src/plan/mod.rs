@@ -25,6 +25,7 @@ mod server;
 mod settings;
 mod status;
 mod trouble;
+mod unsupported;
 
 use std::{fmt, time::Duration};
 
@@ -98,7 +99,8 @@ pub fn plan(session: &StreamSession, settings: &Settings, observed: &Observed, r
     }
     let scene = Scene::new(session, settings, observed);
     let violations: Vec<String> = session.validate().iter().map(ToString::to_string).collect();
-    let acts = violations.is_empty() && !session.spec.paused;
+    let unsupported = unsupported::unsupported(&session.spec);
+    let acts = violations.is_empty() && unsupported.is_empty() && !session.spec.paused;
 
     let template = children::pod::template(&scene);
     let wanted = children::pod::template_hash(&template).unwrap_or_default();
@@ -123,6 +125,7 @@ pub fn plan(session: &StreamSession, settings: &Settings, observed: &Observed, r
             standing,
             replacing: plan.delete_pod.is_some(),
             violations,
+            unsupported,
         },
     );
     plan.events.extend(events::of_conditions(&scene, &verdicts));
@@ -150,7 +153,12 @@ fn requeue(scene: &Scene<'_>, plan: &Plan, verdicts: &[conditions::Verdict], pre
     let is = |type_: &str, status: &str| verdicts.iter().any(|one| one.type_ == type_ && one.status == status);
     let ready = is(condition::READY, "True");
     let passing = verdicts.iter().any(|one| one.type_ == condition::READY && reasons::passes(&one.reason));
-    let lively = scene.report().is_some_and(|report| report.publishers > 0 || report.uploads.pending > 0);
+    let lively = match &scene.observed.server {
+        Some(Ok(report)) => report.publishers > 0 || report.uploads.pending > 0,
+        // Whether the silence lasts is to be known soon.
+        Some(Err(_)) => true,
+        None => false,
+    };
     if scene.session.spec.paused {
         REST
     } else if is(condition::STALLED, "True") {

@@ -24,6 +24,7 @@ reasons! {
     PAUSED = "Paused";
 
     STARTING = "Starting";
+    CONNECTING = "Connecting";
     CONFIGURING = "Configuring";
     DRAINING = "Draining";
     REPLACING = "Replacing";
@@ -39,6 +40,8 @@ reasons! {
     CRASH_LOOPING = "CrashLooping";
     MOUNT_FAILED = "MountFailed";
     POD_FAILED = "PodFailed";
+    NOT_READY = "NotReady";
+    POD_STUCK = "PodStuck";
 
     NO_ADDRESS = "NoAddress";
     UNREACHABLE = "Unreachable";
@@ -50,6 +53,7 @@ reasons! {
     FALLING_BEHIND = "FallingBehind";
 
     INVALID_SPEC = "InvalidSpec";
+    UNSUPPORTED = "Unsupported";
     NAME_TAKEN = "NameTaken";
     REFUSED = "Refused";
     SETTINGS_REFUSED = "SettingsRefused";
@@ -62,7 +66,7 @@ reasons! {
 
 /// Whether a reason for not being True is on its way to pass by itself, so that no warning is due.
 pub(crate) fn passes(reason: &str) -> bool {
-    [STARTING, CONFIGURING, DRAINING, REPLACING, WAITING_FOR_IDLE, PAUSED].contains(&reason)
+    [STARTING, CONNECTING, CONFIGURING, DRAINING, REPLACING, WAITING_FOR_IDLE, PAUSED].contains(&reason)
 }
 
 #[cfg(test)]

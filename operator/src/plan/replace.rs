@@ -7,7 +7,13 @@
 use kube::ResourceExt;
 use streamsession_api::UpdatePolicy;
 
-use super::{DeletePod, children::pod, names, scene::Scene, trouble};
+use super::{
+    DeletePod,
+    children::{media::MEDIA, pod},
+    names,
+    scene::Scene,
+    trouble,
+};
 
 /// How the pod stands to the template that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +68,10 @@ fn outdated(scene: &Scene<'_>, wanted: &str) -> Option<String> {
         _ if immediate => Some("its template changed, and spec.updatePolicy is Immediate".to_owned()),
         Some(report) if report.publishers == 0 => Some("its template changed, and nobody publishes".to_owned()),
         Some(_) => None,
-        None if !scene.pod_is_ready() => Some("its template changed, and it is not ready".to_owned()),
+        // That the relay or the store is unwell ends no stream, and neither does one question without an answer.
+        None if !scene.container_is_ready(MEDIA) => {
+            Some("its template changed, and its media server is not ready".to_owned())
+        }
         None => None,
     }
 }

@@ -96,6 +96,11 @@ impl<'a> Scene<'a> {
         init.into_iter().flatten().chain(main.into_iter().flatten())
     }
 
+    /// Whether the kubelet says that a container is ready, be the pod as a whole ready or not.
+    pub(crate) fn container_is_ready(&self, container: &str) -> bool {
+        self.containers().any(|one| one.name == container && one.ready)
+    }
+
     /// Whether the pod, as it runs now, has this container.
     pub(crate) fn runs(&self, container: &str) -> bool {
         self.pod()
@@ -106,6 +111,12 @@ impl<'a> Scene<'a> {
     /// What the server says.
     pub(crate) fn report(&self) -> Option<&'a ServerReport> {
         self.observed.server.as_ref()?.as_ref().ok()
+    }
+
+    /// Whether the server has taken this generation of the spec over, as it said when it last said anything.
+    pub(crate) fn is_in_force(&self) -> bool {
+        let before = || self.session.status.as_ref()?.limits.as_ref().map(|limits| limits.generation);
+        self.report().map(|report| report.generation).or_else(before) == Some(self.generation())
     }
 
     /// A condition as the status has it now.

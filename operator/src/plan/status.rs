@@ -1,15 +1,21 @@
 //! The status that is to be written, and whether it is worth a write.
 //!
-//! A condition's `lastTransitionTime` moves only when its status flips, so that writing a status never makes the next
+//! `observedGeneration` is that of Ready: while a changed spec is on its way to a server that serves well, both stay behind
+//! (see [`conditions`](super::conditions)). A condition's `lastTransitionTime` moves only when its status flips, so that writing a status never makes the next
 //! one differ. Counts change all the time while cameras stream: for their sake alone a status is written no more often
 //! than every ten seconds.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
-use streamsession_api::{Endpoints, EnforcedLimits, RecordingTotals, StreamSessionStatus};
+use streamsession_api::{Endpoints, EnforcedLimits, RecordingTotals, StreamSessionStatus, condition};
 
-use super::{ServerReport, conditions::Verdict, names, scene::Scene};
+use super::{
+    ServerReport,
+    conditions::{Verdict, generation},
+    names,
+    scene::Scene,
+};
 
 /// Seconds between two writes of counts.
 pub(crate) const COUNTS: u64 = 10;
@@ -18,8 +24,11 @@ pub(crate) const COUNTS: u64 = 10;
 pub(crate) fn status(scene: &Scene<'_>, endpoints: &Endpoints, verdicts: &[Verdict]) -> StreamSessionStatus {
     let before = scene.session.status.clone().unwrap_or_default();
     let mut status = StreamSessionStatus {
-        observed_generation: Some(scene.generation()),
-        conditions: verdicts.iter().map(|verdict| condition(scene, verdict)).collect(),
+        observed_generation: verdicts
+            .iter()
+            .find(|one| one.type_ == condition::READY)
+            .map(|ready| generation(scene, ready)),
+        conditions: verdicts.iter().map(|verdict| told(scene, verdict)).collect(),
         endpoints: Some(endpoints.clone()),
         pod_name: scene.pod().map(ResourceExt::name_any),
         // Recordings outlive the pod.
@@ -71,7 +80,7 @@ fn last_write(scene: &Scene<'_>) -> Option<Timestamp> {
     ours.filter_map(|field| field.time.as_ref().map(|time| time.0)).max()
 }
 
-fn condition(scene: &Scene<'_>, verdict: &Verdict) -> Condition {
+fn told(scene: &Scene<'_>, verdict: &Verdict) -> Condition {
     let now = scene.observed.now;
     // The API server keeps whole seconds.
     let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
@@ -81,7 +90,7 @@ fn condition(scene: &Scene<'_>, verdict: &Verdict) -> Condition {
         status: verdict.status.to_owned(),
         reason: verdict.reason.clone(),
         message: verdict.message.clone(),
-        observed_generation: Some(scene.generation()),
+        observed_generation: Some(generation(scene, verdict)),
         last_transition_time: before.map_or(now, |before| before.last_transition_time.clone()),
     }
 }

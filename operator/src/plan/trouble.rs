@@ -18,6 +18,8 @@ use super::{
 const RECENT: u64 = 300;
 /// Seconds after which a claim that is still pending is told of.
 const PATIENCE: u64 = 20;
+/// Seconds for which a pod may be not ready, or may be there beyond its end, before that is told.
+const LATE: u64 = 120;
 /// Most bytes of others' words in a message.
 const WORDS: usize = 400;
 
@@ -59,7 +61,8 @@ pub(crate) fn troubles(scene: &Scene<'_>) -> Vec<Trouble> {
         }
     }
     if !runs {
-        for trouble in [refused(scene), volume(scene), unschedulable(scene), mount(scene), failed(scene)] {
+        for trouble in [refused(scene), stuck(scene), volume(scene), unschedulable(scene), mount(scene), failed(scene)]
+        {
             trouble.into_iter().for_each(|trouble| add(Part::Pod, trouble));
         }
     }
@@ -73,6 +76,10 @@ pub(crate) fn troubles(scene: &Scene<'_>) -> Vec<Trouble> {
         if let Some(trouble) = waiting(scene, container).or_else(|| crashing(scene, container)) {
             add(part, trouble);
         }
+    }
+    // Only where nothing says why.
+    if !runs && found.is_empty() {
+        late(scene).into_iter().for_each(|(reason, message)| found.push(Trouble { part: Part::Pod, reason, message }));
     }
     found
 }
@@ -185,6 +192,53 @@ fn failed(scene: &Scene<'_>) -> Finding {
             "the node ended the pod ({reason}): {words}: it is made anew; look after the node if that happens again"
         ),
     ))
+}
+
+/// The pod should have ended, and has not. Kubernetes makes no other one of its name until it is sure.
+fn stuck(scene: &Scene<'_>) -> Finding {
+    let pod = scene.pod()?;
+    // That is the time by which it has to have ended.
+    let end = pod.metadata.deletion_timestamp.as_ref()?;
+    if scene.seconds_since(end.0) < LATE {
+        return None;
+    }
+    let node = node_name(scene);
+    Some((
+        reasons::POD_STUCK,
+        format!(
+            "pod {name}-0 should have ended and has not, and no other is made until it has: see whether node {node} answers (`kubectl get node {node}`) and bring it back; only when that machine is off for good, `kubectl -n {namespace} delete pod {name}-0 --force`",
+            name = scene.name,
+            namespace = scene.namespace,
+        ),
+    ))
+}
+
+/// The pod has a node and is not ready, and nothing that is told says why.
+fn late(scene: &Scene<'_>) -> Finding {
+    scene.living_pod()?;
+    let ready = scene.pod_condition("Ready")?;
+    let since = ready.last_transition_time.as_ref()?;
+    if ready.status == "True" || scene.seconds_since(since.0) < LATE {
+        return None;
+    }
+    let (name, namespace, node) = (&scene.name, &scene.namespace, node_name(scene));
+    if hangs(scene) {
+        let message = format!(
+            "nothing of pod {name}-0 has started in two minutes: an image or a volume is slow to come, or node {node} does not answer: `kubectl -n {namespace} describe pod {name}-0` says more"
+        );
+        return Some((reasons::NOT_READY, message));
+    }
+    Some((
+        reasons::NOT_READY,
+        format!(
+            "pod {name}-0 has not been ready for more than two minutes: it repairs many recordings (`kubectl -n {namespace} logs {name}-0 -c {MEDIA}` says so), or node {node} does not answer (`kubectl get node {node}`); `kubectl -n {namespace} describe pod {name}-0` says more"
+        ),
+    ))
+}
+
+fn node_name<'a>(scene: &Scene<'a>) -> &'a str {
+    let spec = scene.pod().and_then(|pod| pod.spec.as_ref());
+    spec.and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
 }
 
 fn waiting(scene: &Scene<'_>, container: &ContainerStatus) -> Finding {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{session, world::World};
-use crate::plan::{Kind, Note, names};
+use crate::plan::{Kind, Note, PushRefused, Random, ServerError, names, plan};
 
 fn streaming(spec: &Value) -> World {
     let mut world = World::new(session(spec));
@@ -113,6 +113,7 @@ fn a_pod_that_does_not_run_is_replaced_at_once() {
     world.settle();
     let pod = world.pod.as_mut().unwrap();
     pod["status"]["conditions"][1]["status"] = json!("False");
+    pod["status"]["containerStatuses"][0]["ready"] = json!(false);
     world.server = None;
     world.pass();
     world.change(|spec| spec["pod"]["image"] = json!("media-server:2"));
@@ -125,11 +126,95 @@ fn a_pod_that_does_not_run_is_replaced_at_once() {
 fn a_ready_pod_whose_server_the_operator_cannot_reach_is_not_replaced() {
     let mut world = streaming(&json!({}));
     world.server = None;
+    // The store is unwell, and with it the pod as a whole.
+    world.pod.as_mut().unwrap()["status"]["conditions"][1]["status"] = json!("False");
     world.change(|spec| spec["pod"]["image"] = json!("media-server:2"));
     for _ in 0..5 {
         world.pass();
     }
     assert!(!world.log.contains(&"delete Pod".to_owned()));
+}
+
+/// Generation of the status, and status and generation of Ready.
+fn told(world: &World) -> (Option<i64>, &str, Option<i64>) {
+    let status = world.session.status.as_ref().unwrap();
+    let ready = status.conditions.iter().find(|one| one.type_ == "Ready").unwrap();
+    (status.observed_generation, &ready.status, ready.observed_generation)
+}
+
+#[test]
+fn ready_tells_of_a_generation_only_once_the_server_has_it_in_force() {
+    let mut world = streaming(&json!({}));
+    assert_eq!(told(&world), (Some(1), "True", Some(1)));
+    world.change(|spec| spec["limits"]["maxPublishers"] = json!(9));
+    world.pass();
+    assert_eq!(told(&world), (Some(1), "True", Some(1)), "it is being told");
+    world.pass();
+    assert_eq!(told(&world), (Some(2), "True", Some(2)));
+    assert_eq!(world.session.status.as_ref().unwrap().limits.as_ref().unwrap().max_publishers, 9);
+    assert!(world.events.is_empty(), "a change is no outage: {:?}", world.events);
+    // A server that is silent has taken nothing over, whatever was seen of it before.
+    world.change(|spec| spec["limits"]["maxPublishers"] = json!(8));
+    let mut observed = world.observe();
+    observed.server = Some(Err(ServerError::Unreachable("timed out".into())));
+    observed.server_failing_since = Some(observed.now);
+    let plan = plan(&world.session, &world.settings, &observed, Random([1; 32]));
+    assert_eq!(plan.status.unwrap().observed_generation, Some(2));
+}
+
+#[test]
+fn ready_does_not_go_back_to_a_generation_before() {
+    let mut world = streaming(&json!({}));
+    world.change(|spec| spec["limits"]["maxPublishers"] = json!(9));
+    let server = world.server.take();
+    for _ in 0..3 {
+        world.pass();
+    }
+    assert_eq!(told(&world), (Some(2), "False", Some(2)), "it does not answer");
+    world.server = server;
+    world.pass();
+    assert_eq!(told(&world), (Some(2), "False", Some(2)));
+    assert_eq!(world.condition("Ready").1, "Configuring");
+    world.pass();
+    assert_eq!(told(&world), (Some(2), "True", Some(2)));
+}
+
+#[test]
+fn a_change_that_the_server_refuses_ends_ready_and_not_the_streams() {
+    let mut world = streaming(&json!({}));
+    world.change(|spec| spec["limits"]["maxPublishers"] = json!(9));
+    let mut observed = world.observe();
+    observed.push_refused = Some(PushRefused { generation: 2, message: "spec.limits is wrong".into() });
+    let plan = plan(&world.session, &world.settings, &observed, Random([1; 32]));
+    assert!(plan.delete_pod.is_none() && plan.apply.iter().all(|apply| apply.child.kind == Kind::ConfigMap));
+    let status = plan.status.as_ref();
+    for type_ in ["Ready", "Stalled"] {
+        assert_eq!(super::condition_of(status, type_).1, "SettingsRefused");
+    }
+    assert_eq!(super::condition_of(status, "MediaReady").0, "True");
+    assert_eq!(status.unwrap().observed_generation, Some(2), "kstatus has to see that it failed");
+    assert_eq!(plan.events.iter().filter(|note| note.warning).count(), 1, "{:?}", plan.events);
+}
+
+#[test]
+fn while_it_is_paused_ready_stays_with_the_generation_in_force() {
+    let mut world = streaming(&json!({}));
+    world.change(|spec| {
+        spec["paused"] = json!(true);
+        spec["limits"]["maxPublishers"] = json!(9);
+    });
+    world.settle();
+    assert_eq!(told(&world), (Some(1), "True", Some(1)));
+    assert_eq!(world.condition("Stalled").1, "Paused");
+    // The kubelet starts the container anew; nobody tells the server anything.
+    world.server = Some(crate::plan::ServerReport::default());
+    world.settle();
+    let (status, reason, message) = world.condition("Ready");
+    assert_eq!((status, reason), ("False", "Paused"));
+    assert!(message.contains("write false"), "{message}");
+    world.change(|spec| spec["paused"] = json!(false));
+    world.settle();
+    assert_eq!(told(&world), (Some(3), "True", Some(3)));
 }
 
 #[test]
@@ -219,7 +304,8 @@ fn a_turn_is_told_once() {
     for _ in 0..4 {
         world.pass();
     }
-    assert_eq!(world.events, ["Warning AccessDenied: correct the key"]);
+    assert_eq!(world.events.len(), 1, "{:?}", world.events);
+    assert!(world.events[0].starts_with("Warning AccessDenied: correct the key; "), "{:?}", world.events);
     world.events.clear();
     world.server.as_mut().unwrap().store.ok = true;
     for _ in 0..4 {

@@ -7,7 +7,7 @@ use super::{session, settings, world::World};
 use crate::plan::{Child, Kind, Observed, Plan, PushRefused, Random, Refusal, ServerError, Warning, plan};
 
 /// A session whose pod has just been made and does not run.
-fn stuck(spec: &Value, change: impl FnOnce(&mut Value)) -> (World, Observed) {
+pub(super) fn stuck(spec: &Value, change: impl FnOnce(&mut Value)) -> (World, Observed) {
     let mut world = World::new(session(spec));
     while world.pod.is_none() {
         world.pass();
@@ -20,12 +20,12 @@ fn stuck(spec: &Value, change: impl FnOnce(&mut Value)) -> (World, Observed) {
     (world, observed)
 }
 
-fn planned(world: &World, observed: &Observed) -> Plan {
+pub(super) fn planned(world: &World, observed: &Observed) -> Plan {
     plan(&world.session, &settings(), observed, Random([1; 32]))
 }
 
 /// Says `reason` in these conditions, in Ready, and in one warning, with these words in the message.
-fn tells(world: &World, observed: &Observed, types: &[&str], reason: &str, words: &[&str]) {
+pub(super) fn tells(world: &World, observed: &Observed, types: &[&str], reason: &str, words: &[&str]) {
     let plan = planned(world, observed);
     for type_ in types.iter().chain(&["Ready"]) {
         let (status, seen, message) = super::condition_of(plan.status.as_ref(), type_);
@@ -46,7 +46,7 @@ fn waiting(container: &str, reason: &str, message: &str) -> Value {
     })
 }
 
-fn warn(observed: &mut Observed, about: &str, reason: &str, message: &str) {
+pub(super) fn warn(observed: &mut Observed, about: &str, reason: &str, message: &str) {
     let (about, reason, message) = (about.to_owned(), reason.to_owned(), message.to_owned());
     observed.warnings.push(Warning { about, reason, message, at: observed.now });
 }
@@ -200,7 +200,7 @@ fn a_container_that_cannot_be_configured_is_named() {
 
 #[test]
 fn a_crash_loop_is_told_with_the_last_words() {
-    let log = "{\"level\":\"INFO\",\"fields\":{\"message\":\"starting\"}}\n{\"level\":\"ERROR\",\"fields\":{\"message\":\"spec.auth.jwks is not supported\"}}\n\n";
+    let log = "{\"level\":\"INFO\",\"fields\":{\"message\":\"starting\"}}\n{\"level\":\"ERROR\",\"fields\":{\"message\":\"the data folder is locked\"}}\n\n";
     let (world, observed) = stuck(&json!({}), |pod| {
         let mut container = waiting("media", "CrashLoopBackOff", "back-off 40s restarting failed container");
         container["restartCount"] = json!(4);
@@ -208,7 +208,7 @@ fn a_crash_loop_is_told_with_the_last_words() {
         pod["status"]["containerStatuses"] = json!([container]);
     });
     let words =
-        ["container media", "exit code 2", "spec.auth.jwks is not supported", "logs front-door-0 -c media --previous"];
+        ["container media", "exit code 2", "the data folder is locked", "logs front-door-0 -c media --previous"];
     tells(&world, &observed, &["MediaReady"], "CrashLooping", &words);
     let message = planned(&world, &observed).status.unwrap().conditions[0].message.clone();
     assert!(!message.contains("40s"), "it changes from look to look: {message}");
@@ -321,24 +321,6 @@ fn events_that_are_old_or_about_something_else_count_for_nothing() {
 }
 
 #[test]
-fn a_wrong_key_of_the_store_has_the_stores_own_reason() {
-    let mut world = World::new(session(&json!({})));
-    world.settle();
-    world.now += jiff::SignedDuration::from_secs(60);
-    let store = &mut world.server.as_mut().unwrap().store;
-    (store.ok, store.reason) = (false, Some("AccessDenied".into()));
-    store.message = Some("the store refuses the keys: correct Secret s3".into());
-    let observed = world.observe();
-    tells(&world, &observed, &["StorageReady"], "AccessDenied", &["correct Secret s3"]);
-    world.server.as_mut().unwrap().store.reason = Some("not a reason".into());
-    let observed = world.observe();
-    tells(&world, &observed, &["StorageReady"], "StoreRefuses", &["correct Secret s3"]);
-    world.server.as_mut().unwrap().store.ok = true;
-    world.settle();
-    assert!(world.is_ready());
-}
-
-#[test]
 fn relay_and_store_are_given_a_moment_to_start() {
     let mut world = World::new(session(&json!({})));
     world.settle();
@@ -410,23 +392,6 @@ fn a_server_that_drains_takes_nobody() {
     world.settle();
     assert_eq!(world.condition("MediaReady").1, "Draining");
     assert_eq!(world.condition("Ready").0, "False");
-}
-
-#[test]
-fn a_load_balancer_without_an_address_is_told() {
-    let mut world = World::new(session(&json!({"exposure": {"type": "LoadBalancer"}})));
-    world.settle();
-    assert!(world.is_ready());
-    for (ingress, words) in [
-        (json!([]), ["no address", "type NodePort"]),
-        (json!([{"hostname": "lb.example.com"}]), ["lb.example.com", "spec.exposure.announce"]),
-    ] {
-        world.object_mut(Kind::Service, "front-door-media")["status"] = json!({"loadBalancer": {"ingress": ingress}});
-        world.pass();
-        let (status, reason, message) = world.condition("MediaReady");
-        assert_eq!((status, reason), ("False", "NoAddress"));
-        assert!(words.iter().all(|word| message.contains(word)), "{message}");
-    }
 }
 
 #[test]

@@ -147,7 +147,9 @@ fn a_spec_that_contradicts_itself_changes_nothing_and_is_told() {
     let (status, reason, message) = world.condition("Stalled");
     assert_eq!((status, reason), ("True", "InvalidSpec"));
     assert!(message.contains("spec.turn.external") && message.contains("write"), "{message}");
-    assert!(world.is_ready(), "what runs goes on");
+    assert_eq!(world.condition("MediaReady").0, "True", "what runs goes on");
+    assert_eq!((world.condition("Ready").0, world.condition("Ready").1), ("False", "InvalidSpec"));
+    assert_eq!(world.session.status.as_ref().unwrap().observed_generation, Some(2));
 }
 
 /// All that was written, without versions and addresses that differ from run to run.

@@ -6,6 +6,7 @@ mod children;
 mod conditions;
 mod convergence;
 mod endpoints;
+mod remedies;
 mod secrets;
 mod security;
 mod specs;
