@@ -13,3 +13,4 @@ pub mod metrics;
 pub mod plan;
 pub mod readiness;
 pub mod reconcile;
+pub mod run;
