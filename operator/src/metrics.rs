@@ -4,6 +4,7 @@
 //! No label names a session, so that a cluster with thousands of them costs as many series as one with two. What a
 //! single session's state is stands in its conditions.
 
+use jiff::Timestamp;
 use metrics::{Unit, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::collections::HashMap;
@@ -19,6 +20,13 @@ const PUSHES: &str = "streamsession_operator_pushes_total";
 const WRITES: &str = "streamsession_operator_api_writes_total";
 const API_ERRORS: &str = "streamsession_operator_api_errors_total";
 const WATCH_ERRORS: &str = "streamsession_operator_watch_errors_total";
+const CLEANUPS: &str = "streamsession_operator_cleanups_total";
+const CLEANED_RECORDINGS: &str = "streamsession_operator_cleanup_deleted_recordings_total";
+const CLEANED_BYTES: &str = "streamsession_operator_cleanup_deleted_bytes_total";
+const DELETING: &str = "streamsession_operator_sessions_deleting";
+const OLDEST_DELETION: &str = "streamsession_operator_oldest_deletion_seconds";
+const LEADER: &str = "streamsession_operator_leader";
+const TRANSITIONS: &str = "streamsession_operator_leader_transitions_total";
 const READY: &str = "streamsession_operator_ready";
 const BUILD: &str = "streamsession_operator_build_info";
 
@@ -62,8 +70,16 @@ impl Outcome {
 pub struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
-    /// For each session (namespace/name), which of [`WELL`] are not well.
-    sessions: Arc<Mutex<HashMap<String, [bool; WELL.len()]>>>,
+    sessions: Arc<Mutex<Sessions>>,
+}
+
+/// What is remembered of sessions, each by its namespace/name.
+#[derive(Clone, Debug, Default)]
+struct Sessions {
+    /// Which of [`WELL`] are not well.
+    not_well: HashMap<String, [bool; WELL.len()]>,
+    /// Since when it is being deleted.
+    deleting: HashMap<String, Timestamp>,
 }
 
 impl Metrics {
@@ -84,6 +100,13 @@ impl Metrics {
             for outcome in [Outcome::Ok, Outcome::Error, Outcome::Timeout] {
                 metrics::counter!(RECONCILES, "result" => outcome.label()).absolute(0);
             }
+            for ok in [true, false] {
+                metrics::counter!(CLEANUPS, "result" => cleanup_label(ok)).absolute(0);
+            }
+            for counter in [CLEANED_RECORDINGS, CLEANED_BYTES, TRANSITIONS] {
+                metrics::counter!(counter).absolute(0);
+            }
+            metrics::gauge!(LEADER).set(0.0);
         });
         metrics
     }
@@ -128,30 +151,69 @@ impl Metrics {
                 state[index] = status != WELL[index].1;
             }
         }
-        self.lock().insert(session.to_owned(), state);
+        self.lock().not_well.insert(session.to_owned(), state);
+    }
+
+    /// Remembers since when a session is being deleted; `None` when it is not.
+    pub fn deleting(&self, session: &str, since: Option<Timestamp>) {
+        let mut sessions = self.lock();
+        match since {
+            Some(since) => sessions.deleting.insert(session.to_owned(), since),
+            None => sessions.deleting.remove(session),
+        };
     }
 
     /// Forgets a session that is gone.
     pub fn forget(&self, session: &str) {
-        self.lock().remove(session);
+        let mut sessions = self.lock();
+        sessions.not_well.remove(session);
+        sessions.deleting.remove(session);
+    }
+
+    /// Counts one run of a clean-up: whether it did all it had to, and what it deleted.
+    pub fn cleaned(&self, ok: bool, recordings: u64, bytes: u64) {
+        self.with(|| {
+            metrics::counter!(CLEANUPS, "result" => cleanup_label(ok)).increment(1);
+            metrics::counter!(CLEANED_RECORDINGS).increment(recordings);
+            metrics::counter!(CLEANED_BYTES).increment(bytes);
+        });
+    }
+
+    /// Whether this process leads: it does as soon as it watches and writes, with or without an election.
+    pub fn leads(&self, leads: bool) {
+        self.with(|| metrics::gauge!(LEADER).set(if leads { 1.0 } else { 0.0 }));
+    }
+
+    /// Counts one change of the leader that was seen, whoever leads now.
+    pub fn leader_changed(&self) {
+        self.with(|| metrics::counter!(TRANSITIONS).increment(1));
     }
 
     /// Everything as text, fresh.
     pub fn render(&self, ready: bool) -> String {
+        self.render_at(ready, Timestamp::now())
+    }
+
+    fn render_at(&self, ready: bool, now: Timestamp) -> String {
         let sessions = self.lock().clone();
+        // An API server whose clock is ahead of ours does not make an age negative.
+        let oldest =
+            sessions.deleting.values().map(|since| now.duration_since(*since).as_secs_f64()).fold(0.0, f64::max);
         self.with(|| {
             metrics::gauge!(READY).set(if ready { 1.0 } else { 0.0 });
-            metrics::gauge!(SESSIONS).set(sessions.len() as f64);
+            metrics::gauge!(SESSIONS).set(sessions.not_well.len() as f64);
             for (index, (kind, _)) in WELL.iter().enumerate() {
-                let count = sessions.values().filter(|state| state[index]).count();
+                let count = sessions.not_well.values().filter(|state| state[index]).count();
                 metrics::gauge!(NOT_WELL, "condition" => *kind).set(count as f64);
             }
+            metrics::gauge!(DELETING).set(sessions.deleting.len() as f64);
+            metrics::gauge!(OLDEST_DELETION).set(oldest);
         });
         self.handle.run_upkeep();
         self.handle.render()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, [bool; WELL.len()]>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -166,6 +228,10 @@ impl Default for Metrics {
     }
 }
 
+fn cleanup_label(ok: bool) -> &'static str {
+    if ok { "ok" } else { "failed" }
+}
+
 fn describe() {
     metrics::describe_gauge!(BUILD, "Always 1; the label tells the version.");
     metrics::describe_gauge!(READY, "1 when /readyz answers 200.");
@@ -176,6 +242,17 @@ fn describe() {
         NOT_WELL,
         "Sessions whose condition is not in its good state: not True, or not False for UpdatePending and Stalled."
     );
+    metrics::describe_gauge!(DELETING, "Sessions that are being deleted and still exist.");
+    metrics::describe_gauge!(
+        OLDEST_DELETION,
+        Unit::Seconds,
+        "For how long the session has been deleted that waits longest for its end; 0 when none does."
+    );
+    metrics::describe_counter!(CLEANUPS, "Runs of clean-ups, by whether they did all they had to.");
+    metrics::describe_counter!(CLEANED_RECORDINGS, "Recordings that clean-ups deleted.");
+    metrics::describe_counter!(CLEANED_BYTES, Unit::Bytes, "Bytes that clean-ups deleted.");
+    metrics::describe_gauge!(LEADER, "1 when this process watches and writes, 0 when it stands by.");
+    metrics::describe_counter!(TRANSITIONS, "Changes of the leader that this process saw.");
     metrics::describe_counter!(PUSHES, "Times a spec was pushed to a media server, by how it ended.");
     metrics::describe_counter!(WRITES, "Calls that change something in the cluster, by verb, kind and how they ended.");
     metrics::describe_counter!(API_ERRORS, "Reads from the API server that failed, by what was read.");
@@ -228,5 +305,57 @@ mod tests {
         let text = metrics.render(false);
         assert_eq!(count(&text, "Ready"), "0");
         assert!(text.contains("streamsession_operator_sessions 1"), "{text}");
+    }
+
+    #[test]
+    fn cleanups_are_there_from_the_start_and_count_what_they_deleted() {
+        let metrics = Metrics::new();
+        let text = metrics.render(true);
+        assert!(text.contains(r#"streamsession_operator_cleanups_total{result="failed"} 0"#), "{text}");
+        metrics.cleaned(true, 3, 4096);
+        metrics.cleaned(false, 1, 1000);
+        metrics.cleaned(true, 0, 0);
+        let text = metrics.render(true);
+        for line in [
+            r#"streamsession_operator_cleanups_total{result="ok"} 2"#,
+            r#"streamsession_operator_cleanups_total{result="failed"} 1"#,
+            "streamsession_operator_cleanup_deleted_recordings_total 4",
+            "streamsession_operator_cleanup_deleted_bytes_total 5096",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_deletion_ages_until_the_session_is_gone() {
+        let (metrics, start) = (Metrics::new(), Timestamp::UNIX_EPOCH);
+        let after = |seconds: i64| {
+            let text = metrics.render_at(true, start + jiff::SignedDuration::from_secs(seconds));
+            let value = |name: &str| {
+                text.lines().find_map(|line| line.strip_prefix(&format!("{name} "))).unwrap().parse::<f64>().unwrap()
+            };
+            (value(DELETING), value(OLDEST_DELETION))
+        };
+        assert_eq!(after(5), (0.0, 0.0), "nothing is deleted");
+        metrics.deleting("a/one", Some(start));
+        metrics.deleting("a/two", Some(start + jiff::SignedDuration::from_secs(60)));
+        metrics.deleting("a/three", None);
+        assert_eq!(after(90), (2.0, 90.0));
+        assert_eq!(after(-5), (2.0, 0.0), "the API server's clock is ahead of ours");
+        metrics.forget("a/one");
+        assert_eq!(after(90), (1.0, 30.0));
+        metrics.deleting("a/two", None);
+        assert_eq!(after(90), (0.0, 0.0));
+    }
+
+    #[test]
+    fn who_leads_is_told() {
+        let metrics = Metrics::new();
+        assert!(metrics.render(true).contains("streamsession_operator_leader 0"));
+        metrics.leads(true);
+        metrics.leader_changed();
+        let text = metrics.render(true);
+        assert!(text.contains("streamsession_operator_leader 1"), "{text}");
+        assert!(text.contains("streamsession_operator_leader_transitions_total 1"), "{text}");
     }
 }
