@@ -14,7 +14,7 @@ mod objects;
 mod observe;
 mod served;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use connect::Clients;
 

@@ -18,32 +18,32 @@ use tokio::sync::Semaphore;
 
 /// What was asked.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) query: String,
-    pub(super) body: Value,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: Value,
 }
 
-pub(super) type Answer = (u16, Value);
+pub(crate) type Answer = (u16, Value);
 
-pub(super) fn answer(status: u16, body: Value) -> Answer {
+pub(crate) fn answer(status: u16, body: Value) -> Answer {
     (status, body)
 }
 
 /// The API server.
 #[derive(Clone)]
-pub(super) struct Api {
+pub(crate) struct Api {
     respond: Arc<dyn Fn(&Asked) -> Answer + Send + Sync>,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Api {
-    pub(super) fn new(respond: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Api {
+    pub(crate) fn new(respond: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Api {
         Api { respond: Arc::new(respond), asked: Arc::default() }
     }
 
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: axum::http::Request<Body>| {
             let api = api.clone();
@@ -65,12 +65,12 @@ impl Api {
         Client::new(service, "default")
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
     /// `METHOD /path` of each call, in order.
-    pub(super) fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         self.asked().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
     }
 }
@@ -113,7 +113,7 @@ pub(super) fn session() -> StreamSession {
 }
 
 /// The body of a failure.
-pub(super) fn failure(code: u16, reason: &str, message: &str) -> Answer {
+pub(crate) fn failure(code: u16, reason: &str, message: &str) -> Answer {
     (
         code,
         serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}),
