@@ -25,6 +25,9 @@ pub struct Args {
     /// What is watched, and how.
     #[command(flatten)]
     pub scope: ScopeArgs,
+    /// Which of several operators works.
+    #[command(flatten)]
+    pub election: ElectionArgs,
     /// How it runs.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -99,6 +102,18 @@ pub struct ScopeArgs {
 /// When secrets are rotated by their age: never (`None`), or when they are older than this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation(pub Option<Duration>);
+
+/// Which of several operators works.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Election")]
+pub struct ElectionArgs {
+    /// Work only while holding the Lease, so that several operators can run; without it there must be one alone
+    #[arg(long, env = "STREAMSESSION_LEADER_ELECT")]
+    pub leader_elect: bool,
+    /// Name of the Lease, in the namespace that the operator runs in
+    #[arg(long, value_name = "NAME", env = "STREAMSESSION_LEASE_NAME", default_value = "streamsession-operator", value_parser = subdomain)]
+    pub lease_name: String,
+}
 
 /// How it runs.
 #[derive(Clone, Debug, ClapArgs)]
@@ -211,6 +226,7 @@ mod tests {
         assert_eq!(args.scope.rotate_secrets_after, Rotation(Some(Duration::from_secs(30 * 24 * 3600))));
         assert_eq!(args.runtime.listen, "0.0.0.0:8080".parse().unwrap());
         assert_eq!(args.images.image_pull_policy.as_str(), "IfNotPresent");
+        assert!(!args.election.leader_elect, "one operator needs no election");
     }
 
     #[test]
@@ -238,6 +254,7 @@ mod tests {
             ("--image-pull-secret", "a..b", "at most 253"),
             ("--rotate-secrets-after", "59m", "at least 1h"),
             ("--rotate-secrets-after", "monthly", "30d"),
+            ("--lease-name", "Operator", "at most 253"),
             ("--concurrency", "0", "from 1"),
             ("--concurrency", "-3", "from 1"),
             ("--listen", ":8080", "0.0.0.0:8080"),
@@ -259,6 +276,14 @@ mod tests {
             let args = parse(&["--rotate-secrets-after", off]).unwrap();
             assert_eq!(args.scope.rotate_secrets_after, Rotation(None), "{off}");
         }
+    }
+
+    #[test]
+    fn an_election_has_a_lease_of_a_known_name() {
+        let args = parse(&["--leader-elect"]).unwrap();
+        assert!(args.election.leader_elect);
+        assert_eq!(args.election.lease_name, "streamsession-operator");
+        assert_eq!(parse(&["--lease-name=cams"]).unwrap().election.lease_name, "cams");
     }
 
     #[test]

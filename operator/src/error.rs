@@ -25,6 +25,14 @@ pub enum StartError {
     /// The system refuses what every process needs.
     #[error("the runtime cannot start: {0}")]
     Runtime(std::io::Error),
+    /// An election needs a place for its lease.
+    #[error(
+        "--leader-elect: the lease needs a namespace, and there is no service account to take it from; give --operator-namespace"
+    )]
+    NoLeaseNamespace,
+    /// Another may lead from now on.
+    #[error("leadership is lost: {0}; this process ends, and one that starts anew stands by")]
+    LeadershipLost(String),
     /// A part that runs until the end has ended before.
     #[error("{0} has ended by itself; the log says more")]
     Ended(&'static str),
@@ -33,7 +41,7 @@ pub enum StartError {
 impl StartError {
     /// Whether other flags or another environment would help, and trying again would not.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, StartError::NoCluster(_) | StartError::Listen { .. })
+        matches!(self, StartError::NoCluster(_) | StartError::Listen { .. } | StartError::NoLeaseNamespace)
     }
 }
 

@@ -54,7 +54,10 @@ async fn show_metrics(State(app): State<App>) -> Response {
 async fn show_readiness(State(app): State<App>) -> Response {
     let missing = app.readiness.missing(Instant::now());
     if missing.is_empty() {
-        return "ready\n".into_response();
+        return match app.readiness.standing_by() {
+            Some(standing_by) => format!("ready: {standing_by}\n").into_response(),
+            None => "ready\n".into_response(),
+        };
     }
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", missing.join("\n"))).into_response()
 }
@@ -132,6 +135,18 @@ mod tests {
         readiness.filled("Pod");
         readiness.served(Ok(()), Instant::now());
         assert_eq!(ask(&router, "/readyz").await.0, StatusCode::OK);
+        assert!(ask(&router, "/metrics").await.1.contains("streamsession_operator_ready 1"));
+    }
+
+    #[tokio::test]
+    async fn one_that_stands_by_is_ready_and_says_who_leads() {
+        let readiness = Readiness::default();
+        let router = router(Metrics::new(), readiness.clone());
+        readiness.stands_by();
+        assert_eq!(ask(&router, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        readiness.lease_seen(Some("operator-0"), Instant::now());
+        let (status, text) = ask(&router, "/readyz").await;
+        assert_eq!((status, text.as_str()), (StatusCode::OK, "ready: it stands by; operator-0 leads\n"));
         assert!(ask(&router, "/metrics").await.1.contains("streamsession_operator_ready 1"));
     }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod election;
 pub mod error;
 pub mod http;
 pub mod metrics;

@@ -3,6 +3,9 @@
 //! It can when each cache has been filled once, and when the API server has said within the last minute that it serves
 //! the StreamSessions which this program knows. That is asked, not assumed: a watch that is silent looks the same
 //! whether nothing happens or nobody is there.
+//!
+//! One that stands by while another leads is ready too, as long as it sees the lease: it could take over, and an upgrade
+//! that goes from one to the next must not wait for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +27,18 @@ struct State {
     /// Whether all caches are named.
     complete: bool,
     served: Option<Served>,
+    /// While another leads, or nobody yet.
+    standby: Option<Standby>,
+}
+
+#[derive(Debug)]
+struct Standby {
+    /// When the lease was last seen.
+    seen: Option<Instant>,
+    /// Who leads by it.
+    leader: Option<String>,
+    /// Why it was not seen.
+    why: String,
 }
 
 #[derive(Debug)]
@@ -63,9 +78,56 @@ impl Readiness {
         self.lock().served = Some(Served { answer, at: now });
     }
 
+    /// This process takes part in an election, and does not lead yet.
+    pub fn stands_by(&self) {
+        let why = "it has not been looked at yet".to_owned();
+        self.lock().standby = Some(Standby { seen: None, leader: None, why });
+    }
+
+    /// Who leads by the lease; `None` when nobody does.
+    pub fn lease_seen(&self, leader: Option<&str>, now: Instant) {
+        if let Some(standby) = &mut self.lock().standby {
+            (standby.seen, standby.leader) = (Some(now), leader.map(str::to_owned));
+        }
+    }
+
+    /// The lease cannot be read or written. Of interest while this process stands by.
+    pub fn lease_failed(&self, why: &str) {
+        if let Some(standby) = &mut self.lock().standby {
+            why.clone_into(&mut standby.why);
+        }
+    }
+
+    /// This process leads: from now on it is ready when it can do its work.
+    pub fn leads(&self) {
+        self.lock().standby = None;
+    }
+
+    /// While this process stands by: what it says of that.
+    pub fn standing_by(&self) -> Option<String> {
+        let state = self.lock();
+        let leader = state.standby.as_ref()?.leader.as_deref();
+        Some(
+            leader.map_or_else(
+                || "it stands by; nobody leads".to_owned(),
+                |leader| format!("it stands by; {leader} leads"),
+            ),
+        )
+    }
+
     /// What is missing, one line each; nothing when the operator is ready.
     pub fn missing(&self, now: Instant) -> Vec<String> {
         let state = self.lock();
+        if let Some(Standby { seen, why, .. }) = &state.standby {
+            return match seen {
+                None => vec![format!("lease: {why}")],
+                Some(at) if now.saturating_duration_since(*at) > FRESH => {
+                    let silent = now.saturating_duration_since(*at).as_secs();
+                    vec![format!("lease: not seen for {silent} s; {why}")]
+                }
+                Some(_) => Vec::new(),
+            };
+        }
         let mut missing = Vec::new();
         match &state.served {
             None => missing.push("StreamSession: the API server has not been asked yet".to_owned()),
@@ -133,5 +195,22 @@ mod tests {
         readiness.served(Ok(()), now);
         assert_eq!(told(&readiness, now + Duration::from_secs(59)), "");
         assert!(told(&readiness, now + Duration::from_secs(90)).contains("no answer for 90 s"));
+    }
+
+    #[test]
+    fn who_stands_by_is_ready_while_it_sees_the_lease_and_needs_no_cache() {
+        let (readiness, now) = (Readiness::default(), Instant::now());
+        readiness.stands_by();
+        assert_eq!(told(&readiness, now), "lease: it has not been looked at yet");
+        readiness.lease_failed("leases is forbidden");
+        assert_eq!(told(&readiness, now), "lease: leases is forbidden");
+        readiness.lease_seen(Some("operator-0"), now);
+        assert_eq!(told(&readiness, now + Duration::from_secs(60)), "");
+        assert_eq!(readiness.standing_by().as_deref(), Some("it stands by; operator-0 leads"));
+        readiness.lease_failed("etcd is away");
+        assert_eq!(told(&readiness, now + Duration::from_secs(90)), "lease: not seen for 90 s; etcd is away");
+        readiness.leads();
+        assert_eq!(readiness.standing_by(), None);
+        assert!(told(&readiness, now).contains("still being set up"), "now it has work to do");
     }
 }
