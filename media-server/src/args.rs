@@ -60,6 +60,9 @@ pub enum Command {
     /// Copy this program into a folder, for another container to run.
     #[command(hide = true)]
     Install(crate::relay::InstallArgs),
+    /// Wait until the server of this pod has ended (a hook of containers that it needs until then).
+    #[command(hide = true)]
+    Linger(crate::linger::LingerArgs),
     /// Print the completions for a shell to stdout.
     Completions {
         /// The shell.

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Some(Command::Recordings(args)) => media_server::cli::recordings::run(&args),
         Some(Command::Relay(args)) => media_server::relay::run(&args),
         Some(Command::Install(args)) => media_server::relay::install(&args),
+        Some(Command::Linger(args)) => media_server::linger::linger(&args),
         Some(Command::Completions { shell }) => {
             write_completions(shell, &mut std::io::stdout());
             ExitCode::SUCCESS

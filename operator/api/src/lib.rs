@@ -32,7 +32,7 @@ pub use session::{
     Database, DatabaseMode, Drain, Limits, PodOverrides, SecretKeyRef, SecretRef, StreamSession, StreamSessionSpec,
     UpdatePolicy,
 };
-pub use status::{Endpoints, EnforcedLimits, RecordingTotals, StreamSessionStatus, condition};
+pub use status::{Endpoints, EnforcedLimits, LastCleanup, RecordingTotals, StreamSessionStatus, condition};
 pub use storage::{ExternalStorage, Storage, StorageMode};
 pub use turn::{ExternalTurn, Turn, TurnMode};
 pub use yaml::{Location, MAX_YAML_BYTES, YamlError, YamlProblem, from_yaml, locate};

@@ -17,9 +17,9 @@ pub struct Recording {
     pub idle_timeout: DurationString,
     /// What is deleted by itself, oldest first. Live.
     pub retention: Retention,
-    /// What becomes of recordings when this session is deleted: Retain keeps the volume and the objects, Delete removes them, WaitForUploads holds the deletion until all is uploaded and then removes the volume. Default Retain. Live.
+    /// What becomes of recordings when this session is deleted: Retain keeps the volume and the objects; Delete removes both, except recordings that are held; WaitForUploads holds the deletion until all is uploaded, and then removes the volume, unless the objects lie on it (storage.mode Managed, Local). May be changed while the session is being deleted: Retain lets it go at once. Default Retain. Live.
     pub reclaim_policy: ReclaimPolicy,
-    /// When retention and orphans are looked at: five fields of cron, in UTC. Default "17 * * * *", hourly. Live.
+    /// When a Job applies retention, and sweeps what was left unfinished for a day: five fields of cron, in UTC. Default "17 * * * *", hourly. Live.
     #[schemars(length(max = 64))]
     pub cleanup_schedule: String,
 }
@@ -63,8 +63,8 @@ pub enum ReclaimPolicy {
     /// Volume and objects stay.
     #[default]
     Retain,
-    /// Volume and objects go.
+    /// Volume and objects go; what is held stays in a store of your own.
     Delete,
-    /// The deletion waits until all is uploaded; then the volume goes and the objects stay.
+    /// The deletion waits until all is uploaded; then the volume goes and the objects stay. Where they lie on it, it stays.
     WaitForUploads,
 }

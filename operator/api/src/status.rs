@@ -52,6 +52,9 @@ pub struct StreamSessionStatus {
     /// What is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recordings: Option<RecordingTotals>,
+    /// The clean-up that ended last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleanup: Option<LastCleanup>,
     /// Name of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
@@ -110,4 +113,23 @@ pub struct RecordingTotals {
     /// Start of the oldest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest: Option<Time>,
+}
+
+/// What the clean-up that ended last did (spec.recording.retention, cleanupSchedule).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LastCleanup {
+    /// Name of its Job.
+    pub job: String,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// Whether it did all that it was to do.
+    pub succeeded: bool,
+    /// Recordings that it deleted, those included that were left unfinished for good.
+    pub recordings: u64,
+    /// Bytes that it deleted, in all places together.
+    pub bytes: u64,
+    /// What went, what stays whatever the rules say, or why it failed and what to do.
+    pub message: String,
 }

@@ -4,9 +4,9 @@
 //! turn is told once, and again only if the status could not be written. One cause is told once, however many
 //! conditions it touches.
 
-use streamsession_api::condition;
+use streamsession_api::{LastCleanup, condition};
 
-use super::{Note, Plan, conditions::Verdict, reasons, scene::Scene};
+use super::{Note, Plan, conditions::Verdict, reasons, report::Report, scene::Scene};
 
 /// Most bytes of an event's note, by the API.
 const NOTE: usize = 1000;
@@ -57,6 +57,18 @@ pub(crate) fn of_actions(plan: &Plan, rotated: &[String]) -> Vec<Note> {
         notes.push(note(false, "Rotate", reasons::SECRETS_ROTATED, &text));
     }
     notes
+}
+
+/// What a clean-up that has just ended tells, if that is news: something went, or did not.
+pub(crate) fn of_cleanup(scene: &Scene<'_>, run: &LastCleanup) -> Option<Note> {
+    let report =
+        scene.observed.cleanup.as_ref().and_then(|run| Report::parse(run.said.as_deref()?)).unwrap_or_default();
+    let news = report.deleted_any() || report.over_bytes > 0 || report.short_bytes > 0;
+    match run.succeeded {
+        true if !news => None,
+        true => Some(note(false, "CleanUp", reasons::CLEANED_UP, &run.message)),
+        false => Some(note(true, "CleanUp", reasons::CLEANUP_FAILED, &run.message)),
+    }
 }
 
 fn is_good(verdict: &Verdict) -> bool {

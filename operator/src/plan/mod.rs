@@ -18,8 +18,10 @@ mod observed;
 mod outcome;
 mod push;
 mod reasons;
+mod reclaim;
 mod references;
 mod replace;
+mod report;
 mod scene;
 mod server;
 mod settings;
@@ -29,8 +31,8 @@ mod unsupported;
 
 use std::{fmt, time::Duration};
 
-pub use observed::{Observed, OwnSecret, PushRefused, Refusal, SecretSummary, Warning};
-pub use outcome::{Apply, Child, Delete, DeletePod, Kind, Note, Plan, Write};
+pub use observed::{CleanupRun, Copied, FinalJob, Observed, OwnSecret, PushRefused, Refusal, SecretSummary, Warning};
+pub use outcome::{Apply, Child, Cleaned, Delete, DeletePod, Elsewhere, Kind, Note, Plan, SecretCopy, Write};
 pub use server::{
     ReportedLimits, ReportedRecordings, ReportedStore, ReportedTurn, ReportedUploads, ServerError, ServerReport,
     SessionPush,
@@ -73,6 +75,13 @@ pub fn children(session: &StreamSession) -> Vec<Child> {
     children::possible(session)
 }
 
+/// Whether something has to be seen to before this session may go: whether what lies in the operator's namespace for it
+/// ([`names::reclaim`]) is to be looked up before a plan is made.
+pub fn holds(session: &StreamSession) -> bool {
+    let has = session.metadata.finalizers.iter().flatten().any(|one| one == names::FINALIZER);
+    has || reclaim::holds(&session.spec)
+}
+
 /// Names of the Secrets that the operator makes for a session: what to look up, by name, before a plan is made.
 pub fn own_secrets(session: &StreamSession) -> Vec<String> {
     children::secrets::own(session)
@@ -85,19 +94,11 @@ pub fn references(session: &StreamSession) -> Vec<Reference> {
 
 /// What is to be done.
 pub fn plan(session: &StreamSession, settings: &Settings, observed: &Observed, random: Random) -> Plan {
-    let mut plan = Plan {
-        apply: Vec::new(),
-        delete: Vec::new(),
-        delete_pod: None,
-        push: None,
-        status: None,
-        events: Vec::new(),
-        requeue: ASLEEP,
-    };
-    if session.metadata.deletion_timestamp.is_some() {
-        return plan;
-    }
     let scene = Scene::new(session, settings, observed);
+    if session.metadata.deletion_timestamp.is_some() {
+        return reclaim::plan(&scene);
+    }
+    let mut plan = Plan::nothing(ASLEEP);
     let violations: Vec<String> = session.validate().iter().map(ToString::to_string).collect();
     let unsupported = unsupported::unsupported(&session.spec);
     let acts = violations.is_empty() && unsupported.is_empty() && !session.spec.paused;
@@ -114,6 +115,7 @@ pub fn plan(session: &StreamSession, settings: &Settings, observed: &Observed, r
         // A server that is about to end is told nothing more.
         plan.push = push::push(&scene, &endpoints).filter(|_| plan.delete_pod.is_none());
         plan.events = events::of_actions(&plan, &writes.rotated);
+        reclaim::prepare(&scene, &mut plan);
     }
 
     let verdicts = conditions::verdicts(
@@ -131,6 +133,9 @@ pub fn plan(session: &StreamSession, settings: &Settings, observed: &Observed, r
     plan.events.extend(events::of_conditions(&scene, &verdicts));
     let wait = match status::due(&scene, status::status(&scene, &endpoints, &verdicts)) {
         Ok(status) => {
+            let run = status.cleanup.as_ref().filter(|run| status::cleanup_before(&scene) != Some(run));
+            plan.events.extend(run.and_then(|run| events::of_cleanup(&scene, run)));
+            plan.cleaned = run.map(|run| Cleaned { ok: run.succeeded, recordings: run.recordings, bytes: run.bytes });
             plan.status = Some(status);
             None
         }
@@ -163,7 +168,13 @@ fn requeue(scene: &Scene<'_>, plan: &Plan, verdicts: &[conditions::Verdict], pre
         REST
     } else if is(condition::STALLED, "True") {
         BUSY
-    } else if plan.push.is_some() || predecessor || !plan.apply.is_empty() || !ready && passing {
+    } else if plan.push.is_some()
+        || predecessor
+        || !plan.apply.is_empty()
+        || plan.hold.is_some()
+        || plan.release.is_some()
+        || !ready && passing
+    {
         SOON
     } else if !ready || lively || is(condition::UPDATE_PENDING, "True") {
         BUSY

@@ -38,6 +38,24 @@ pub const ROTATE_SECRETS: &str = "media.streamsession.io/rotate-secrets";
 /// Annotation of a Secret that rotates: when its value was made (RFC 3339).
 pub const ROTATED_AT: &str = "media.streamsession.io/rotated-at";
 
+/// Finalizer of a session whose recordings somebody has to see to before it goes.
+pub const FINALIZER: &str = "media.streamsession.io/recordings";
+
+/// Annotation of the volume: `true` once all that is on it was in the store, and nothing more came.
+pub const UPLOADED: &str = "media.streamsession.io/uploaded";
+
+/// Annotation of a copied Secret: which version of which Secret it is a copy of.
+pub const COPIED_FROM: &str = "media.streamsession.io/copied-from";
+
+/// Label of what lies in the operator's namespace: the session's namespace.
+pub const NAMESPACE_LABEL: &str = "media.streamsession.io/session-namespace";
+
+/// `app.kubernetes.io/name` of clean-up pods; not that of the session's pod, so that no Service leads to them.
+pub const CLEANUP: &str = "streamsession-cleanup";
+
+/// `app.kubernetes.io/name` of what a session's deletion needs in the operator's namespace.
+pub const RECLAIM: &str = "streamsession-reclaim";
+
 /// The pod of a session: one, so its number is 0.
 pub fn pod(session: &str) -> String {
     format!("{session}-0")
@@ -71,6 +89,33 @@ pub fn admin(session: &str) -> String {
 /// The Secret that tokens are signed with, when the session names no keys.
 pub fn keys(session: &str) -> String {
     format!("{session}-keys")
+}
+
+/// The final Job of a session, and the copied Secret that it has, both in the operator's namespace. Of this session alone,
+/// and not of a later one of its name.
+pub fn reclaim(session: &StreamSession) -> String {
+    let (name, namespace) = (session.name_any(), session.namespace().unwrap_or_default());
+    let hash = super::hash::of(&[namespace.as_str(), &name, &session.uid().unwrap_or_default()]);
+    let legible = name.get(..30).unwrap_or(&name).trim_end_matches(['-', '.']);
+    format!("{legible}-reclaim-{}", &hash[..12])
+}
+
+/// Labels of a clean-up's Job and pod.
+pub fn cleanup_labels(session: &str) -> BTreeMap<String, String> {
+    let mut labels = labels(session, "cleanup");
+    labels.insert("app.kubernetes.io/name".to_owned(), CLEANUP.to_owned());
+    labels
+}
+
+/// Labels of what lies in the operator's namespace for a session.
+pub fn reclaim_labels(session: &StreamSession) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), RECLAIM.to_owned()),
+        ("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned()),
+        (NAMESPACE_LABEL.to_owned(), session.namespace().unwrap_or_default()),
+        // Not the session's label: the objects that carry that one are in the session's namespace.
+        ("app.kubernetes.io/instance".to_owned(), session.name_any()),
+    ])
 }
 
 /// What selects the pod of a session.

@@ -36,6 +36,12 @@ pub struct Observed {
     /// Since when calls of the server have failed without one in between that went well; `None` when the last one went
     /// well or there was none. A short silence of a pod that the kubelet calls ready is not told as an outage.
     pub server_failing_since: Option<Timestamp>,
+    /// The clean-up of this session that ended last, if its Job is still there.
+    pub cleanup: Option<CleanupRun>,
+    /// The copy of the store's credentials in the operator's namespace (`names::reclaim`).
+    pub copy: Option<Copied>,
+    /// The final Job in the operator's namespace (`names::reclaim`); only looked up for a session that is being deleted.
+    pub reclaim: Option<FinalJob>,
     /// What the API server refused of the last pass (4xx other than 409), until a pass without it.
     pub refusals: Vec<Refusal>,
     /// The server's refusal (422) of the last push, with the generation that was pushed.
@@ -55,10 +61,48 @@ impl Observed {
             warnings: Vec::new(),
             server: None,
             server_failing_since: None,
+            cleanup: None,
+            copy: None,
+            reclaim: None,
             refusals: Vec::new(),
             push_refused: None,
         }
     }
+}
+
+/// A clean-up that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanupRun {
+    /// Name of its Job.
+    pub job: String,
+    /// When it ended.
+    pub at: Timestamp,
+    /// Whether the Job says that it went well.
+    pub succeeded: bool,
+    /// What its program said last: a report (see [`Report`](super::report::Report)), or whatever else.
+    pub said: Option<String>,
+}
+
+/// The copy of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Its uid.
+    pub uid: String,
+    /// Which version of which Secret it is a copy of.
+    pub source: String,
+}
+
+/// The final Job of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalJob {
+    /// Its uid.
+    pub uid: String,
+    /// Whether it is about to go.
+    pub leaving: bool,
+    /// How it ended, and when; `None` while it goes on.
+    pub ended: Option<(bool, Timestamp)>,
+    /// What its program said last.
+    pub said: Option<String>,
 }
 
 /// A Secret that the operator made, with its values.

@@ -12,6 +12,10 @@ use super::SessionPush;
 /// What is to be done, in the order of its fields.
 #[derive(Debug)]
 pub struct Plan {
+    /// What is to be done in the operator's own namespace. One that fails ends the rest of these, and `hold` and `release`.
+    pub elsewhere: Vec<Elsewhere>,
+    /// The session's finalizers, ours among them: written before anything is made that it is there for.
+    pub hold: Option<Vec<String>>,
     /// Objects to write, in order; nothing that is already as it should be. One that fails ends neither the others nor
     /// the status, but `push`.
     pub apply: Vec<Apply>,
@@ -23,10 +27,78 @@ pub struct Plan {
     pub push: Option<SessionPush>,
     /// The status to write; `None` when it stands as it should.
     pub status: Option<StreamSessionStatus>,
+    /// A clean-up has ended, and the status that is written is the first that says so.
+    pub cleaned: Option<Cleaned>,
     /// Events to tell.
     pub events: Vec<Note>,
+    /// The session's finalizers without ours: written last of all, and only if nothing else has failed.
+    pub release: Option<Vec<String>>,
     /// When to look again, if nothing happens before.
     pub requeue: Duration,
+}
+
+impl Plan {
+    /// Nothing is to be done.
+    pub(crate) fn nothing(requeue: Duration) -> Self {
+        Self {
+            elsewhere: Vec::new(),
+            hold: None,
+            apply: Vec::new(),
+            delete: Vec::new(),
+            delete_pod: None,
+            push: None,
+            status: None,
+            cleaned: None,
+            events: Vec::new(),
+            release: None,
+            requeue,
+        }
+    }
+}
+
+/// What is to be done in the operator's own namespace, for a session that may be gone before it is done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Elsewhere {
+    /// Copy the values of a Secret of the session's namespace, which never pass through a plan.
+    Copy(SecretCopy),
+    /// Create a Job; that it is there already is no failure.
+    CreateJob(Value),
+    /// Delete a Job and its pods.
+    DeleteJob {
+        /// Its name.
+        name: String,
+        /// As precondition.
+        uid: String,
+    },
+    /// Delete the copied Secret.
+    DeleteCopy {
+        /// Its name.
+        name: String,
+        /// As precondition.
+        uid: String,
+    },
+}
+
+/// A Secret that is copied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecretCopy {
+    /// Its name in the session's namespace.
+    pub from: String,
+    /// Keys whose values are taken; what else it has is not.
+    pub keys: Vec<String>,
+    /// The copy, without values: it says in [`COPIED_FROM`](super::names::COPIED_FROM) what it is a copy of.
+    pub to: Value,
+}
+
+/// What a clean-up did, for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Whether it did all that it was to do.
+    pub ok: bool,
+    /// Recordings that it deleted.
+    pub recordings: u64,
+    /// Bytes that it deleted.
+    pub bytes: u64,
 }
 
 /// Kinds of objects that belong to a session.
@@ -50,6 +122,8 @@ pub enum Kind {
     StatefulSet,
     /// networking.k8s.io/v1
     Ingress,
+    /// batch/v1
+    CronJob,
     /// core/v1; only its annotations are ever written
     Pod,
 }
@@ -61,6 +135,7 @@ impl Kind {
             Self::NetworkPolicy | Self::Ingress => "networking.k8s.io",
             Self::PodDisruptionBudget => "policy",
             Self::StatefulSet => "apps",
+            Self::CronJob => "batch",
             _ => "",
         }
     }
@@ -71,6 +146,7 @@ impl Kind {
             Self::NetworkPolicy | Self::Ingress => "networking.k8s.io/v1",
             Self::PodDisruptionBudget => "policy/v1",
             Self::StatefulSet => "apps/v1",
+            Self::CronJob => "batch/v1",
             _ => "v1",
         }
     }
@@ -87,6 +163,7 @@ impl Kind {
             Self::PodDisruptionBudget => "PodDisruptionBudget",
             Self::StatefulSet => "StatefulSet",
             Self::Ingress => "Ingress",
+            Self::CronJob => "CronJob",
             Self::Pod => "Pod",
         }
     }
@@ -103,6 +180,7 @@ impl Kind {
             Self::PodDisruptionBudget => "poddisruptionbudgets",
             Self::StatefulSet => "statefulsets",
             Self::Ingress => "ingresses",
+            Self::CronJob => "cronjobs",
             Self::Pod => "pods",
         }
     }

@@ -28,5 +28,6 @@ pub(crate) fn push(scene: &Scene<'_>, endpoints: &Endpoints) -> Option<SessionPu
         spec: scene.spec.clone(),
         announced: endpoints.announced.clone(),
         turn_urls: endpoints.turn.clone(),
+        drain: false,
     })
 }

@@ -60,13 +60,35 @@ reasons! {
     VOLUME_CANNOT_SHRINK = "VolumeCannotShrink";
     VOLUME_CLASS_FIXED = "VolumeClassFixed";
 
+    WAITING_FOR_UPLOADS = "WaitingForUploads";
+    STOPPING = "Stopping";
+    DELETING_RECORDINGS = "DeletingRecordings";
+    RECLAIM_FAILED = "ReclaimFailed";
+
+    CLEANED_UP = "CleanedUp";
+    CLEANUP_FAILED = "CleanupFailed";
+    RECORDINGS_DELETED = "RecordingsDeleted";
+    RECORDINGS_UPLOADED = "RecordingsUploaded";
+    RECORDINGS_KEPT = "RecordingsKept";
     POD_REPLACED = "PodReplaced";
     SECRETS_ROTATED = "SecretsRotated";
 }
 
 /// Whether a reason for not being True is on its way to pass by itself, so that no warning is due.
 pub(crate) fn passes(reason: &str) -> bool {
-    [STARTING, CONNECTING, CONFIGURING, DRAINING, REPLACING, WAITING_FOR_IDLE, PAUSED].contains(&reason)
+    [
+        STARTING,
+        CONNECTING,
+        CONFIGURING,
+        DRAINING,
+        REPLACING,
+        WAITING_FOR_IDLE,
+        PAUSED,
+        STOPPING,
+        WAITING_FOR_UPLOADS,
+        DELETING_RECORDINGS,
+    ]
+    .contains(&reason)
 }
 
 #[cfg(test)]

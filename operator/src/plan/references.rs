@@ -4,6 +4,9 @@ use streamsession_api::{AuthMode, StorageMode, StreamSession, TurnMode};
 
 use super::{Reference, scene::Scene};
 
+/// Keys of the store's credentials.
+pub(crate) const STORE_KEYS: [&str; 2] = ["accessKeyId", "secretAccessKey"];
+
 /// What cannot be without a Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -40,7 +43,7 @@ pub(crate) fn needs(session: &StreamSession) -> Vec<(Need, Reference)> {
     if let (StorageMode::External, Some(external)) = (spec.storage.mode, &spec.storage.external)
         && let Some(secret) = &external.credentials_secret_ref
     {
-        let keys = vec!["accessKeyId".to_owned(), "secretAccessKey".to_owned()];
+        let keys = STORE_KEYS.map(str::to_owned).into();
         add(Need::Storage, &secret.name, keys, "spec.storage.external.credentialsSecretRef");
     }
     if let Some(name) = spec.exposure.ingress.as_ref().and_then(|ingress| ingress.tls_secret_name.as_ref()) {

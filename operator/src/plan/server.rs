@@ -17,6 +17,8 @@ pub struct ServerReport {
     pub generation: i64,
     /// Whether newcomers are refused because it is about to end.
     pub draining: bool,
+    /// Whether it drains, and has nothing left to do: all has ended, is finalised and, where there is a store, is in it.
+    pub drained: bool,
     /// Caps in force.
     pub limits: ReportedLimits,
     /// Media addresses told to peers, the pod's own last.
@@ -144,4 +146,7 @@ pub struct SessionPush {
     pub announced: Vec<String>,
     /// URLs of the relay to tell peers.
     pub turn_urls: Vec<String>,
+    /// Whether it is to drain: for good.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub drain: bool,
 }

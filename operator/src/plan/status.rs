@@ -8,13 +8,15 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
-use streamsession_api::{Endpoints, EnforcedLimits, RecordingTotals, StreamSessionStatus, condition};
+use streamsession_api::{Endpoints, EnforcedLimits, LastCleanup, RecordingTotals, StreamSessionStatus, condition};
 
 use super::{
     ServerReport,
     conditions::{Verdict, generation},
     names,
+    report::Report,
     scene::Scene,
+    trouble::clipped,
 };
 
 /// Seconds between two writes of counts.
@@ -33,6 +35,7 @@ pub(crate) fn status(scene: &Scene<'_>, endpoints: &Endpoints, verdicts: &[Verdi
         pod_name: scene.pod().map(ResourceExt::name_any),
         // Recordings outlive the pod.
         recordings: before.recordings.clone(),
+        cleanup: cleanup(scene).or_else(|| before.cleanup.clone()),
         ..StreamSessionStatus::default()
     };
     match scene.report() {
@@ -50,6 +53,54 @@ pub(crate) fn status(scene: &Scene<'_>, endpoints: &Endpoints, verdicts: &[Verdi
         None => {}
     }
     status
+}
+
+/// The status with the server's counts, while a session goes.
+pub(crate) fn counted(status: &StreamSessionStatus, report: &ServerReport) -> StreamSessionStatus {
+    StreamSessionStatus {
+        publishers: Some(report.publishers),
+        subscribers: Some(report.subscribers),
+        recordings: Some(recordings(report)),
+        ..status.clone()
+    }
+}
+
+/// The clean-up that the status tells of now.
+pub(crate) fn cleanup_before<'a>(scene: &Scene<'a>) -> Option<&'a LastCleanup> {
+    scene.session.status.as_ref()?.cleanup.as_ref()
+}
+
+/// The clean-up that was seen, if it is another one than the status tells of, and ended later.
+fn cleanup(scene: &Scene<'_>) -> Option<LastCleanup> {
+    let run = scene.observed.cleanup.as_ref()?;
+    let at = Time(Timestamp::from_second(run.at.as_second()).unwrap_or(run.at));
+    if cleanup_before(scene).is_some_and(|before| before.job == run.job || before.at.as_ref() > Some(&at)) {
+        return None;
+    }
+    let report = run.said.as_deref().and_then(Report::parse);
+    let message = match (&report, run.said.as_deref().map(clipped)) {
+        (Some(report), _) => report.text(),
+        (None, Some(said)) if !said.is_empty() => said,
+        (None, _) if run.succeeded => "it ended well, and its pod is gone with what it said".to_owned(),
+        (None, _) => format!(
+            "it did not run, or not to its end: `kubectl -n {} describe job {}` says why",
+            scene.namespace, run.job
+        ),
+    };
+    let report = report.unwrap_or_default();
+    Some(LastCleanup {
+        job: run.job.clone(),
+        at: Some(at),
+        succeeded: run.succeeded,
+        recordings: report.recordings + report.orphans,
+        bytes: report.bytes,
+        message,
+    })
+}
+
+/// Whether a status was written just now.
+pub(crate) fn is_fresh(scene: &Scene<'_>) -> bool {
+    last_write(scene).is_some_and(|at| scene.seconds_since(at) < COUNTS)
 }
 
 /// The status, if it is to be written now; otherwise the seconds until its counts may be.
@@ -80,7 +131,8 @@ fn last_write(scene: &Scene<'_>) -> Option<Timestamp> {
     ours.filter_map(|field| field.time.as_ref().map(|time| time.0)).max()
 }
 
-fn told(scene: &Scene<'_>, verdict: &Verdict) -> Condition {
+/// A verdict as a condition.
+pub(crate) fn told(scene: &Scene<'_>, verdict: &Verdict) -> Condition {
     let now = scene.observed.now;
     // The API server keeps whole seconds.
     let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));

@@ -7,10 +7,12 @@ use super::connect::WATCH_SECONDS;
 use super::objects::{WATCHED, api, json, resource};
 use crate::error::explain_watch;
 use crate::metrics::Metrics;
-use crate::plan::names::{FIELD_MANAGER, SESSION_LABEL};
-use crate::plan::{Child, Kind};
+use crate::plan::names::{CLEANUP, FIELD_MANAGER, SESSION_LABEL};
+use crate::plan::{Child, CleanupRun, Kind};
 use crate::readiness::Readiness;
 use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, NodeAddress, Pod};
 use kube::api::{DynamicObject, ListParams};
 use kube::runtime::reflector::store::Writer;
@@ -29,6 +31,9 @@ use streamsession_api::StreamSession;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
+/// Label of a Job's pods, with its name.
+pub(super) const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
+
 /// A session to look at.
 pub(super) type Trigger = ObjectRef<StreamSession>;
 
@@ -44,6 +49,8 @@ pub(super) struct Observers {
 pub(super) struct Caches {
     children: Arc<HashMap<Kind, Store<DynamicObject>>>,
     pods: Store<Pod>,
+    /// Those of clean-ups.
+    jobs: Store<Job>,
 }
 
 impl Caches {
@@ -73,18 +80,26 @@ impl Caches {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
-        let writer = Writer::default();
-        let caches = Caches { children: Arc::new(children), pods: writer.as_reader() };
+        let jobs: Api<Job> = match namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        let (pod_writer, job_writer) = (Writer::default(), Writer::default());
+        let caches =
+            Caches { children: Arc::new(children), pods: pod_writer.as_reader(), jobs: job_writer.as_reader() };
+        let pod_triggers = triggers.clone();
+        let stream = watcher(pods, config.clone()).default_backoff().modify(lighten).reflect(pod_writer);
+        follow(cache_name("Pod", namespace), stream, observers, tasks, move |pod| tell(&pod_triggers, pod));
         let triggers = triggers.clone();
-        let stream = watcher(pods, config).default_backoff().modify(lighten).reflect(writer);
-        follow(cache_name("Pod", namespace), stream, observers, tasks, move |pod| tell(&triggers, pod));
+        let stream = watcher(jobs, config).default_backoff().modify(lighten).reflect(job_writer);
+        follow(cache_name("Job", namespace), stream, observers, tasks, move |job| tell(&triggers, job));
         caches
     }
 
     /// Caches that nothing fills.
     #[cfg(test)]
     pub(super) fn empty() -> Caches {
-        Caches { children: Arc::default(), pods: Writer::default().as_reader() }
+        Caches { children: Arc::default(), pods: Writer::default().as_reader(), jobs: Writer::default().as_reader() }
     }
 
     /// Caches of one pod, for good.
@@ -92,7 +107,7 @@ impl Caches {
     pub(super) fn with_pod(pod: Pod) -> Caches {
         let mut writer = Writer::default();
         writer.apply_watcher_event(&Event::Apply(pod));
-        Caches { children: Arc::default(), pods: writer.as_reader() }
+        Caches { children: Arc::default(), pods: writer.as_reader(), jobs: Writer::default().as_reader() }
     }
 
     /// Waits until each cache was filled once: before that, what is absent is only not known yet.
@@ -102,6 +117,7 @@ impl Caches {
             let _ = store.wait_until_ready().await;
         }
         let _ = self.pods.wait_until_ready().await;
+        let _ = self.jobs.wait_until_ready().await;
     }
 
     /// A child, as JSON.
@@ -114,6 +130,27 @@ impl Caches {
     /// A pod.
     pub(super) fn pod(&self, name: &str, namespace: &str) -> Option<Arc<Pod>> {
         self.pods.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The clean-up of a session that ended last.
+    pub(super) fn last_cleanup(&self, session: &str, namespace: &str) -> Option<CleanupRun> {
+        let of_it = |job: &Job| {
+            let label = |key: &str| job.labels().get(key).map(String::as_str);
+            job.namespace().as_deref() == Some(namespace)
+                && label(SESSION_LABEL) == Some(session)
+                && label("app.kubernetes.io/name") == Some(CLEANUP)
+        };
+        let ended = self.jobs.state_filter(of_it).into_iter().filter_map(|job| {
+            let (succeeded, at) = job_end(&job)?;
+            Some((job.name_any(), succeeded, at))
+        });
+        let (job, succeeded, at) = ended.max_by_key(|(_, _, at)| *at)?;
+        let of_job =
+            |pod: &Pod| pod.labels().get(JOB_LABEL) == Some(&job) && pod.namespace().as_deref() == Some(namespace);
+        let pods = self.pods.state_filter(of_job);
+        // The pod's end is seen a moment before or after the Job's.
+        let said = pods.iter().find_map(|pod| last_words(pod));
+        Some(CleanupRun { job, at, succeeded, said })
     }
 
     /// The sessions whose pods are on a node.
@@ -225,6 +262,20 @@ fn cache_name(kind: &str, namespace: Option<&str>) -> String {
 /// Namespace and name, as a key.
 pub(super) fn key(session: &StreamSession) -> String {
     format!("{}/{}", session.namespace().unwrap_or_default(), session.name_any())
+}
+
+/// How a Job ended, and when; `None` while it goes on.
+pub(super) fn job_end(job: &Job) -> Option<(bool, Timestamp)> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    let ended =
+        conditions.iter().find(|one| ["Complete", "Failed"].contains(&one.type_.as_str()) && one.status == "True")?;
+    Some((ended.type_ == "Complete", ended.last_transition_time.as_ref()?.0))
+}
+
+/// What the program of a Job's pod said last.
+pub(super) fn last_words(pod: &Pod) -> Option<String> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find_map(|one| one.state.as_ref()?.terminated.as_ref()?.message.clone())
 }
 
 fn session_of<K: Resource>(object: &K) -> Option<Trigger> {

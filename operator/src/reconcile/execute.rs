@@ -3,6 +3,8 @@
 //!
 //! That an object is there already, has changed meanwhile or is gone is no failure: the next pass sees it.
 
+mod elsewhere;
+
 use super::Context;
 use super::admin::AdminError;
 use super::memory::Remembered;
@@ -46,6 +48,13 @@ pub(super) async fn execute(
     let namespace = session.namespace().unwrap_or_default();
     let mut carried = Carried::default();
     let mut refusals = Vec::new();
+    if let Err(error) = elsewhere::carry_out(context, &namespace, &plan.elsewhere, remembered).await {
+        carried.failures.push(error);
+    }
+    if let Some(finalizers) = plan.hold.filter(|_| carried.failures.is_empty()) {
+        carried.failures.extend(write_finalizers(context, session, &finalizers, remembered).await.err());
+        carried.look_again = true;
+    }
     for apply in plan.apply {
         if let Err(error) = write(context, &namespace, &apply, remembered).await {
             tracing::debug!(%error, "a write failed");
@@ -59,6 +68,7 @@ pub(super) async fn execute(
     remembered.refusals = refusals;
     let whole = carried.failures.is_empty();
     for gone in plan.delete {
+        remembered.deleted(&gone.child);
         carried.failures.extend(delete(context, &namespace, &gone).await.err());
     }
     if whole {
@@ -70,7 +80,13 @@ pub(super) async fn execute(
         }
     }
     if let Some(status) = plan.status {
-        carried.failures.extend(write_status(context, session, status, remembered).await.err());
+        match write_status(context, session, status, remembered).await {
+            Ok(()) => {
+                let cleaned = plan.cleaned.into_iter();
+                cleaned.for_each(|cleaned| context.metrics.cleaned(cleaned.ok, cleaned.recordings, cleaned.bytes));
+            }
+            Err(error) => carried.failures.push(error),
+        }
     }
     for note in plan.events {
         // No failure of the pass: the next one would not tell it again, and the condition says the same.
@@ -78,7 +94,34 @@ pub(super) async fn execute(
             tracing::warn!(%error, "an event is lost");
         }
     }
+    if let Some(finalizers) = plan.release.filter(|_| carried.failures.is_empty()) {
+        carried.failures.extend(write_finalizers(context, session, &finalizers, remembered).await.err());
+    }
     carried
+}
+
+/// The session's finalizers, if nobody else has changed anything of it meanwhile.
+async fn write_finalizers(
+    context: &Context,
+    session: &StreamSession,
+    finalizers: &[String],
+    remembered: &mut Remembered,
+) -> Result<(), ApiError> {
+    let sessions: Api<StreamSession> =
+        Api::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
+    let body = json!({"metadata": {
+        "uid": session.uid(), "resourceVersion": session.resource_version(), "finalizers": finalizers,
+    }});
+    let result = sessions.patch(&session.name_any(), &merging(), &Patch::Merge(&body)).await;
+    match counted(context, "finalizers", "StreamSession", result, &[404, 409]) {
+        Ok(Some(written)) => {
+            tracing::info!(?finalizers, "the session's finalizers are written");
+            remembered.wrote_session(written);
+            Ok(())
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(ApiError::new("write the finalizers", &error)),
+    }
 }
 
 async fn write(context: &Context, namespace: &str, apply: &Apply, remembered: &mut Remembered) -> Result<(), ApiError> {
@@ -122,9 +165,16 @@ async fn write(context: &Context, namespace: &str, apply: &Apply, remembered: &m
             Ok(())
         }
         Ok(None) => Ok(()),
+        // It takes nothing new, and the session is about to go with it.
+        Err(error) if is_terminating(&error) => Ok(()),
         Err(error) if kind == Kind::Secret => Err(ApiError::without_words(call(verb, child), &error)),
         Err(error) => Err(ApiError::new(call(verb, child), &error)),
     }
+}
+
+/// Whether a namespace refuses what is new since it is about to go (its admission says so in a cause, and in words).
+fn is_terminating(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403 && status.message.contains("because it is being terminated"))
 }
 
 /// Server-side apply. It leaves entries that others have put into a list where they are, and these can make the whole
@@ -269,7 +319,7 @@ async fn tell(
 }
 
 /// `None` for what is tolerated.
-fn counted<T>(
+pub(super) fn counted<T>(
     context: &Context,
     verb: &'static str,
     kind: &str,

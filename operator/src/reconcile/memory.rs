@@ -5,7 +5,7 @@
 //! write has answered counts until the cache has it too.
 
 use super::objects::version;
-use crate::plan::{Child, OwnSecret, PushRefused, Refusal};
+use crate::plan::{Child, Copied, OwnSecret, PushRefused, Refusal};
 use jiff::Timestamp;
 use kube::runtime::events::Recorder;
 use kube::{Resource, ResourceExt};
@@ -63,6 +63,7 @@ pub(super) struct Remembered {
     written: HashMap<Child, (Value, Instant)>,
     session: Option<Arc<StreamSession>>,
     secrets: HashMap<String, (OwnSecret, Instant)>,
+    copy: Option<(Option<Copied>, Instant)>,
     notes: Vec<((String, String), Recorder)>,
 }
 
@@ -82,6 +83,11 @@ impl Remembered {
         self.written.insert(child, (object, now));
     }
 
+    /// It was deleted: what a write has answered counts no more.
+    pub(super) fn deleted(&mut self, child: &Child) {
+        self.written.remove(child);
+    }
+
     /// The newer of what the cache has and what a write has answered.
     pub(super) fn newest(&mut self, child: &Child, cached: Option<Value>, now: Instant) -> Option<Value> {
         let Some((object, at)) = self.written.get(child) else { return cached };
@@ -97,7 +103,7 @@ impl Remembered {
         Some(object.clone())
     }
 
-    /// The session as a status write has answered it.
+    /// The session as a write of it has answered.
     pub(super) fn wrote_session(&mut self, session: StreamSession) {
         self.session = Some(Arc::new(session));
     }
@@ -123,6 +129,22 @@ impl Remembered {
     /// Remembers a Secret for a while.
     pub(super) fn keep_secret(&mut self, name: &str, secret: OwnSecret, now: Instant) {
         self.secrets.insert(name.to_owned(), (secret, now));
+    }
+
+    /// The copied Secret in the operator's namespace, or that there is none, as it was read lately.
+    pub(super) fn copy(&self, now: Instant) -> Option<Option<Copied>> {
+        let (copy, at) = self.copy.as_ref()?;
+        (now.saturating_duration_since(*at) <= SECRET).then(|| copy.clone())
+    }
+
+    /// Remembers that for a while.
+    pub(super) fn keep_copy(&mut self, copy: Option<Copied>, now: Instant) {
+        self.copy = Some((copy, now));
+    }
+
+    /// Forgets it, so that it is read again.
+    pub(super) fn drop_copy(&mut self) {
+        self.copy = None;
     }
 
     /// Forgets a Secret, so that it is read again.

@@ -253,6 +253,8 @@ async fn pass(session: &Arc<StreamSession>, context: &Context, key: &str) -> Res
     let conditions = plan.status.as_ref().or(session.status.as_ref()).map(|status| status.conditions.clone());
     let told = conditions.iter().flatten().map(|condition| (condition.type_.as_str(), condition.status.as_str()));
     context.metrics.conditions(key, told);
+    let deleting = session.metadata.deletion_timestamp.as_ref().filter(|_| plan::holds(&session));
+    context.metrics.deleting(key, deleting.map(|time| time.0));
     let carried = execute::execute(context, &session, &observed, plan, &mut remembered).await;
     if !carried.failures.is_empty() {
         return Err(PassError::Incomplete(carried.failures));

@@ -6,7 +6,7 @@ use kube::{Api, Client};
 use serde_json::Value;
 
 /// Kinds whose objects are watched: all but Secrets, which are only ever read by name, and the pod, which has a type.
-pub(super) const WATCHED: [Kind; 8] = [
+pub(super) const WATCHED: [Kind; 9] = [
     Kind::ServiceAccount,
     Kind::ConfigMap,
     Kind::PersistentVolumeClaim,
@@ -15,6 +15,7 @@ pub(super) const WATCHED: [Kind; 8] = [
     Kind::PodDisruptionBudget,
     Kind::StatefulSet,
     Kind::Ingress,
+    Kind::CronJob,
 ];
 
 /// The resource of a kind.

@@ -5,12 +5,16 @@
 
 use super::Context;
 use super::admin::AdminError;
+use super::caches::{JOB_LABEL, job_end, last_words};
 use super::memory::Remembered;
 use super::objects::{api, call, json};
 use crate::error::{ApiError, PassError};
-use crate::plan::{self, Child, Kind, Observed, OwnSecret, SecretSummary, ServerError, ServerReport, Warning, names};
+use crate::plan::{
+    self, Child, Copied, FinalJob, Kind, Observed, OwnSecret, SecretSummary, ServerError, ServerReport, Warning, names,
+};
 use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Node, Pod, Secret};
 use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
@@ -28,6 +32,8 @@ const MANAGEMENT_PORT: u16 = 8081;
 const EXPLAINS: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 /// Most events that are read about one object.
 const EVENTS: u32 = 50;
+/// For how long the last words of a clean-up are waited for.
+const WORDS_LAG: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 /// What is told of a claim besides warnings.
 const CLAIM_REASONS: [&str; 2] = ["FailedBinding", "WaitForFirstConsumer"];
 
@@ -40,13 +46,25 @@ pub(super) async fn observe(
     let namespace = session.namespace().unwrap_or_default();
     let name = session.name_any();
     let mut observed = Observed::nothing(Timestamp::now());
-    for child in plan::children(session) {
-        let cached = context.caches.child(&child, &namespace);
-        if let Some(object) = remembered.newest(&child, cached, Instant::now()) {
-            observed.children.insert(child, object);
+    let ends = session.metadata.deletion_timestamp.is_some() && plan::holds(session);
+    let pod = if ends {
+        // What is not there decides what is deleted: asked of the API server itself, not of a cache that may lag.
+        let children = plan::children(session);
+        observed.children.extend(confirm_absent(context, &namespace, &children).await?);
+        live_pod(context, &namespace, &names::pod(&name)).await?.map(Arc::new)
+    } else {
+        for child in plan::children(session) {
+            let cached = context.caches.child(&child, &namespace);
+            if let Some(object) = remembered.newest(&child, cached, Instant::now()) {
+                observed.children.insert(child, object);
+            }
         }
-    }
-    let pod = context.caches.pod(&names::pod(&name), &namespace);
+        context.caches.pod(&names::pod(&name), &namespace)
+    };
+    let cleanup = context.caches.last_cleanup(&name, &namespace);
+    // What its pod said comes by another watch than the Job's end.
+    observed.cleanup = cleanup.filter(|run| run.said.is_some() || observed.now.duration_since(run.at) > WORDS_LAG);
+    (observed.copy, observed.reclaim) = elsewhere(context, session, remembered, ends).await?;
     observed.node = pod.as_deref().and_then(|pod| node(context, pod));
     (observed.secrets, observed.references) =
         futures_util::future::try_join(own_secrets(context, session, remembered), references(context, session)).await?;
@@ -82,6 +100,61 @@ pub(super) async fn confirm_absent(
     }))
     .await?;
     Ok(found.into_iter().flatten().collect())
+}
+
+async fn live_pod(context: &Context, namespace: &str, name: &str) -> Result<Option<Pod>, PassError> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let pod = pods.get_opt(name).await;
+    pod.map_err(|error| failed(context, "child", ApiError::new(format!("read Pod {name}"), &error)))
+}
+
+/// What lies in the operator's own namespace for a session: the copied Secret, and once it `ends` the final Job.
+async fn elsewhere(
+    context: &Context,
+    session: &StreamSession,
+    remembered: &mut Remembered,
+    ends: bool,
+) -> Result<(Option<Copied>, Option<FinalJob>), PassError> {
+    let Some(namespace) = context.settings.operator_namespace.as_deref().filter(|_| plan::holds(session)) else {
+        return Ok((None, None));
+    };
+    let name = names::reclaim(session);
+    let copy = match remembered.copy(Instant::now()).filter(|_| !ends) {
+        Some(copy) => copy,
+        None => {
+            let copy = secret(context, namespace, &name).await?.map(|secret| Copied {
+                source: secret.annotations().get(names::COPIED_FROM).cloned().unwrap_or_default(),
+                uid: secret.uid().unwrap_or_default(),
+            });
+            remembered.keep_copy(copy.clone(), Instant::now());
+            copy
+        }
+    };
+    if !ends {
+        return Ok((copy, None));
+    }
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
+    let told = |error| failed(context, "job", ApiError::new(format!("read Job {name} in {namespace}"), &error));
+    let Some(job) = jobs.get_opt(&name).await.map_err(told)? else { return Ok((copy, None)) };
+    let ended = job_end(&job);
+    let said = if ended.is_some() { words_of(context, namespace, &name).await } else { None };
+    let leaving = job.metadata.deletion_timestamp.is_some();
+    Ok((copy, Some(FinalJob { uid: job.uid().unwrap_or_default(), leaving, ended, said })))
+}
+
+/// What the program of a Job said last, as far as it can be had.
+async fn words_of(context: &Context, namespace: &str, job: &str) -> Option<String> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let params = ListParams::default().labels(&format!("{JOB_LABEL}={job}")).limit(EVENTS);
+    match pods.list(&params).await {
+        Ok(pods) => pods.items.iter().find_map(last_words),
+        Err(error) => {
+            let error = ApiError::new(format!("list the pods of Job {job}"), &error);
+            tracing::info!(%error, "what it said stays unknown");
+            context.metrics.read_failed("job");
+            None
+        }
+    }
 }
 
 /// Where the media server's management port is, when the pod has an address.

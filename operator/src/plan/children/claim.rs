@@ -1,8 +1,9 @@
 //! The volume that holds recordings and registry.
 //!
 //! It is made once. Afterwards it can grow, and that is all that Kubernetes lets happen to it: a smaller size and
-//! another class are told as what they are. It has no owner while `reclaimPolicy` is Retain, so that it outlives the
-//! session, and a session of the same name takes it up again.
+//! another class are told as what they are. Only while `reclaimPolicy` is Delete does it have an owner, so that it goes
+//! with the session. Else it outlives it, and a session of the same name takes it up again; with WaitForUploads it is
+//! given its owner at last, when all is uploaded.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements},
     apimachinery::pkg::api::resource::Quantity,
 };
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use streamsession_api::ReclaimPolicy;
 
@@ -27,7 +29,7 @@ pub(crate) enum Unlike {
 
 /// Whether what holds data goes with the session.
 pub(super) fn goes_with_the_session(scene: &Scene<'_>) -> bool {
-    scene.spec.recording.reclaim_policy != ReclaimPolicy::Retain
+    scene.spec.recording.reclaim_policy == ReclaimPolicy::Delete
 }
 
 /// How the volume differs from the spec in a way that nobody can mend.
@@ -71,6 +73,10 @@ pub(super) fn claim(scene: &Scene<'_>) -> Option<Apply> {
         return Some(Apply { child, write: Write::Create, object });
     };
     let mut metadata = json!({"labels": names::labels(&scene.name, "data")});
+    if scene.claim.as_ref().is_some_and(|claim| claim.annotations().contains_key(names::UPLOADED)) {
+        // Of an earlier session, or of a deletion that was called off.
+        metadata["annotations"] = json!({names::UPLOADED: null});
+    }
     if let Some(owners) = owners_patch(scene, seen, goes_with_the_session(scene)) {
         metadata["ownerReferences"] = owners;
     }
@@ -78,6 +84,17 @@ pub(super) fn claim(scene: &Scene<'_>) -> Option<Apply> {
     if unlike(scene) != Some(Unlike::Larger) {
         wanted["spec"] = json!({"resources": {"requests": {"storage": storage.size}}});
     }
+    if compare::holds(seen, &wanted) {
+        return None;
+    }
+    merge(scene, child, seen, wanted)
+}
+
+/// Says of the volume that all on it is in the store, unless it says so already.
+pub(crate) fn mark_uploaded(scene: &Scene<'_>) -> Option<Apply> {
+    let child = Child { kind: Kind::PersistentVolumeClaim, name: names::claim(&scene.name) };
+    let seen = scene.child(child.kind, &child.name).filter(|_| scene.claim.is_some())?;
+    let wanted = json!({"metadata": {"annotations": {names::UPLOADED: "true"}}});
     if compare::holds(seen, &wanted) {
         return None;
     }

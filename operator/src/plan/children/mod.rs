@@ -8,7 +8,9 @@
 pub(crate) mod claim;
 pub(crate) mod config_map;
 mod container;
+mod cron_job;
 mod disruption_budget;
+pub(crate) mod final_job;
 mod ingress;
 pub(crate) mod media;
 mod network_policy;
@@ -60,6 +62,7 @@ pub(crate) fn possible(session: &StreamSession) -> Vec<Child> {
         (Kind::PodDisruptionBudget, name.to_owned()),
         (Kind::StatefulSet, name.to_owned()),
         (Kind::Ingress, name.to_owned()),
+        (Kind::CronJob, name.to_owned()),
     ]
     .map(|(kind, name)| Child { kind, name })
     .into()
@@ -105,6 +108,7 @@ fn wanted(scene: &Scene<'_>) -> Vec<(Child, Value)> {
         object(Kind::Service, &services::http(scene)),
         object(Kind::NetworkPolicy, &network_policy::network_policy(scene)),
         object(Kind::PodDisruptionBudget, &disruption_budget::disruption_budget(scene)),
+        object(Kind::CronJob, &cron_job::cron_job(scene)),
     ];
     for service in [services::media(scene), services::turn(scene), services::store(scene)].iter().flatten() {
         wanted.push(object(Kind::Service, service));
@@ -140,7 +144,7 @@ fn apply(child: Child, seen: Option<&Value>, object: &Value) -> Option<Apply> {
 }
 
 /// The deletion of what is no longer wanted, once no pod needs it any more.
-fn goes(child: Child, seen: &Value, settled: bool) -> Option<Delete> {
+pub(super) fn goes(child: Child, seen: &Value, settled: bool) -> Option<Delete> {
     let metadata = &seen["metadata"];
     let needed = child.kind == Kind::Service && !settled;
     let uid = metadata["uid"].as_str()?.to_owned();
@@ -156,6 +160,22 @@ fn metadata(scene: &Scene<'_>, name: String, component: &str) -> ObjectMeta {
         owner_references: Some(vec![names::owner(scene.session)]),
         ..ObjectMeta::default()
     }
+}
+
+/// What of the volume and the Secrets beside it has to be written so that what is to go with the session does, and what
+/// is to stay does not: the last thing before a session is let go.
+pub(crate) fn bequest(scene: &Scene<'_>, goes: bool) -> Vec<Apply> {
+    let claim = Child { kind: Kind::PersistentVolumeClaim, name: names::claim(&scene.name) };
+    let store = Child { kind: Kind::Secret, name: names::store(&scene.name) };
+    let secret = scene.observed.secrets.get(&store.name).and_then(|secret| serde_json::to_value(&secret.0).ok());
+    let seen = [(claim.clone(), scene.child(claim.kind, &claim.name).cloned()), (store, secret)];
+    seen.into_iter()
+        .filter_map(|(child, seen)| {
+            let seen = seen.filter(|seen| names::belongs(seen, scene.session) == Belongs::Ours)?;
+            let owners = owners_patch(scene, &seen, goes)?;
+            claim::merge(scene, child, &seen, json!({"metadata": {"ownerReferences": owners}}))
+        })
+        .collect()
 }
 
 /// The owners that an object should have, if it has not: with the session or without it, and with all others as they are.

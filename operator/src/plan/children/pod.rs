@@ -38,7 +38,7 @@ pub(super) struct Mounted {
 }
 
 impl Mounted {
-    fn all(name: String) -> Self {
+    pub(super) fn all(name: String) -> Self {
         Self { name, items: Vec::new() }
     }
 
@@ -79,8 +79,7 @@ pub(super) fn store_credentials(scene: &Scene<'_>) -> Option<Mounted> {
         StorageMode::Managed => Some(Mounted::all(names::store(&scene.name))),
         StorageMode::External => {
             let secret = storage.external.as_ref()?.credentials_secret_ref.as_ref()?;
-            let items =
-                vec![("accessKeyId".to_owned(), "accessKeyId"), ("secretAccessKey".to_owned(), "secretAccessKey")];
+            let items = references::STORE_KEYS.map(|key| (key.to_owned(), key)).into();
             Some(Mounted { name: secret.name.clone(), items })
         }
         StorageMode::Local => None,
@@ -92,16 +91,9 @@ pub(crate) fn grace_seconds(scene: &Scene<'_>) -> u32 {
     u32::try_from(scene.spec.drain.deadline.as_duration().as_secs() + GRACE).unwrap_or(u32::MAX)
 }
 
-/// The template, with its hash among its annotations.
-pub(crate) fn template(scene: &Scene<'_>) -> PodTemplateSpec {
-    let spec = PodSpec {
-        init_containers: relay::install(scene).map(|install| vec![install]),
-        containers: [Some(media::media(scene)), relay::turn(scene), store::store(scene)]
-            .into_iter()
-            .flatten()
-            .collect(),
-        volumes: Some(volumes(scene)),
-        service_account_name: Some(scene.name.clone()),
+/// What all pods have in common: nobody's rights, and no token.
+pub(super) fn bare(scene: &Scene<'_>) -> PodSpec {
+    PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         security_context: Some(PodSecurityContext {
@@ -117,10 +109,24 @@ pub(crate) fn template(scene: &Scene<'_>) -> PodTemplateSpec {
         image_pull_secrets: some(
             scene.settings.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect(),
         ),
+        ..PodSpec::default()
+    }
+}
+
+/// The template, with its hash among its annotations.
+pub(crate) fn template(scene: &Scene<'_>) -> PodTemplateSpec {
+    let spec = PodSpec {
+        init_containers: relay::install(scene).map(|install| vec![install]),
+        containers: [Some(media::media(scene)), relay::turn(scene), store::store(scene)]
+            .into_iter()
+            .flatten()
+            .collect(),
+        volumes: Some(volumes(scene)),
+        service_account_name: Some(scene.name.clone()),
         node_selector: Some(scene.spec.pod.node_selector.clone()).filter(|selector| !selector.is_empty()),
         tolerations: some(scene.spec.pod.tolerations.clone()),
         affinity: Some(scene.spec.pod.affinity.clone()).filter(|affinity| *affinity != Default::default()),
-        ..PodSpec::default()
+        ..bare(scene)
     };
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -178,7 +184,8 @@ pub(super) fn secrets_hash(scene: &Scene<'_>) -> Option<Apply> {
     claim::merge(scene, Child { kind: Kind::Pod, name: names::pod(&scene.name) }, &seen, body)
 }
 
-fn volumes(scene: &Scene<'_>) -> Vec<Volume> {
+/// What whoever looks after recordings needs: the volume, the session's document, the keys of the store.
+pub(super) fn data_volumes(scene: &Scene<'_>) -> Vec<Volume> {
     let named = |name: &str| Volume { name: name.to_owned(), ..Volume::default() };
     let mut volumes = vec![
         Volume {
@@ -192,14 +199,21 @@ fn volumes(scene: &Scene<'_>) -> Vec<Volume> {
             config_map: Some(ConfigMapVolumeSource { name: scene.name.clone(), ..ConfigMapVolumeSource::default() }),
             ..named("session")
         },
-        secret("admin", Mounted::all(names::admin(&scene.name))),
-        empty("media-tmp", "256Mi"),
     ];
+    volumes.extend(store_credentials(scene).map(|mounted| secret("store-credentials", mounted)));
+    volumes
+}
+
+fn volumes(scene: &Scene<'_>) -> Vec<Volume> {
+    let mut volumes = data_volumes(scene);
+    volumes.extend([secret("admin", Mounted::all(names::admin(&scene.name))), empty("media-tmp", "256Mi")]);
     volumes.extend(Keys::of(scene).map(|mounted| secret("keys", mounted)));
     volumes.extend(turn_secret(scene).map(|mounted| secret("turn-secret", mounted)));
-    volumes.extend(store_credentials(scene).map(|mounted| secret("store-credentials", mounted)));
+    if relay::install(scene).is_some() {
+        volumes.push(empty("shared", "256Mi"));
+    }
     if scene.spec.turn.mode == TurnMode::Managed {
-        volumes.extend([empty("shared", "256Mi"), empty("turn-tmp", "64Mi")]);
+        volumes.push(empty("turn-tmp", "64Mi"));
         if let Some(name) = &scene.spec.turn.tls_secret_name {
             let items = ["tls.crt", "tls.key"].map(|key| (key.to_owned(), key)).into();
             volumes.push(secret("turn-tls", Mounted { name: name.clone(), items }));
@@ -211,7 +225,7 @@ fn volumes(scene: &Scene<'_>) -> Vec<Volume> {
     volumes
 }
 
-fn secret(volume: &str, mounted: Mounted) -> Volume {
+pub(super) fn secret(volume: &str, mounted: Mounted) -> Volume {
     let items = mounted.items.into_iter().map(|(key, path)| KeyToPath { key, path: path.to_owned(), mode: None });
     Volume {
         name: volume.to_owned(),
@@ -225,7 +239,7 @@ fn secret(volume: &str, mounted: Mounted) -> Volume {
     }
 }
 
-fn empty(name: &str, most: &str) -> Volume {
+pub(super) fn empty(name: &str, most: &str) -> Volume {
     Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource { medium: None, size_limit: Some(Quantity(most.to_owned())) }),

@@ -4,7 +4,7 @@
 //! argument, and lets the relay reach this pod's address and nothing else.
 
 use k8s_openapi::api::core::v1::{Capabilities, Container};
-use streamsession_api::{ExposureType, TurnMode};
+use streamsession_api::{ExposureType, StorageMode, TurnMode};
 
 use super::{
     container::{container, field, media_image, mount, port, read_only, resources, words},
@@ -34,8 +34,10 @@ fn most_bytes(scene: &Scene<'_>) -> Option<u32> {
     (bitrate > AMPLE).then(|| u32::try_from(bytes).unwrap_or(u32::MAX))
 }
 
+/// Brings our program to the containers of other images: the relay's supervisor, and what holds the store back at the end.
 pub(super) fn install(scene: &Scene<'_>) -> Option<Container> {
-    (scene.spec.turn.mode == TurnMode::Managed).then(|| Container {
+    let wanted = scene.spec.turn.mode == TurnMode::Managed || scene.spec.storage.mode == StorageMode::Managed;
+    wanted.then(|| Container {
         command: Some(words(&[PROGRAM, "install", "/shared"])),
         volume_mounts: Some(vec![mount("shared", "/shared")]),
         resources: Some(resources("20m", "32Mi", "128Mi")),

@@ -1,6 +1,9 @@
 //! The container of the store in the pod: MinIO, which is told its credentials by files.
+//!
+//! When the pod ends, a hook holds it back until the media server has ended: what a drain finalises has somewhere to go. It
+//! is no sidecar, since then no camera could come while its image cannot be had.
 
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, ExecAction, Lifecycle, LifecycleHandler};
 use streamsession_api::StorageMode;
 
 use super::{
@@ -28,8 +31,16 @@ pub(super) fn store(scene: &Scene<'_>) -> Option<Container> {
         volume_mounts: Some(vec![
             data("store"),
             read_only("store-credentials", "/etc/streamsession-store"),
+            read_only("shared", "/shared"),
             mount("store-tmp", "/tmp"),
         ]),
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                exec: Some(ExecAction { command: Some(words(&["/shared/media-server", "linger"])) }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
         resources: Some(resources("50m", "128Mi", "1Gi")),
         readiness_probe: Some(probe("s3", "/minio/health/live", 2, 3)),
         ..container(scene, STORE, &scene.settings.images.minio)

@@ -6,6 +6,7 @@ mod children;
 mod conditions;
 mod convergence;
 mod endpoints;
+mod reclaim;
 mod remedies;
 mod secrets;
 mod security;

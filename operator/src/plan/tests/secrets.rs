@@ -165,7 +165,7 @@ fn what_is_needed_to_read_recordings_stays_as_long_as_they() {
         assert!(owners(&world, kind, name).is_null(), "{name}");
     }
     assert_eq!(owners(&world, Kind::Secret, "front-door-turn")[0]["uid"], "session-uid");
-    for (policy, goes) in [("Delete", true), ("Retain", false), ("WaitForUploads", true)] {
+    for (policy, goes) in [("Delete", true), ("Retain", false), ("WaitForUploads", false)] {
         world.change(|spec| spec["recording"]["reclaimPolicy"] = json!(policy));
         world.settle();
         for (kind, name) in kept {

@@ -7,13 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     ByteString,
     api::core::v1::{Node, Pod, Secret},
+    apimachinery::pkg::apis::meta::v1::Time,
 };
 use serde_json::{Value, json};
 use streamsession_api::{StreamSession, condition};
 
 use crate::plan::{
-    Apply, Child, DeletePod, Kind, Observed, OwnSecret, Plan, Random, SecretSummary, ServerError, ServerReport,
-    SessionPush, Settings, Write, children, compare, names, own_secrets, plan, references,
+    Apply, Child, CleanupRun, Copied, DeletePod, Elsewhere, FinalJob, Kind, Observed, OwnSecret, Plan, Random,
+    SecretSummary, ServerError, ServerReport, SessionPush, Settings, Write, children, compare, names, own_secrets,
+    plan, references,
 };
 
 pub(super) const NODE_INTERNAL: &str = "10.1.2.3";
@@ -30,6 +32,19 @@ pub(super) struct World {
     pub(super) pod: Option<Value>,
     pub(super) node: Option<Node>,
     pub(super) server: Option<ServerReport>,
+    /// In the operator's namespace.
+    pub(super) copy: Option<Copied>,
+    pub(super) final_job: Option<FinalJob>,
+    /// The clean-up that ended last.
+    pub(super) cleanup: Option<CleanupRun>,
+    /// What the metrics were told: ok, recordings, bytes.
+    pub(super) cleaned: Vec<(bool, u64, u64)>,
+    /// Whether the store answers: else nothing is uploaded, and no final Job ends well.
+    pub(super) store_answers: bool,
+    /// Whether the store has objects of the session.
+    pub(super) objects_stored: bool,
+    /// The session is gone, and all that it owned.
+    pub(super) gone: bool,
     /// What is written, in order: `apply Service front-door`.
     pub(super) log: Vec<String>,
     pub(super) events: Vec<String>,
@@ -52,6 +67,13 @@ impl World {
             pod: None,
             node: Some(serde_json::from_value(node).unwrap()),
             server: None,
+            copy: None,
+            final_job: None,
+            cleanup: None,
+            cleaned: Vec::new(),
+            store_answers: true,
+            objects_stored: true,
+            gone: false,
             log: Vec::new(),
             events: Vec::new(),
             counter: 0,
@@ -126,6 +148,9 @@ impl World {
             (Some(_), Some(report)) => Some(Ok(report.clone())),
             (Some(_), None) => Some(Err(ServerError::Unreachable("connection refused".into()))),
         };
+        observed.copy = self.copy.clone();
+        observed.reclaim = self.final_job.clone();
+        observed.cleanup = self.cleanup.clone();
         observed
     }
 
@@ -145,6 +170,35 @@ impl World {
         self.log.len() > before
     }
 
+    /// The session is deleted, as by kubectl; what waits for nothing is gone at once.
+    pub(super) fn delete_session(&mut self) {
+        self.session.metadata.deletion_timestamp = Some(Time(self.now));
+        *self.session.metadata.generation.get_or_insert(0) += 1;
+        self.collect();
+    }
+
+    /// The garbage collector: a session without finalizers goes, and takes what it owns along.
+    fn collect(&mut self) {
+        let held = self.session.metadata.finalizers.iter().flatten().next().is_some();
+        if self.session.metadata.deletion_timestamp.is_none() || held {
+            return;
+        }
+        self.gone = true;
+        self.objects.retain(|_, object| object["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty));
+        (self.pod, self.server) = (None, None);
+    }
+
+    /// Passes until the session is gone. How many.
+    pub(super) fn settle_deletion(&mut self) -> Result<usize, String> {
+        for passes in 0..40 {
+            if self.gone {
+                return Ok(passes);
+            }
+            self.pass();
+        }
+        Err(format!("not gone: {:?}; {:?}", self.condition(condition::READY), self.log))
+    }
+
     /// Passes until one writes nothing and nothing moves. How many.
     pub(super) fn settle(&mut self) -> usize {
         for passes in 1..=30 {
@@ -157,6 +211,13 @@ impl World {
     }
 
     pub(super) fn carry_out(&mut self, plan: Plan) {
+        for step in plan.elsewhere {
+            self.carry_out_elsewhere(step);
+        }
+        if let Some(finalizers) = plan.hold {
+            self.session.metadata.finalizers = Some(finalizers);
+            self.log.push("hold".to_owned());
+        }
         for apply in plan.apply {
             self.write(apply);
         }
@@ -170,7 +231,7 @@ impl World {
             (self.pod, self.server) = (None, None);
             self.log.push("delete Pod".to_owned());
         }
-        if let Some(SessionPush { generation, spec, announced, turn_urls }) = plan.push {
+        if let Some(SessionPush { generation, spec, announced, turn_urls, drain }) = plan.push {
             let server = self.server.as_mut().expect("only who answers is pushed to");
             server.generation = generation;
             server.limits.max_publishers = spec.limits.max_publishers;
@@ -178,6 +239,7 @@ impl World {
             server.announced = announced;
             server.announced.push(format!("{POD_IP}:{}", spec.exposure.media_port));
             server.turn_urls = turn_urls;
+            server.draining |= drain;
             self.log.push("push".to_owned());
         }
         if let Some(status) = plan.status {
@@ -190,9 +252,47 @@ impl World {
             self.session.metadata.managed_fields = Some(vec![serde_json::from_value(field).unwrap()]);
             self.log.push("status".to_owned());
         }
+        self.cleaned.extend(plan.cleaned.map(|cleaned| (cleaned.ok, cleaned.recordings, cleaned.bytes)));
         self.events.extend(plan.events.into_iter().map(|note| {
             format!("{} {}: {}", if note.warning { "Warning" } else { "Normal" }, note.reason, note.message)
         }));
+        if let Some(finalizers) = plan.release {
+            self.session.metadata.finalizers = Some(finalizers);
+            self.log.push("release".to_owned());
+            self.collect();
+        }
+    }
+
+    fn carry_out_elsewhere(&mut self, step: Elsewhere) {
+        match step {
+            Elsewhere::Copy(copy) => {
+                let source = copy.to["metadata"]["annotations"][names::COPIED_FROM].as_str().unwrap().to_owned();
+                assert!(self.object(Kind::Secret, &copy.from).is_some(), "only what is there is copied");
+                assert!(copy.to["data"].is_null(), "no value is in a plan");
+                self.copy = Some(Copied { uid: "copy".into(), source });
+                self.log.push("copy".to_owned());
+            }
+            Elsewhere::CreateJob(job) => {
+                assert!(self.pod.is_none(), "what deletes does not run beside what uploads");
+                let wants_keys = job["spec"]["template"].to_string().contains("secretName");
+                assert!(!wants_keys || self.copy.is_some(), "its keys are there");
+                if self.final_job.is_none() {
+                    let uid = format!("job-{}", self.next());
+                    self.final_job = Some(FinalJob { uid, leaving: false, ended: None, said: None });
+                }
+                self.log.push("create Job".to_owned());
+            }
+            Elsewhere::DeleteJob { uid, .. } => {
+                assert_eq!(self.final_job.as_ref().expect("only what is there is deleted").uid, uid);
+                self.final_job = None;
+                self.log.push("delete Job".to_owned());
+            }
+            Elsewhere::DeleteCopy { uid, .. } => {
+                assert_eq!(self.copy.as_ref().expect("only what is there is deleted").uid, uid);
+                self.copy = None;
+                self.log.push("delete copy".to_owned());
+            }
+        }
     }
 
     fn write(&mut self, Apply { child, write, object }: Apply) {
@@ -274,8 +374,33 @@ impl World {
                 _ => {}
             }
         }
+        if let Some(job) = self.final_job.as_mut().filter(|job| job.ended.is_none()) {
+            job.ended = Some((self.store_answers, self.now));
+            job.said = Some(match self.store_answers {
+                true => json!({"recordings": 2, "bytes": 9}).to_string(),
+                false => json!({"error": "the store does not answer"}).to_string(),
+            });
+            self.objects_stored &= !self.store_answers;
+        }
+        if let Some(server) = self.server.as_mut().filter(|server| server.draining) {
+            server.publishers = 0;
+            if self.store_answers {
+                server.recordings.pending_uploads = server.recordings.pending_uploads.saturating_sub(1);
+            }
+            server.store.ok = self.store_answers;
+            server.drained = server.recordings.pending_uploads == 0;
+        }
         let name = self.session.metadata.name.clone().unwrap();
-        let Some(set) = self.object(Kind::StatefulSet, &name).cloned() else { return };
+        let Some(set) = self.object(Kind::StatefulSet, &name).cloned() else {
+            // Ended by the collector, one step after the other.
+            match &mut self.pod {
+                Some(pod) if pod["metadata"]["deletionTimestamp"].is_null() => {
+                    pod["metadata"]["deletionTimestamp"] = json!(self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+                }
+                _ => (self.pod, self.server) = (None, None),
+            }
+            return;
+        };
         match &self.pod {
             None => {
                 let template = &set["spec"]["template"];
@@ -295,17 +420,13 @@ impl World {
     pub(super) fn run_pod(&mut self) {
         let now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let pod = self.pod.as_mut().expect("there is a pod");
-        let statuses: Vec<Value> = pod["spec"]["containers"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|container| {
-                json!({
-                    "name": container["name"], "image": container["image"], "imageID": "", "ready": true, "started": true,
-                    "restartCount": 0, "state": {"running": {"startedAt": now}},
-                })
+        let running = |container: &Value| {
+            json!({
+                "name": container["name"], "image": container["image"], "imageID": "", "ready": true, "started": true,
+                "restartCount": 0, "state": {"running": {"startedAt": now}},
             })
-            .collect();
+        };
+        let statuses: Vec<Value> = pod["spec"]["containers"].as_array().unwrap().iter().map(running).collect();
         pod["status"] = json!({
             "phase": "Running", "podIP": POD_IP, "hostIP": NODE_INTERNAL, "hostIPs": [{"ip": NODE_INTERNAL}],
             "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],

@@ -18,20 +18,12 @@ fn apply(kind: Kind, name: &str, write: Write) -> Apply {
 }
 
 fn plan() -> Plan {
-    Plan {
-        apply: Vec::new(),
-        delete: Vec::new(),
-        delete_pod: None,
-        push: None,
-        status: None,
-        events: Vec::new(),
-        requeue: Duration::from_secs(10),
-    }
+    Plan::nothing(Duration::from_secs(10))
 }
 
 fn push() -> Option<SessionPush> {
     let spec = session().spec;
-    Some(SessionPush { generation: 1, spec, announced: Vec::new(), turn_urls: Vec::new() })
+    Some(SessionPush { generation: 1, spec, announced: Vec::new(), turn_urls: Vec::new(), drain: false })
 }
 
 fn note(reason: &str, message: &str) -> Note {
