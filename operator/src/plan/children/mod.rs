@@ -173,7 +173,11 @@ pub(crate) fn bequest(scene: &Scene<'_>, goes: bool) -> Vec<Apply> {
         .filter_map(|(child, seen)| {
             let seen = seen.filter(|seen| names::belongs(seen, scene.session) == Belongs::Ours)?;
             let owners = owners_patch(scene, &seen, goes)?;
-            claim::merge(scene, child, &seen, json!({"metadata": {"ownerReferences": owners}}))
+            let mut metadata = json!({"ownerReferences": owners});
+            if child.kind == Kind::Secret {
+                metadata["resourceVersion"] = seen["metadata"]["resourceVersion"].clone();
+            }
+            claim::merge(scene, child, &seen, json!({"metadata": metadata}))
         })
         .collect()
 }

@@ -153,7 +153,7 @@ fn a_spec_that_contradicts_itself_changes_nothing_and_is_told() {
 }
 
 /// All that was written, without versions and addresses that differ from run to run.
-fn wanted_of(world: &World) -> Value {
+pub(super) fn wanted_of(world: &World) -> Value {
     let objects = world.objects.iter().filter(|(child, _)| child.kind != Kind::Secret).map(|(child, object)| {
         let spec = if child.kind == Kind::Service { json!(null) } else { object["spec"].clone() };
         (child.to_string(), json!([spec, object["data"], object["metadata"]["annotations"][names::APPLIED_HASH]]))

@@ -11,6 +11,7 @@ mod remedies;
 mod secrets;
 mod security;
 mod specs;
+mod turmoil;
 mod world;
 
 use std::time::Duration;
