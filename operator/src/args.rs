@@ -3,11 +3,94 @@
 //! A value that makes no sense is refused at the start with the flag's name and what would be right; nothing is guessed.
 //! No secret is among them: how to reach the API server comes from the service account or the kubeconfig.
 
-use clap::{Args as ClapArgs, Parser, ValueEnum};
+use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 use streamsession_api::DurationString;
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Invocation {
+    /// To run the operator.
+    Run(Box<Args>),
+    /// To prepare that it is taken away.
+    Release(ReleaseArgs),
+}
+
+impl Invocation {
+    /// By this process's arguments; what is wrong is told on stderr, and ends the process.
+    pub fn parse() -> Invocation {
+        Invocation::try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// By these arguments, of which the first is the program.
+    pub fn try_parse_from<T: Into<OsString> + Clone>(
+        arguments: impl IntoIterator<Item = T>,
+    ) -> Result<Invocation, clap::Error> {
+        let matches = Invocation::command().try_get_matches_from(arguments)?;
+        match matches.subcommand() {
+            Some((_, matches)) => ReleaseArgs::from_arg_matches(matches).map(Invocation::Release),
+            None => Args::from_arg_matches(&matches).map(|args| Invocation::Run(Box::new(args))),
+        }
+    }
+
+    /// The operator without a subcommand, and its subcommands, for which none of its own flags is needed.
+    fn command() -> clap::Command {
+        Args::command()
+            .subcommand(ReleaseArgs::command())
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
+            .disable_help_subcommand(true)
+    }
+
+    /// Form of the log on stderr.
+    pub fn log_format(&self) -> LogFormat {
+        match self {
+            Invocation::Run(args) => args.runtime.log_format,
+            Invocation::Release(args) => args.log_format,
+        }
+    }
+}
+
+/// Prepares that the operator is taken away: waits for sessions that are being deleted, stops the operator, and frees the sessions that stay of its finalizer
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "release",
+    after_help = "Exit codes: 0 nothing needs the operator any more, 1 something does or it is not known, 2 wrong use or wrong configuration."
+)]
+pub struct ReleaseArgs {
+    /// The operator's Deployment, which is scaled to zero
+    #[arg(long, value_name = "NAME", env = "STREAMSESSION_DEPLOYMENT", default_value = "streamsession-operator", value_parser = subdomain)]
+    pub deployment: String,
+    /// Its namespace [default: that of this process's service account]
+    #[arg(long, value_name = "NAMESPACE", env = "STREAMSESSION_OPERATOR_NAMESPACE", value_parser = label)]
+    pub operator_namespace: Option<String>,
+    /// Namespace whose sessions are this operator's; repeatable, or with commas [default: all]
+    #[arg(long, value_name = "NAMESPACE", env = "STREAMSESSION_WATCH_NAMESPACES", value_delimiter = ',', value_parser = label)]
+    pub watch_namespace: Vec<String>,
+    /// Delete all these sessions first: their definition goes too, and the operator is to carry out their reclaimPolicy before
+    #[arg(long, env = "STREAMSESSION_DELETE_SESSIONS")]
+    pub delete_sessions: bool,
+    /// In which time all of it must be done
+    #[arg(long, value_name = "DURATION", env = "STREAMSESSION_RELEASE_DEADLINE", default_value = "5m", value_parser = deadline)]
+    pub deadline: Deadline,
+    /// Form of the log on stderr
+    #[arg(long, value_enum, env = "STREAMSESSION_LOG_FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+}
+
+impl ReleaseArgs {
+    /// Namespaces of the sessions, each once; empty for all.
+    pub fn namespaces(&self) -> Vec<String> {
+        distinct(&self.watch_namespace)
+    }
+}
+
+/// A time that is not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(pub Duration);
 
 /// The operator of StreamSessions: makes of each one a pod that takes cameras, shows them and records them.
 #[derive(Clone, Debug, Parser)]
@@ -140,11 +223,15 @@ pub enum LogFormat {
 impl ScopeArgs {
     /// Namespaces to watch, each once; empty for all.
     pub fn namespaces(&self) -> Vec<String> {
-        let mut namespaces = self.watch_namespace.clone();
-        namespaces.sort();
-        namespaces.dedup();
-        namespaces
+        distinct(&self.watch_namespace)
     }
+}
+
+fn distinct(names: &[String]) -> Vec<String> {
+    let mut names = names.to_vec();
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn image(text: &str) -> Result<String, String> {
@@ -191,6 +278,11 @@ fn rotation(text: &str) -> Result<Rotation, String> {
     }
 }
 
+fn deadline(text: &str) -> Result<Deadline, String> {
+    let time = text.parse::<DurationString>().map(|time| time.as_duration()).ok().filter(|time| !time.is_zero());
+    time.map(Deadline).ok_or_else(|| "write a duration such as 90s or 5m".to_owned())
+}
+
 fn concurrency(text: &str) -> Result<NonZeroU16, String> {
     text.parse().map_err(|_| "write a whole number from 1 to 65535".to_owned())
 }
@@ -204,7 +296,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     const IMAGES: [&str; 3] =
         ["--media-server-image=a/media:1", "--coturn-image=b/coturn:2", "--minio-image=c/minio:3"];
@@ -215,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Args::command().debug_assert();
+        Invocation::command().debug_assert();
     }
 
     #[test]
@@ -287,9 +378,30 @@ mod tests {
     }
 
     #[test]
+    fn release_is_another_command_that_needs_no_image() {
+        let parse = |more: &[&str]| Invocation::try_parse_from(["operator"].iter().chain(more));
+        let Ok(Invocation::Release(args)) = parse(&["release", "--watch-namespace=b,a,b", "--deadline=90s"]) else {
+            panic!("it is taken for something else");
+        };
+        assert_eq!(
+            (args.namespaces(), args.deadline),
+            (vec!["a".to_owned(), "b".to_owned()], Deadline(Duration::from_secs(90)))
+        );
+        assert!(!args.delete_sessions, "only if told so");
+        for (flag, remedy) in [("--deadline=0", "5m"), ("--deadline=soon", "5m"), ("--deployment=A", "at most 253")] {
+            let text = parse(&["release", flag]).unwrap_err().to_string();
+            assert!(text.contains(remedy), "{flag}: {text}");
+        }
+        assert!(parse(&["--media-server-image=a:1", "release"]).is_err(), "flags of the operator do not belong to it");
+        assert!(parse(&[]).unwrap_err().to_string().contains("--media-server-image"), "without it, all is as before");
+        assert!(matches!(parse(&IMAGES), Ok(Invocation::Run(_))));
+    }
+
+    #[test]
     fn every_flag_has_its_environment_variable() {
-        for argument in Args::command().get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str()))
-        {
+        let commands = [Args::command(), ReleaseArgs::command()];
+        let arguments = commands.iter().flat_map(|command| command.get_arguments());
+        for argument in arguments.filter(|a| !["help", "version"].contains(&a.get_id().as_str())) {
             let variable = argument.get_env().and_then(|name| name.to_str()).unwrap_or_default();
             assert!(variable.starts_with("STREAMSESSION_"), "{}: {variable:?}", argument.get_id());
         }

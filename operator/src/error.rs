@@ -25,14 +25,20 @@ pub enum StartError {
     /// The system refuses what every process needs.
     #[error("the runtime cannot start: {0}")]
     Runtime(std::io::Error),
-    /// An election needs a place for its lease.
+    /// What was asked for is done in the operator's own namespace.
     #[error(
-        "--leader-elect: the lease needs a namespace, and there is no service account to take it from; give --operator-namespace"
+        "{flag}: the operator's namespace is not known, since there is no service account to take it from; give --operator-namespace"
     )]
-    NoLeaseNamespace,
+    NoNamespace {
+        /// What needs it.
+        flag: &'static str,
+    },
     /// Another may lead from now on.
     #[error("leadership is lost: {0}; this process ends, and one that starts anew stands by")]
     LeadershipLost(String),
+    /// The operator cannot be taken away yet; nothing that a session needs was taken from it.
+    #[error("{0}")]
+    NotReleased(String),
     /// A part that runs until the end has ended before.
     #[error("{0} has ended by itself; the log says more")]
     Ended(&'static str),
@@ -41,7 +47,7 @@ pub enum StartError {
 impl StartError {
     /// Whether other flags or another environment would help, and trying again would not.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, StartError::NoCluster(_) | StartError::Listen { .. } | StartError::NoLeaseNamespace)
+        matches!(self, StartError::NoCluster(_) | StartError::Listen { .. } | StartError::NoNamespace { .. })
     }
 }
 

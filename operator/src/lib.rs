@@ -14,4 +14,5 @@ pub mod metrics;
 pub mod plan;
 pub mod readiness;
 pub mod reconcile;
+pub mod release;
 pub mod run;

@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use clap::Parser;
-use operator::args::{Args, LogFormat};
+use operator::args::{Invocation, LogFormat};
 use operator::error::StartError;
 use operator::reconcile::Clients;
+use operator::release::release;
 use operator::run::run;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -17,13 +17,19 @@ const MISCONFIGURED: u8 = 2;
 const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    log(args.runtime.log_format);
+    let invocation = Invocation::parse();
+    log(invocation.log_format());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&StartError::Runtime(error)),
     };
-    let result = runtime.block_on(async { run(args, Clients::infer().await?).await });
+    let result = runtime.block_on(async {
+        let clients = Clients::infer().await?;
+        match invocation {
+            Invocation::Run(args) => run(*args, clients).await,
+            Invocation::Release(args) => release(&args, clients).await,
+        }
+    });
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -101,7 +101,8 @@ fn election(
     if !args.election.leader_elect {
         return Ok(None);
     }
-    let namespace = options.settings.operator_namespace.as_deref().ok_or(StartError::NoLeaseNamespace)?;
+    let namespace =
+        options.settings.operator_namespace.as_deref().ok_or(StartError::NoNamespace { flag: "--leader-elect" })?;
     // Names of pods are unique in their namespace; elsewhere two processes of one host are told apart by their numbers.
     let identity = match &args.scope.pod_name {
         Some(pod) => pod.clone(),
