@@ -55,6 +55,31 @@ app.kubernetes.io/component: operator
 {{ include "streamsession.commonLabels" . }}
 {{- end }}
 
+{{/* Of the Job that goes before an uninstall. */}}
+{{- define "streamsession.guard" -}}
+{{- printf "%s-uninstall" (include "streamsession.fullname" .) }}
+{{- end }}
+
+{{- define "streamsession.guardSelector" -}}
+app.kubernetes.io/name: streamsession-uninstall
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "streamsession.guardLabels" -}}
+{{ include "streamsession.guardSelector" . }}
+app.kubernetes.io/component: uninstall
+{{ include "streamsession.commonLabels" . }}
+{{- end }}
+
+{{/* Its account: one of its own where the chart makes accounts and rights, else the operator's. */}}
+{{- define "streamsession.guardAccount" -}}
+{{- if and .Values.serviceAccount.create .Values.rbac.create }}
+{{- include "streamsession.guard" . }}
+{{- else }}
+{{- include "streamsession.serviceAccount" . }}
+{{- end }}
+{{- end }}
+
 {{- define "streamsession.testLabels" -}}
 app.kubernetes.io/name: streamsession-test
 app.kubernetes.io/instance: {{ .Release.Name }}
