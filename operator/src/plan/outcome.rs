@@ -27,7 +27,7 @@ pub struct Plan {
     pub push: Option<SessionPush>,
     /// The status to write; `None` when it stands as it should.
     pub status: Option<StreamSessionStatus>,
-    /// A clean-up has ended, and the status that is written is the first that says so.
+    /// A clean-up has ended, and this plan is the first that says so in the status; or a final Job has.
     pub cleaned: Option<Cleaned>,
     /// Events to tell.
     pub events: Vec<Note>,

@@ -18,7 +18,7 @@ use std::time::Duration;
 use streamsession_api::{ReclaimPolicy, StorageMode, StreamSessionSpec, StreamSessionStatus, condition};
 
 use super::{
-    Child, Elsewhere, FinalJob, Kind, Note, Plan, SessionPush,
+    Child, Cleaned, Elsewhere, FinalJob, Kind, Note, Plan, SessionPush,
     children::{self, final_job},
     conditions::Verdict,
     endpoints, events, names, reasons,
@@ -207,11 +207,12 @@ fn delete(scene: &Scene<'_>) -> Plan {
         }
         Some(FinalJob { ended: Some((true, _)), said, .. }) => {
             let report = said.as_deref().and_then(Report::parse).unwrap_or_default();
-            let_go(
-                scene,
-                true,
-                Some(note(false, reasons::RECORDINGS_DELETED, format!("in the store: {}", report.text()))),
-            )
+            let told = note(false, reasons::RECORDINGS_DELETED, format!("in the store: {}", report.text()));
+            let mut plan = let_go(scene, true, Some(told));
+            let Report { recordings, orphans, bytes, .. } = report;
+            let cleaned = Cleaned { ok: true, recordings: recordings + orphans, bytes };
+            plan.cleaned = plan.release.is_some().then_some(cleaned);
+            plan
         }
         Some(job @ FinalJob { ended: Some((false, at)), .. }) => again(scene, job, *at),
     }
@@ -258,6 +259,7 @@ fn again(scene: &Scene<'_>, job: &FinalJob, at: jiff::Timestamp) -> Plan {
     let mut plan = progress(scene, reasons::RECLAIM_FAILED, message, GOES_ON);
     if scene.seconds_since(at) >= RETRY {
         plan.elsewhere.push(delete_job(scene, job));
+        plan.cleaned = Some(Cleaned { ok: false, recordings: 0, bytes: 0 });
     }
     plan
 }

@@ -79,14 +79,14 @@ pub(super) async fn execute(
             carried.look_again |= push_session(context, session, observed, push, remembered).await;
         }
     }
+    let mut told = carried.failures.is_empty();
     if let Some(status) = plan.status {
-        match write_status(context, session, status, remembered).await {
-            Ok(()) => {
-                let cleaned = plan.cleaned.into_iter();
-                cleaned.for_each(|cleaned| context.metrics.cleaned(cleaned.ok, cleaned.recordings, cleaned.bytes));
-            }
-            Err(error) => carried.failures.push(error),
-        }
+        let written = write_status(context, session, status, remembered).await;
+        told = written.is_ok();
+        carried.failures.extend(written.err());
+    }
+    if let Some(cleaned) = plan.cleaned.filter(|_| told) {
+        context.metrics.cleaned(cleaned.ok, cleaned.recordings, cleaned.bytes);
     }
     for note in plan.events {
         // No failure of the pass: the next one would not tell it again, and the condition says the same.
