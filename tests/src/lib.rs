@@ -6,6 +6,7 @@
 
 pub mod camera;
 pub mod crowd;
+pub mod faults;
 pub mod http;
 pub mod load;
 pub mod peer;
