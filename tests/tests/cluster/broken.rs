@@ -95,7 +95,7 @@ fn a_wrong_key_of_the_store_is_told_and_the_right_one_heals_it_without_a_restart
     let _turn = alone();
     install();
     let kube = Kube::restricted("broken");
-    let (store, credentials) = crate::media::second_store(&kube);
+    let (store, credentials) = crate::harness::second_store(&kube);
     crate::harness::Bucket::at(store.local, "keys", credentials.clone()).create();
     kube.make_secret("store-keys", &[("accessKeyId", &credentials.id), ("secretAccessKey", "not-the-key")]);
     let external = json!({

@@ -1,12 +1,10 @@
 //! The main job: a camera publishes through the ingress from another network, people watch, and the recording is safe.
 
 use crate::harness::{
-    Browser, Bucket, Credentials, Kube, Session, Tls, alone, camera, figure, install, number, text, until, view,
+    Browser, Bucket, Credentials, Kube, Session, Tls, alone, camera, figure, install, number, second_store, text,
+    until, view,
 };
-use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 /// The ingress and the tests' hosts file know it.
@@ -93,16 +91,7 @@ fn uploaded(session: &Session, bucket: &Bucket, prefix: &str) {
         if keys.keys().any(|key| key.ends_with("/manifest.json")) { Ok(keys) } else { Err(format!("{keys:?}")) }
     });
     assert!(keys.keys().all(|key| key.starts_with(prefix)), "{keys:?}");
-    let (mut files, mut bytes) = (0, 0);
-    for manifest in keys.keys().filter(|key| key.ends_with("/manifest.json")) {
-        let folder = manifest.strip_suffix("manifest.json").unwrap();
-        for (name, (length, sha256)) in named_by(&serde_json::from_slice(&bucket.get(manifest)).unwrap()) {
-            let content = bucket.get(&format!("{folder}{name}"));
-            assert_eq!((content.len() as u64, hex(&content)), (length, sha256), "{folder}{name}");
-            files += 1;
-            bytes += length;
-        }
-    }
+    let (_, files, bytes) = bucket.whole_recordings(prefix);
     assert!(files >= 3 && bytes > 500_000, "{files} files, {bytes} bytes: {keys:?}");
     figure(&format!("{prefix}: {files} files, {bytes} bytes in the store, each with the SHA-256 of its manifest"));
     let healthy = session.condition("UploadsHealthy").unwrap();
@@ -114,29 +103,4 @@ fn uploaded(session: &Session, bucket: &Bucket, prefix: &str) {
             _ => Err(now["status"].to_string()),
         }
     });
-}
-
-/// Files that a manifest says are in the store: length and SHA-256.
-fn named_by(manifest: &Value) -> BTreeMap<String, (u64, String)> {
-    let list = |name: &str| manifest[name].as_array().unwrap_or_else(|| panic!("no {name}: {manifest:#}")).clone();
-    let files = list("inits").into_iter().chain(list("segments")).chain([manifest["playlist"].clone()]);
-    files.map(|file| (text(&file, "/file"), (file["bytes"].as_u64().unwrap(), text(&file, "/sha256")))).collect()
-}
-
-fn hex(content: &[u8]) -> String {
-    digest(&SHA256, content).as_ref().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// A store that is not ours, in the cluster: versitygw on a folder.
-pub(crate) fn second_store(kube: &Kube) -> (crate::harness::Forward, Credentials) {
-    let credentials = Credentials { id: "second".to_owned(), secret: "a-key-made-for-this-test".to_owned() };
-    kube.make_secret("second-store", &[("accessKeyId", &credentials.id), ("secretAccessKey", &credentials.secret)]);
-    // With an empty folder, whatever was here before.
-    kube.delete("deployment", "second-store");
-    kube.apply(&include_str!("second-store.yaml").replace("IMAGE", &std::env::var("VERSITYGW_IMAGE").unwrap()));
-    kube.kubectl(&["rollout", "status", "deployment/second-store", "--timeout=60s"]);
-    (kube.forward("service/second-store", 7070), credentials)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// A namespace of the cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Kube {
-    namespace: String,
+    pub(crate) namespace: String,
 }
 
 impl Kube {
@@ -26,6 +26,16 @@ impl Kube {
              pod-security.kubernetes.io/enforce: restricted\n    pod-security.kubernetes.io/warn: restricted\n"
         ));
         kube
+    }
+
+    /// The same as `restricted`, and empty: what was in one of that name before is gone.
+    pub(crate) fn fresh(name: &str) -> Kube {
+        let default = Kube::namespace("default");
+        default.kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait=false"]);
+        until(&format!("namespace {name} is gone"), Duration::from_secs(120), || {
+            default.find("namespace", name).map_or(Ok(()), |there| Err(there["status"].to_string()))
+        });
+        Kube::restricted(name)
     }
 
     fn command(&self, arguments: &[&str]) -> std::process::Command {

@@ -2,6 +2,9 @@
 //!
 //! `CLUSTER_EXEC` names the program that runs a command where the cluster's API is reached (default: tests/lab/exec), and
 //! `CLUSTER_OUTSIDE` the one that runs it on another network, where cameras and viewers are (default: tests/lab/outside).
+//! The binaries `cluster` and `faults` share it.
+
+#![allow(dead_code, unused_imports, reason = "each of the two binaries uses its part")]
 
 mod install;
 mod kube;
@@ -11,8 +14,8 @@ mod session;
 
 pub(crate) use install::{helm, helm_values, install, uninstall};
 pub(crate) use kube::{Forward, Kube};
-pub(crate) use outside::{Browser, Tls, answer_of, camera, node_address, view};
-pub(crate) use s3::{Bucket, Credentials};
+pub(crate) use outside::{Background, Browser, Tls, answer_of, camera, node_address, view};
+pub(crate) use s3::{Bucket, Credentials, second_store};
 pub(crate) use session::{Session, document, open_http};
 
 use serde_json::Value;
