@@ -11,6 +11,8 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Most sessions that one line names.
 const NAMED: usize = 8;
+/// Most characters of what each of them says.
+const SAID: usize = 200;
 
 /// What there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,6 +162,9 @@ pub fn abandoned(sessions: &[&Session], deployment: &str, namespace: &str) -> St
 pub fn named(sessions: &[&Session]) -> String {
     let each = sessions.iter().take(NAMED).map(|session| match session.message.as_str() {
         "" => session.key(),
+        message if message.chars().count() > SAID => {
+            format!("{} ({}…)", session.key(), message.chars().take(SAID).collect::<String>())
+        }
         message => format!("{} ({message})", session.key()),
     });
     let mut names = each.collect::<Vec<_>>().join(", ");
@@ -266,5 +271,7 @@ mod tests {
         }
         let many: Vec<Session> = (0..30).map(|number| session(&format!("s{number}"), true, true)).collect();
         assert!(named(&many.iter().collect::<Vec<_>>()).ends_with("cams/s7 and 22 more"));
+        stuck.message = "ä".repeat(1000);
+        assert_eq!(named(&[&stuck]), format!("cams/door ({}…)", "ä".repeat(200)));
     }
 }
