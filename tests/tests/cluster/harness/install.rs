@@ -10,8 +10,11 @@ const RELEASE: &str = "streamsession";
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
-/// Runs helm, for the release's namespace.
+/// Runs helm, for the release's namespace. After what changes the release, the next `install` makes it as all tests want it.
 pub(crate) fn helm(arguments: &[&str]) -> Output {
+    if arguments.first().is_some_and(|verb| ["upgrade", "uninstall", "rollback"].contains(verb)) {
+        INSTALLED.store(false, Ordering::SeqCst);
+    }
     let mut helm = command(Place::Cluster, "helm");
     helm.args(["--namespace", NAMESPACE]).args(arguments);
     run(helm, "")
@@ -44,7 +47,7 @@ pub(crate) fn install() {
     let chart = tests_folder().join("../charts/streamsession");
     let mut helm = command(Place::Cluster, "helm");
     helm.args(["--namespace", NAMESPACE, "upgrade", "--install", RELEASE]).arg(chart);
-    helm.args(["--wait", "--timeout", "90s"]).args(helm_values());
+    helm.args(["--reset-values", "--wait", "--timeout", "90s"]).args(helm_values());
     output_of(helm, "");
 }
 
@@ -52,5 +55,4 @@ pub(crate) fn install() {
 pub(crate) fn uninstall() {
     let output = helm(&["uninstall", RELEASE, "--wait", "--timeout", "90s"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    INSTALLED.store(false, Ordering::SeqCst);
 }
