@@ -2,7 +2,8 @@
 //!
 //! The rules are those of `spec.recording.retention`. Nothing here deletes, reads a clock or touches a disk: [`select`] is
 //! told everything, so that a dry run and a real one cannot differ. What is held, not finished, or waits for its upload
-//! never goes, whatever the rules say; what is over then is told instead.
+//! never goes, whatever the rules say; what is over then is told instead. Only where all are to go ([`Rules::all`]) it does
+//! not matter that one is damaged or not uploaded.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -41,6 +42,8 @@ pub enum Protection {
 /// When recordings go; a recording goes as soon as one of these says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
+    /// All of them, but for what is held or not finished.
+    pub all: bool,
     /// Those that ended so long ago, or longer.
     pub max_age: Option<Duration>,
     /// The oldest, while all together have more bytes than these.
@@ -53,6 +56,8 @@ pub struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reason {
+    /// [`Rules::all`]
+    All,
     /// [`Rules::max_age`]
     Age,
     /// [`Rules::max_bytes`]
@@ -78,12 +83,19 @@ pub fn select(recordings: &[Entry], rules: &Rules, now: Timestamp, free: Option<
     let over = |bytes: u64| rules.max_bytes.map_or(0, |most| bytes.saturating_sub(most));
     let short = |free: Option<u64>| free.zip(rules.keep_free).map_or(0, |(free, least)| least.saturating_sub(free));
     let (mut bytes, mut free) = (recordings.iter().fold(0, sum), free);
-    let mut by_age: Vec<_> = recordings.iter().enumerate().filter(|(_, entry)| entry.protection.is_none()).collect();
+    let may_go = |entry: &Entry| match entry.protection {
+        None => true,
+        Some(Protection::Damaged | Protection::PendingUpload) => rules.all,
+        Some(Protection::Held | Protection::Unfinished) => false,
+    };
+    let mut by_age: Vec<_> = recordings.iter().enumerate().filter(|(_, entry)| may_go(entry)).collect();
     // Stable: of those that ended at the same time the first in the slice goes first.
     by_age.sort_by_key(|(_, entry)| entry.ended_at);
     let mut remove = Vec::new();
     for (place, entry) in by_age {
-        let reason = if rules.max_age.is_some_and(|most| age(entry, now) >= most) {
+        let reason = if rules.all {
+            Reason::All
+        } else if rules.max_age.is_some_and(|most| age(entry, now) >= most) {
             Reason::Age
         } else if over(bytes) > 0 && entry.bytes > 0 {
             Reason::Bytes
@@ -157,6 +169,22 @@ mod tests {
         assert_eq!(select(&[entry(1, 10)], &rules, NOW, None), Selection::default());
     }
 
+    #[test]
+    fn of_all_only_what_is_held_or_not_finished_stays() {
+        let rules = Rules { all: true, ..Rules::default() };
+        let with = |protection| Entry { protection: Some(protection), ..entry(0, 0) };
+        let all = [
+            entry(0, 5),
+            held(9, 5),
+            with(Protection::Unfinished),
+            with(Protection::Damaged),
+            with(Protection::PendingUpload),
+            entry(1, 5),
+        ];
+        let gone = select(&all, &rules, NOW, None).remove;
+        assert_eq!(gone, [5, 0, 3, 4].map(|place| (place, Reason::All)));
+    }
+
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
         let protection = option::weighted(
             0.4,
@@ -178,6 +206,7 @@ mod tests {
     fn rules() -> impl Strategy<Value = Rules> {
         (option::of(0..25u64), option::of(0..1500u64), option::of(0..1500u64)).prop_map(
             |(hours, max_bytes, keep_free)| Rules {
+                all: false,
                 max_age: hours.map(|hours| Duration::from_secs(hours * HOUR)),
                 max_bytes,
                 keep_free,

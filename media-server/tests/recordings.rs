@@ -306,6 +306,93 @@ fn prune_by_bytes_and_by_space_takes_the_oldest_and_no_more() {
 }
 
 #[test]
+fn all_goes_but_what_is_held_or_not_finished() {
+    let place = tempfile::tempdir().unwrap();
+    let (old, stay) = many(place.path());
+    let fresh = Make { started_at: "2026-05-06T00:00:00Z", ..Make::default() }.within(place.path());
+    let dry = run(place.path(), &format!("prune --all --hold {} --dry-run --json", old[2].id));
+    let real = run(place.path(), &format!("prune --all --hold {} --yes --json", old[2].id));
+    assert_eq!((dry.code, real.code), (0, 0), "{} {}", dry.err, real.err);
+    for key in ["recordings", "deleted", "kept"] {
+        assert_eq!(dry.json()[key], real.json()[key], "{key}");
+    }
+    assert_eq!(
+        (&real.json()["deleted"]["recordings"], &real.json()["recordings"][0]["why"]),
+        (&6.into(), &"all".into())
+    );
+    assert_eq!(
+        real.json()["kept"],
+        serde_json::json!({"recordings": 3, "held": 2, "unfinished": 1, "pendingUpload": 0, "damaged": 0})
+    );
+    assert!(there(&old[2]) && there(&stay[0]) && there(&stay[1]) && !there(&stay[2]) && !there(&fresh));
+}
+
+#[test]
+fn a_damaged_recording_that_is_held_stays_among_all() {
+    let place = tempfile::tempdir().unwrap();
+    let made = Make::default().within(place.path());
+    fs::write(made.path("manifest.json"), "{}").unwrap();
+    fs::write(made.path("hold"), "").unwrap();
+    let ran = run(place.path(), "prune --all --orphans --orphan-age 0s --yes --json");
+    assert!(ran.code == 0 && there(&made), "{}", ran.err);
+    assert_eq!(ran.json()["kept"]["held"], 1);
+}
+
+#[test]
+fn a_report_tells_the_numbers_also_of_a_failure() {
+    let place = tempfile::tempdir().unwrap();
+    let recordings = place.path().join("recordings");
+    many(&recordings);
+    let report = place.path().join("termination-log");
+    fs::write(&report, "what an earlier container said, at some length").unwrap();
+    let prune = |folder: &Path, words: &str| {
+        let ran = run(folder, &format!("prune {words} --report {}", report.display()));
+        let told: Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+        (ran, told)
+    };
+    let (dry, told) = prune(&recordings, "--max-age 30d --dry-run --json");
+    assert_eq!((dry.code, &told["dryRun"]), (0, &true.into()), "{}", dry.err);
+    let (real, told) = prune(&recordings, "--max-age 30d --yes --json");
+    assert_eq!(real.code, 0, "{}", real.err);
+    let kept = serde_json::json!({"recordings": 3, "held": 1, "unfinished": 1, "pendingUpload": 0, "damaged": 1});
+    let bytes = &dry.json()["deleted"]["bytes"];
+    let expected = serde_json::json!({"dryRun": false, "recordings": 5, "orphans": 0, "debris": 0, "bytes": bytes,
+        "kept": kept, "overBytes": 0, "shortBytes": 0, "failures": []});
+    assert_eq!(told, expected);
+    for (folder, words, part) in [
+        (recordings.join("none"), "--max-age 1h --yes", "--data-dir"),
+        (recordings.clone(), "--all", "--yes"),
+        (recordings.clone(), "", "--all"),
+    ] {
+        // With something to delete, so that it would have to ask.
+        Make::default().within(&recordings);
+        let (ran, told) = prune(&folder, words);
+        assert_eq!(ran.code, 2, "{}", ran.err);
+        assert!(told["error"].as_str().is_some_and(|error| error.contains(part)), "{words}: {told}");
+    }
+    let ran = run(&recordings, "prune --all --yes --report /no/such/folder/log");
+    assert!(ran.code == 2 && ran.err.contains("--report"), "{}", ran.err);
+    assert!(run(&recordings, "prune --all --dry-run").text().contains("would delete 4 recordings"), "nothing went");
+    let full = run(&recordings, "prune --all --yes --report /dev/full");
+    assert!(full.code == 1 && full.err.contains("--report /dev/full"), "{} {}", full.code, full.err);
+}
+
+#[test]
+fn a_session_without_age_and_bytes_sweeps() {
+    let place = tempfile::tempdir().unwrap();
+    let recordings = place.path().join("recordings");
+    let whole = Make::default().within(&recordings);
+    fs::write(whole.path("recording.mp4.tmp"), "half").unwrap();
+    whole.age(2 * DAY);
+    let session = place.path().join("session.yaml");
+    let text = "apiVersion: media.streamsession.io/v1alpha1\nkind: StreamSession\nmetadata: {name: door}\nspec:\n  recording: {retention: {keepFree: 0%}}\n";
+    fs::write(&session, text).unwrap();
+    let ran = run(&recordings, &format!("prune --session {} --orphans --yes", session.display()));
+    assert!(ran.code == 0 && ran.text().contains("deleted 0 recordings, 1 leftover"), "{} {}", ran.text(), ran.err);
+    assert!(there(&whole));
+}
+
+#[test]
 fn a_session_gives_the_rules_and_flags_replace_them() {
     let place = tempfile::tempdir().unwrap();
     let recordings = place.path().join("recordings");
@@ -421,6 +508,32 @@ fn a_servers_registry_forgets_what_is_pruned() {
     assert!(ran.code == 0 && !there(&old), "{}", ran.err);
     assert_eq!(ask("SELECT count(*) FROM recordings"), 1);
     assert_eq!(fs::read_dir(&recordings).unwrap().count(), 1, "nothing is left of it");
+}
+
+#[test]
+fn what_a_server_still_works_at_is_no_orphan() {
+    let place = tempfile::tempdir().unwrap();
+    let recordings = place.path().join("recordings");
+    let make = || Make { crashed: true, ..Make::default() }.within(&recordings);
+    let (pending, running, left) = (make(), make(), make());
+    for made in [&pending, &running, &left] {
+        for file in fs::read_dir(&made.folder).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        fs::write(made.path("notes"), "").unwrap();
+        made.age(2 * DAY);
+    }
+    let ask = registry(place.path(), &[&pending, &running, &left]);
+    // The statements of a test's registry have no arguments: each finds its recording by its place.
+    ask("INSERT INTO uploads (stream, file, rank, key, bytes, sha256, state, next_at, queued_at)
+         SELECT stream, 'init-1.mp4', 0, 'k', 1, '', 'pending', '', '' FROM recordings ORDER BY rowid LIMIT 1");
+    ask(
+        "UPDATE recordings SET state = 'recording' WHERE rowid = (SELECT rowid FROM recordings ORDER BY rowid LIMIT 1 OFFSET 1)",
+    );
+    let ran = run(&recordings, "prune --orphans --yes --json");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(there(&pending) && there(&running) && !there(&left), "{}", ran.text());
+    assert_eq!((&ran.json()["deleted"]["orphans"], &ran.json()["kept"]["unfinished"]), (&1.into(), &2.into()));
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct Environment {
     pub pod_ip: Option<String>,
     /// `POD_NAMESPACE`, by the downward API.
     pub pod_namespace: Option<String>,
+    /// `MEDIA_STORE_ENDPOINT`: where the store of storage.mode Managed answers, seen from another pod than its own.
+    pub store_endpoint: Option<String>,
 }
 
 impl Environment {
@@ -46,12 +48,25 @@ impl Environment {
             in_cluster: get("KUBERNETES_SERVICE_HOST").is_some(),
             pod_ip: get("POD_IP"),
             pod_namespace: get("POD_NAMESPACE"),
+            store_endpoint: get("MEDIA_STORE_ENDPOINT"),
         }
     }
 
     /// The variables of this process.
     pub fn of_process() -> Environment {
         Environment::read(|name| std::env::var(name).ok())
+    }
+
+    /// Whether `MEDIA_STORE_ENDPOINT`, if it is there, can be a store's.
+    pub(crate) fn check_store_endpoint(&self) -> Result<(), ConfigError> {
+        let host = |url: &str| Some(url.strip_prefix("https://").or(url.strip_prefix("http://"))?.to_owned());
+        match &self.store_endpoint {
+            Some(url) if host(url.trim()).is_none_or(|host| host.is_empty() || host.starts_with('/')) => {
+                let remedy = "write a URL such as http://NAME-store.NAMESPACE.svc:9000";
+                Err(ConfigError::value("MEDIA_STORE_ENDPOINT", url, remedy))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The servers that the three TURN variables name.

@@ -60,12 +60,14 @@ pub fn resolve(
             );
         }
     }
-    if session.is_some_and(|session| session.says("recording.retention")) {
+    // In a cluster the operator has a job do it.
+    if session.is_some_and(|session| session.says("recording.retention")) && !environment.in_cluster {
         notes.push(
-            "spec.recording.retention: this version deletes nothing by itself; `media-server recordings prune`, the console and DELETE /recordings/{id} do"
+            "spec.recording.retention: the server deletes nothing by itself; have cron run `media-server recordings prune --session FILE --yes`"
                 .to_owned(),
         );
     }
+    environment.check_store_endpoint()?;
     let http = args.network.http.unwrap_or(DEFAULT_HTTP);
     let data_dir = args.files.data_dir.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
     let media = match environment.mode.as_deref().map(str::trim) {
@@ -191,7 +193,11 @@ pub fn store_of(
     match (storage.mode, &storage.external) {
         (StorageMode::Managed, _) if environment.in_cluster => Some(StoreConfig {
             mode: StorageMode::Managed,
-            endpoint: "http://127.0.0.1:9000".to_owned(),
+            // In the server's own pod, unless this is another.
+            endpoint: environment.store_endpoint.as_deref().map_or_else(
+                || "http://127.0.0.1:9000".to_owned(),
+                |endpoint| endpoint.trim().trim_end_matches('/').to_owned(),
+            ),
             region: "us-east-1".to_owned(),
             bucket: "recordings".to_owned(),
             path_style: true,

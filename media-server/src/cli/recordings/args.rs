@@ -38,9 +38,9 @@ pub enum RecordingsCommand {
     /// Delete recordings, oldest first, by age, by the bytes that all take, and by the space that is to stay free.
     ///
     /// The rules are those of spec.recording.retention; with --session and without rules here, they are taken from there. A
-    /// recording goes as soon as one of the rules says so. What is not finished stays; so does what is held by a file
-    /// called `hold` beside its manifest, or is not uploaded yet where there is a store. In a store the manifest goes first, in a
-    /// folder the whole goes at once.
+    /// recording goes as soon as one of the rules says so, or all of them with --all. What is not finished stays; so does
+    /// what is held by a file called `hold` beside its manifest, or is not uploaded yet where there is a store. In a store
+    /// the manifest goes first, in a folder the whole goes at once.
     Prune(PruneArgs),
 }
 
@@ -76,6 +76,9 @@ pub struct PlaceArgs {
     /// AWS_SECRET_ACCESS_KEY]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub store_credentials_dir: Option<PathBuf>,
+    /// These are the places of a pod of the operator's, in which a server may not have made the folder yet.
+    #[arg(skip)]
+    pub in_pod: bool,
 }
 
 /// Flags of `media-server recordings list`.
@@ -141,6 +144,10 @@ pub struct PruneArgs {
     /// Delete the oldest while less of the folder's disk is free: 10%, 50Gi
     #[arg(long, value_name = "SHARE|BYTES")]
     pub keep_free: Option<KeepFree>,
+    /// Delete every recording that is finished and not held, whatever its age, damaged ones and ones that are not uploaded
+    /// too; with --orphans --orphan-age 0s also what is not finished
+    #[arg(long, conflicts_with_all = ["max_age", "max_bytes", "keep_free"])]
+    pub all: bool,
     /// Leave this one alone, by its id or the beginning of it; repeatable. A file called hold beside the manifest does so
     /// for good
     #[arg(long, value_name = "ID")]
@@ -149,7 +156,7 @@ pub struct PruneArgs {
     /// half done
     #[arg(long)]
     pub orphans: bool,
-    /// How long nothing may have changed before it counts as left behind
+    /// How long nothing may have changed before it counts as left behind; 0s: at once
     #[arg(long, value_name = "DURATION", default_value = "24h", requires = "orphans")]
     pub orphan_age: DurationString,
     /// Only show what would go
@@ -161,6 +168,9 @@ pub struct PruneArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+    /// Write besides what became of it, in at most 3 KiB of JSON, also when it fails: a container's termination message
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub report: Option<PathBuf>,
     /// Where recordings lie.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -234,6 +244,9 @@ mod tests {
             "export --out x.mp4",
             "prune --orphan-age 1h",
             "prune --keep-free 10",
+            "prune --all --max-age 1h",
+            "prune --all --max-bytes 1G",
+            "prune --all --keep-free 10%",
         ] {
             parse(line).unwrap_err();
         }

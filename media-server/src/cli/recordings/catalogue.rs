@@ -3,11 +3,13 @@
 //! A recording is what has a folder (or keys) by its id; it is finished when it has a manifest. A file called `hold` beside
 //! that keeps it from being pruned.
 
+use super::registry::RegistryError;
 use crate::control::StreamId;
 use crate::objects::ObjectsError;
 pub(super) use crate::retention::HOLD;
 use jiff::Timestamp;
 use recorder::{File, Manifest};
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -132,6 +134,13 @@ impl Debris {
             Debris::Upload { .. } => 0,
         }
     }
+
+    pub(super) fn files(&self) -> usize {
+        match self {
+            Debris::Temporary { .. } => 1,
+            Debris::Upload { .. } => 0,
+        }
+    }
 }
 
 /// Room on a disk.
@@ -180,7 +189,12 @@ pub(super) trait Catalogue {
         Ok(())
     }
 
-    /// What was begun before this time and is no recording.
+    /// What a server that knows this place still works at, so that it is left alone whatever it looks like.
+    fn wanted(&self) -> Result<BTreeSet<StreamId>, CatalogueError> {
+        Ok(BTreeSet::new())
+    }
+
+    /// What was begun before this time and is no recording; with [`Timestamp::MAX`] all of it.
     fn debris(&self, before: Timestamp) -> Result<Vec<Debris>, CatalogueError>;
 
     /// Removes that.
@@ -197,6 +211,8 @@ pub(super) enum CatalogueError {
     Disk { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Store(#[from] ObjectsError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error("{file} of {id}: {source}; try again, or look at the network to the store")]
     Transfer { id: StreamId, file: String, source: io::Error },
     #[error("the manifest of {id} cannot be read: {reason}; restore it from a backup, or delete the recording")]

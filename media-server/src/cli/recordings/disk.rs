@@ -10,6 +10,7 @@ use super::registry;
 use crate::control::StreamId;
 use jiff::Timestamp;
 use recorder::{Description, File, Manifest};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -166,6 +167,10 @@ impl Catalogue for Disk {
                 fs::create_dir_all(&folder).map_err(CatalogueError::disk(&folder))
             }
         }
+    }
+
+    fn wanted(&self) -> Result<BTreeSet<StreamId>, CatalogueError> {
+        self.registry.as_deref().map_or_else(|| Ok(BTreeSet::new()), |path| Ok(registry::wanted(path)?))
     }
 
     fn debris(&self, before: Timestamp) -> Result<Vec<Debris>, CatalogueError> {

@@ -19,6 +19,7 @@ mod made;
 mod place;
 mod prune;
 mod registry;
+mod report;
 mod shelf;
 mod store;
 mod talk;
@@ -33,6 +34,7 @@ use jiff::Timestamp;
 use place::PlaceError;
 use prune::PruneError;
 use registry::RegistryError;
+use report::{Report, ReportFile};
 use shelf::NotFound;
 use std::io;
 use std::path::Path;
@@ -84,9 +86,29 @@ impl Failure {
 
 /// Does what was asked for.
 pub fn run(args: &RecordingsArgs) -> ExitCode {
-    let code = match act(args, &Environment::of_process(), Timestamp::now()) {
-        Ok(Done::Well) => 0,
-        Ok(Done::Faults) => 1,
+    let report = match &args.command {
+        RecordingsCommand::Prune(args) => args.report.as_deref(),
+        _ => None,
+    };
+    let report = match report.map(ReportFile::open).transpose() {
+        Ok(report) => report,
+        Err(error) => {
+            talk::tell(&format!("media-server recordings: {error}"));
+            return ExitCode::from(2);
+        }
+    };
+    let acted = act(args, &Environment::of_process(), Timestamp::now());
+    let mut reported = Ok(());
+    if let Some(file) = report {
+        let failed = |failure: &Failure| Report::Failed { error: failure.to_string() };
+        if let Some(report) = acted.as_ref().map_or_else(|failure| Some(failed(failure)), |(_, report)| report.clone())
+        {
+            reported = file.write(&report);
+        }
+    }
+    let code = match acted {
+        Ok((Done::Well, _)) => 0,
+        Ok((Done::Faults, _)) => 1,
         // Who reads from us has read enough.
         Err(Failure::Export(ExportError::Stdout(error))) if error.kind() == io::ErrorKind::BrokenPipe => 1,
         Err(failure) => {
@@ -94,10 +116,17 @@ pub fn run(args: &RecordingsArgs) -> ExitCode {
             if failure.is_use() { 2 } else { 1 }
         }
     };
+    if let Err(error) = reported {
+        talk::tell(&format!("media-server recordings: {error}"));
+        return ExitCode::from(code.max(1));
+    }
     ExitCode::from(code)
 }
 
-fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Result<Done, Failure> {
+/// How it ended, and what a report says of that, where there is something to report.
+type Ended = (Done, Option<Report>);
+
+fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Result<Ended, Failure> {
     let place = match &args.command {
         RecordingsCommand::List(args) => &args.place,
         RecordingsCommand::Verify(args) => &args.place,
@@ -107,9 +136,10 @@ fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Resu
     let places = place::places(&place::in_pod(place, environment, Path::new("/")), environment)?;
     let shelf = place::open(&places)?;
     match &args.command {
-        RecordingsCommand::List(args) => list::list(&shelf, args, now).map(|()| Done::Well),
-        RecordingsCommand::Verify(args) => verify::verify(&shelf, args),
-        RecordingsCommand::Export(args) => export::export(&shelf, args).map(|()| Done::Well),
-        RecordingsCommand::Prune(args) => prune::prune(&shelf, args, &places, now),
+        RecordingsCommand::List(args) => list::list(&shelf, args, now).map(|()| (Done::Well, None)),
+        RecordingsCommand::Verify(args) => verify::verify(&shelf, args).map(|done| (done, None)),
+        RecordingsCommand::Export(args) => export::export(&shelf, args).map(|()| (Done::Well, None)),
+        RecordingsCommand::Prune(args) => prune::prune(&shelf, args, &places, now)
+            .map(|(done, pruned)| (done, Some(Report::Pruned(Box::new(pruned))))),
     }
 }

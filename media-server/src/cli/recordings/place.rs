@@ -17,7 +17,7 @@ use streamsession_api::{Retention, StorageMode};
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PlaceError {
     #[error(transparent)]
-    Session(#[from] ConfigError),
+    Config(#[from] ConfigError),
     #[error(transparent)]
     Folder(#[from] CatalogueError),
     #[error("--store-credentials-dir is given, and no store: name one by --endpoint and --bucket, or by --session")]
@@ -41,8 +41,10 @@ pub(super) struct Folder {
     pub(super) recordings: PathBuf,
     /// Holds the server's registry, if there is one.
     pub(super) data: Option<PathBuf>,
-    /// Somebody named it, so that it must be there.
+    /// It must be there: somebody named it, and knows.
     pub(super) named: bool,
+    /// No server has made it yet where it is not there.
+    pub(super) in_pod: bool,
 }
 
 impl Folder {
@@ -64,12 +66,14 @@ pub(super) fn in_pod(args: &PlaceArgs, environment: &Environment, root: &Path) -
         session: Some(session),
         data_dir: Some(data),
         store_credentials_dir: args.store_credentials_dir.clone().or(keys),
+        in_pod: true,
         ..args.clone()
     }
 }
 
 /// Reads the session that the flags name, if one is, and touches nothing else.
 pub(super) fn places(args: &PlaceArgs, environment: &Environment) -> Result<Places, PlaceError> {
+    environment.check_store_endpoint()?;
     let session = args.session.as_deref().map(SessionDocument::read).transpose()?;
     let store = match (&args.endpoint, &args.bucket) {
         (Some(endpoint), Some(bucket)) => Some(given(args, endpoint, bucket)),
@@ -81,13 +85,13 @@ pub(super) fn places(args: &PlaceArgs, environment: &Environment) -> Result<Plac
     let folder = match (&args.dir, &args.data_dir) {
         (Some(dir), _) => {
             let data = dir.canonicalize().ok().as_deref().and_then(Path::parent).map(Path::to_owned);
-            Some(Folder { recordings: dir.clone(), data, named: true })
+            Some(Folder { recordings: dir.clone(), data, named: true, in_pod: false })
         }
         (None, data) if data.is_some() || args.endpoint.is_none() => {
             let named = data.is_some() || environment.recordings_dir.is_some();
             let data = data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
             let recordings = environment.recordings_dir.as_ref().map_or_else(|| data.join("recordings"), PathBuf::from);
-            Some(Folder { recordings, data: Some(data), named })
+            Some(Folder { recordings, data: Some(data), named, in_pod: args.in_pod })
         }
         _ => None,
     };
@@ -117,7 +121,8 @@ pub(super) fn open(places: &Places) -> Result<Shelf, PlaceError> {
             Ok(disk) => shelf.push(Box::new(disk)),
             // Beside a store it need not be there.
             Err(CatalogueError::Disk { source, .. })
-                if source.kind() == io::ErrorKind::NotFound && !folder.named && places.store.is_some() => {}
+                if source.kind() == io::ErrorKind::NotFound
+                    && (folder.in_pod || !folder.named && places.store.is_some()) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -191,6 +196,28 @@ mod tests {
         assert!(in_pod(&none, &environment(&[]), root.path()).session.is_none());
         let named = PlaceArgs { dir: Some("/rec".into()), ..none };
         assert_eq!(in_pod(&named, &pod, root.path()).session, None);
+    }
+
+    #[test]
+    fn from_another_pod_the_managed_store_is_where_the_environment_says() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["data", "etc/streamsession", "etc/streamsession-store"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        session(&root.path().join("etc/streamsession"), "{}");
+        let variables = [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("POD_NAMESPACE", "cams")];
+        let endpoint = |url| environment(&[variables[0], variables[1], ("MEDIA_STORE_ENDPOINT", url)]);
+        let found = |pod: &Environment| places(&in_pod(&PlaceArgs::default(), pod, root.path()), pod);
+        let there = found(&endpoint("http://door-store.cams.svc:9000/")).unwrap();
+        let store = there.store.as_ref().unwrap();
+        assert_eq!((store.endpoint.as_str(), store.mode), ("http://door-store.cams.svc:9000", StorageMode::Managed));
+        assert_eq!((store.prefix.as_str(), store.bucket.as_str()), ("cams/door/", "recordings"));
+        let error = found(&endpoint("door-store:9000")).unwrap_err().to_string();
+        assert!(error.contains("MEDIA_STORE_ENDPOINT") && error.contains("http://"), "{error}");
+        let shelf = open(&there).expect("no server has run there yet, so there is no folder");
+        assert!(!shelf.frees_space());
+        fs::create_dir(root.path().join("data/recordings")).unwrap();
+        assert!(open(&there).unwrap().frees_space(), "objects and folders lie on one volume");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::args::PruneArgs;
 use super::catalogue::{Debris, Kind};
 use super::place::Places;
 use super::registry;
+use super::report::Pruned;
 use super::shelf::{Holding, Shelf, find};
 use super::talk::{self, Table};
 use super::{Done, Failure};
@@ -21,7 +22,7 @@ use streamsession_api::{KeepFree, Retention};
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PruneError {
     #[error(
-        "nothing says what may go: give --max-age, --max-bytes or --keep-free, or --session with spec.recording.retention, or --orphans"
+        "nothing says what may go: give --max-age, --max-bytes, --keep-free or --all, or --session with spec.recording.retention, or --orphans"
     )]
     NoRules,
     #[error(
@@ -66,6 +67,8 @@ struct Line<'a> {
     ended_at: Timestamp,
     /// In all places together.
     bytes: u64,
+    /// Files and objects of all these copies.
+    files: usize,
     why: Why,
     #[serde(rename = "where")]
     lies: Vec<Kind>,
@@ -74,6 +77,7 @@ struct Line<'a> {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Why {
+    All,
     Age,
     Bytes,
     Space,
@@ -83,6 +87,7 @@ enum Why {
 impl Why {
     fn as_str(self) -> &'static str {
         match self {
+            Why::All => "all",
             Why::Age => "age",
             Why::Bytes => "bytes",
             Why::Space => "space",
@@ -94,6 +99,7 @@ impl Why {
 impl From<Reason> for Why {
     fn from(reason: Reason) -> Why {
         match reason {
+            Reason::All => Why::All,
             Reason::Age => Why::Age,
             Reason::Bytes => Why::Bytes,
             Reason::Space => Why::Space,
@@ -114,16 +120,19 @@ struct Counts {
     debris: usize,
     /// In all places together.
     bytes: u64,
+    /// Files and objects, in all places together; an upload in parts is none yet.
+    files: usize,
 }
 
-#[derive(Default, Serialize)]
+/// What stays, and how much of that stays whatever the rules say.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Kept {
-    recordings: usize,
-    held: usize,
-    unfinished: usize,
-    pending_upload: usize,
-    damaged: usize,
+pub(super) struct Kept {
+    pub(super) recordings: usize,
+    pub(super) held: usize,
+    pub(super) unfinished: usize,
+    pub(super) pending_upload: usize,
+    pub(super) damaged: usize,
 }
 
 /// What goes.
@@ -135,8 +144,13 @@ struct Plan<'a> {
     kept: Kept,
 }
 
-/// Prunes.
-pub(super) fn prune(shelf: &Shelf, args: &PruneArgs, places: &Places, now: Timestamp) -> Result<Done, Failure> {
+/// Prunes; tells what became of it also in numbers.
+pub(super) fn prune(
+    shelf: &Shelf,
+    args: &PruneArgs,
+    places: &Places,
+    now: Timestamp,
+) -> Result<(Done, Pruned), Failure> {
     if let (Some(folder), None) = (&places.folder, &places.store)
         && let Some(registry) = folder.registry()
         && registry::knows_a_store(&registry)?
@@ -165,7 +179,7 @@ pub(super) fn prune(shelf: &Shelf, args: &PruneArgs, places: &Places, now: Times
             }
             if !talk::confirm(&format!("delete {}?", planned.text())) {
                 talk::tell("nothing is deleted");
-                return Ok(Done::Well);
+                return Ok((Done::Well, plan.pruned(false, Counts::default(), Vec::new())));
             }
         }
         (deleted, failures) = carry_out(shelf, &plan);
@@ -185,11 +199,15 @@ pub(super) fn prune(shelf: &Shelf, args: &PruneArgs, places: &Places, now: Times
             if plan.kept.recordings == 1 { "s" } else { "" }
         ));
     }
-    Ok(if failures.is_empty() { Done::Well } else { Done::Faults })
+    let done = if failures.is_empty() { Done::Well } else { Done::Faults };
+    Ok((done, plan.pruned(args.dry_run, deleted, failures)))
 }
 
 /// The rules, and the bytes that are free where there is one about them.
 fn rules(shelf: &Shelf, args: &PruneArgs, retention: Option<&Retention>) -> Result<(Rules, Option<u64>), Failure> {
+    if args.all {
+        return Ok((Rules { all: true, ..Rules::default() }, None));
+    }
     let given = args.max_age.is_some() || args.max_bytes.is_some() || args.keep_free.is_some();
     let (max_age, max_bytes, keep_free) = match retention {
         Some(spec) if !given => {
@@ -206,6 +224,7 @@ fn rules(shelf: &Shelf, args: &PruneArgs, retention: Option<&Retention>) -> Resu
     let space = shelf.space()?.filter(|_| keep_free.is_some());
     let least = |keep: &KeepFree| space.map(|space| keep.of_capacity(space.capacity));
     let rules = Rules {
+        all: false,
         max_age: max_age.map(|age| age.as_duration()),
         max_bytes: max_bytes.map(|bytes| bytes.as_u64()),
         keep_free: keep_free.and_then(least),
@@ -227,9 +246,19 @@ fn plan<'a>(
     let mut debris = Vec::new();
     if args.orphans {
         let age = SignedDuration::try_from(args.orphan_age.as_duration()).unwrap_or(SignedDuration::MAX);
-        let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        let before = match age.is_zero() {
+            // Also what changed this second, by a clock that may be ahead of ours.
+            true => Timestamp::MAX,
+            false => now.checked_sub(age).unwrap_or(Timestamp::MIN),
+        };
+        // Asked after the places were looked at: what began since then is not taken for left behind.
+        let wanted = shelf.wanted()?;
         let left = |holding: &&Holding| {
-            holding.is_orphan() && holding.changed() < before && !holding.is_held() && !held.contains(&holding.id)
+            holding.is_orphan()
+                && holding.changed() < before
+                && !holding.is_held()
+                && !held.contains(&holding.id)
+                && !wanted.contains(&holding.id)
         };
         gone.extend(holdings.iter().rev().filter(left).map(|holding| (holding, Why::Orphan)));
         for (number, place) in shelf.places().enumerate() {
@@ -261,6 +290,7 @@ impl<'a> Plan<'a> {
             started_at: holding.started_at(),
             ended_at: holding.summary().map_or_else(|| holding.changed(), |summary| summary.ended_at),
             bytes: everywhere(holding),
+            files: holding.copies.iter().map(|(_, found)| found.files).sum(),
             why,
             lies: shelf.kinds(holding),
         };
@@ -272,20 +302,27 @@ impl<'a> Plan<'a> {
         let orphans = lines.iter().filter(|line| matches!(line.why, Why::Orphan)).count();
         let bytes =
             lines.iter().map(|line| line.bytes).chain(self.debris.iter().map(|(_, debris)| debris.bytes())).sum();
-        Counts { recordings: lines.len() - orphans, orphans, debris: self.debris.len(), bytes }
+        let files = lines.iter().map(|line| line.files).chain(self.debris.iter().map(|(_, debris)| debris.files()));
+        Counts { recordings: lines.len() - orphans, orphans, debris: self.debris.len(), bytes, files: files.sum() }
+    }
+
+    fn pruned(&self, dry_run: bool, deleted: Counts, failures: Vec<String>) -> Pruned {
+        let Counts { recordings, orphans, debris, bytes, .. } = deleted;
+        let Selection { over, short, .. } = self.selection;
+        let kept = self.kept;
+        Pruned { dry_run, recordings, orphans, debris, bytes, kept, over_bytes: over, short_bytes: short, failures }
     }
 
     fn document(&self, shelf: &Shelf, dry_run: bool, deleted: Counts, failures: Vec<String>) -> Document<'a> {
         let (orphans, recordings) = self.lines(shelf).into_iter().partition(|line| matches!(line.why, Why::Orphan));
         let left = |debris: &Debris| Left { name: debris.name(), bytes: debris.bytes() };
-        let Kept { recordings: stay, held, unfinished, pending_upload, damaged } = self.kept;
         Document {
             dry_run,
             recordings,
             orphans,
             debris: self.debris.iter().map(|(_, debris)| left(debris)).collect(),
             deleted,
-            kept: Kept { recordings: stay, held, unfinished, pending_upload, damaged },
+            kept: self.kept,
             over_bytes: self.selection.over,
             short_bytes: self.selection.short,
             failures,
@@ -351,12 +388,14 @@ fn carry_out(shelf: &Shelf, plan: &Plan<'_>) -> (Counts, Vec<String>) {
             }
         }
         counts.bytes += everywhere(holding);
+        counts.files += holding.copies.iter().map(|(_, found)| found.files).sum::<usize>();
     }
     for (number, debris) in &plan.debris {
         match shelf.place(*number).clear(debris) {
             Ok(()) => {
                 counts.debris += 1;
                 counts.bytes += debris.bytes();
+                counts.files += debris.files();
             }
             Err(error) => failures.push(format!("{}: {error}", debris.name())),
         }

@@ -6,6 +6,7 @@
 use crate::control::StreamId;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,23 @@ pub(super) fn knows_a_store(registry: &Path) -> Result<bool, RegistryError> {
             return Ok(false);
         }
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM stored_recordings)").fetch_one(connection).await
+    })
+}
+
+/// Recordings that the server records, finishes, or uploads still, however long nothing came of that.
+pub(super) fn wanted(registry: &Path) -> Result<BTreeSet<StreamId>, RegistryError> {
+    within(registry, true, async |connection| {
+        let mut wanted = BTreeSet::new();
+        for (table, select) in [
+            ("uploads", "SELECT DISTINCT stream FROM uploads WHERE state <> 'verified'"),
+            ("recordings", "SELECT stream FROM recordings WHERE state IN ('recording', 'finalising')"),
+        ] {
+            if has(connection, table).await? {
+                let streams: Vec<String> = sqlx::query_scalar(select).fetch_all(&mut *connection).await?;
+                wanted.extend(streams.iter().filter_map(|stream| StreamId::parse(stream)));
+            }
+        }
+        Ok(wanted)
     })
 }
 
@@ -92,6 +110,8 @@ mod tests {
         execute(&path, &["CREATE TABLE recordings (stream TEXT)"]);
         assert!(!knows_a_store(&path).unwrap());
         forget(&path, &StreamId::random()).unwrap();
+        execute(&path, &["ALTER TABLE recordings ADD COLUMN state TEXT"]);
+        assert!(wanted(&path).unwrap().is_empty());
         execute(&path, &["CREATE TABLE stored_recordings (stream TEXT)"]);
         assert!(!knows_a_store(&path).unwrap());
         execute(&path, &["INSERT INTO stored_recordings VALUES ('x')"]);

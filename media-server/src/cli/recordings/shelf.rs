@@ -4,7 +4,7 @@ use super::catalogue::{Catalogue, CatalogueError, Found, Kind, Space, State, Sum
 use crate::control::StreamId;
 use crate::retention::{Entry, Protection};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What changed so short a while ago is under way.
 const LIVELY: SignedDuration = SignedDuration::from_secs(60);
@@ -109,6 +109,15 @@ impl Shelf {
             && !holding.copies.iter().any(stored)
     }
 
+    /// What servers still work at.
+    pub(super) fn wanted(&self) -> Result<BTreeSet<StreamId>, CatalogueError> {
+        let mut wanted = BTreeSet::new();
+        for place in self.places() {
+            wanted.append(&mut place.wanted()?);
+        }
+        Ok(wanted)
+    }
+
     /// Room on the disk of the folder.
     pub(super) fn space(&self) -> Result<Option<Space>, CatalogueError> {
         self.places().find_map(|place| place.space().transpose()).transpose()
@@ -131,12 +140,12 @@ impl Shelf {
             // A recording counts once, wherever it lies.
             bytes: if store > 0 { store } else { disk },
             frees: if self.one_disk { disk + store } else { disk },
-            protection: if holding.is_damaged() {
-                Some(Protection::Damaged)
-            } else if holding.summary().is_none() {
+            protection: if holding.summary().is_none() && !holding.is_damaged() {
                 Some(Protection::Unfinished)
             } else if holding.is_held() || held.contains(&holding.id) {
                 Some(Protection::Held)
+            } else if holding.is_damaged() {
+                Some(Protection::Damaged)
             } else if self.is_pending(holding) {
                 Some(Protection::PendingUpload)
             } else {

@@ -161,7 +161,10 @@ impl Catalogue for Store {
 
     fn debris(&self, before: Timestamp) -> Result<Vec<Debris>, CatalogueError> {
         let unfinished = self.runtime.block_on(self.objects.unfinished(""))?;
-        let old = unfinished.into_iter().filter(|upload| upload.begun.is_some_and(|begun| begun < before));
+        let old = unfinished.into_iter().filter(|upload| match upload.begun {
+            Some(begun) => begun < before,
+            None => before == Timestamp::MAX,
+        });
         Ok(old.map(|old| Debris::Upload { key: old.key, upload: old.upload }).collect())
     }
 
