@@ -1,7 +1,7 @@
 //! The server as a whole: its parts made, joined, watched and ended in the right order.
 //!
 //! Up: folders, database, media threads, recorder, control plane, HTTP. Down, by SIGTERM or SIGINT: readiness says no,
-//! newcomers are refused, streams end, recordings are finalised and uploaded, and last the media threads stop; all within
+//! newcomers are refused, viewers are told to reconnect, streams end, recordings are finalised and uploaded, and last the media threads stop; all within
 //! the drain deadline.
 
 mod error;
@@ -12,6 +12,7 @@ use crate::auth::{AdminTokens, AuthPlan, Authorizer, KeySource, follow};
 use crate::config::{Config, MediaMode};
 use crate::control::{Control, ControlParts, Media, Recorder};
 use crate::demo;
+use crate::drain::Drain;
 use crate::http::{
     App, AppParts, ConnectionLimits, ReadyCheck, SnapshotSource, management_router, recording_routes, router_with,
     serve,
@@ -152,6 +153,7 @@ impl Server {
         tokio::spawn(watch_media(metrics.clone(), snapshot.clone(), shutdown.clone()));
         let app = App::new(AppParts {
             control: control.clone(),
+            drain: Drain::new(control.clone(), Some(recording.clone()), uploads.clone(), store.clone()),
             session: session.clone(),
             status,
             store: store.clone(),

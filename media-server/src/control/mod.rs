@@ -14,6 +14,7 @@ mod events;
 mod join;
 mod journal;
 mod media;
+mod notices;
 mod recorder;
 mod refusals;
 mod registry;
@@ -26,6 +27,7 @@ mod types;
 pub use error::{Cap, ControlError};
 pub use events::Event;
 pub use media::{EndReason, Media, MediaEvent, Publish, Subscribe};
+pub use notices::Notices;
 pub use recorder::Recorder;
 pub use types::{
     Counts, Established, Limits, Patched, Principal, Role, RoomName, RoomNameError, SessionKey, StreamId, StreamInfo,
@@ -43,6 +45,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What the control plane is made of.
@@ -80,6 +83,8 @@ struct Inner {
     refusals: Refusals,
     /// Recordings that are being finalised.
     finishing: TaskTracker,
+    /// Cancelled when the server is about to stop, before the sessions end.
+    leaving: CancellationToken,
     /// The time at which the next stream ends may have changed.
     idle: Notify,
 }
@@ -111,6 +116,7 @@ impl Control {
             events,
             refusals: Refusals::default(),
             finishing: TaskTracker::new(),
+            leaving: CancellationToken::new(),
             idle: Notify::new(),
         });
         tokio::spawn(watch(inner.clone(), parts.events));
@@ -171,6 +177,13 @@ impl Control {
     /// Whether newcomers are refused because the server is about to stop.
     pub fn is_draining(&self) -> bool {
         self.inner.registry().draining
+    }
+
+    /// Whether besides nobody is left, and the recordings that ran are finalised, failed, or put off.
+    pub fn has_drained(&self) -> bool {
+        let registry = self.inner.registry();
+        let (publishers, subscribers, _, connecting) = registry.counts();
+        registry.draining && publishers + subscribers + connecting == 0 && self.inner.finishing.is_empty()
     }
 }
 

@@ -12,9 +12,10 @@ mod streams;
 pub(super) use streams::{owns, past};
 
 use super::admission::{Claim, Gate, Slot};
-use super::error::{ControlError, NO_PUBLISHER_RETRY_AFTER};
+use super::error::{ControlError, DRAINING_RETRY_AFTER, NO_PUBLISHER_RETRY_AFTER};
 use super::etag;
 use super::events::News;
+use super::notices::Channel;
 use super::types::{Principal, Role, RoomName, SessionKey, StreamId, StreamState};
 use crate::store::{Change, SessionRow, StreamRow};
 use jiff::Timestamp;
@@ -90,6 +91,8 @@ pub(super) struct Session {
     started: bool,
     /// What it sends (publishers).
     tracks: PublisherTracks,
+    /// What it is told (subscribers), while it listens.
+    pub(super) notices: Option<Channel>,
     /// Shared with the session it takes over from.
     slot: Arc<Slot>,
 }
@@ -261,7 +264,7 @@ impl Registry {
         Ok(SubscriberClaim { media: publisher.media, source, stream, slot })
     }
 
-    /// Lets a subscriber in, unless the stream ended since the claim was granted.
+    /// Lets a subscriber in, unless the stream ended, or all is ending, since the claim was granted.
     pub(super) fn admit_subscriber(
         &mut self,
         peer: Peer<'_>,
@@ -270,6 +273,9 @@ impl Registry {
         out: &mut Vec<Effect>,
     ) -> Result<Entered, ControlError> {
         let name = peer.room;
+        if self.draining {
+            return Err(ControlError::Draining { retry_after: DRAINING_RETRY_AFTER });
+        }
         if self.rooms.get(name).is_none_or(|room| room.stream.id != claim.stream) {
             return Err(ControlError::NoPublisher { retry_after: NO_PUBLISHER_RETRY_AFTER });
         }
@@ -297,6 +303,12 @@ impl Registry {
             return Err(ControlError::NotYours);
         }
         Ok((id, session))
+    }
+
+    /// The channel of a viewer's session, for whoever knows the session's key.
+    pub(super) fn channel(&self, room: &RoomName, key: &SessionKey) -> Option<&Channel> {
+        let session = self.sessions.get(self.keys.get(key)?)?;
+        session.notices.as_ref().filter(|_| session.room == *room)
     }
 
     /// The session connected.
@@ -432,6 +444,7 @@ impl Registry {
             connected: false,
             started: false,
             tracks: PublisherTracks::default(),
+            notices: None,
             slot,
         };
         self.sessions.insert(id, session);

@@ -87,16 +87,23 @@ impl Control {
         }
     }
 
-    /// Refuses newcomers, ends all streams, waits until their recordings are finalised and the books are written.
-    /// The caller sets the deadline. Streams that wait for their publisher wait on for the next process.
+    /// Refuses newcomers, tells viewers to reconnect, and ends all streams; returns at once. It is never undone, and to do it
+    /// again is harmless. Streams that wait for their publisher wait on for the next process.
+    pub fn begin_drain(&self) {
+        let mut effects = Vec::new();
+        let mut registry = self.inner.registry();
+        registry.draining = true;
+        // First: who listens must not take the end of its session for the end of all.
+        self.inner.leaving.cancel();
+        registry.end_all("drain", Now::new(), &mut effects);
+        self.inner.perform(effects);
+        metrics::gauge!("media_server_draining").set(1.0);
+    }
+
+    /// As [`Control::begin_drain`], and waits until the recordings are finalised and the books are written. The caller sets
+    /// the deadline.
     pub async fn drain(&self) {
-        {
-            let mut effects = Vec::new();
-            let mut registry = self.inner.registry();
-            registry.draining = true;
-            registry.end_all("drain", Now::new(), &mut effects);
-            self.inner.perform(effects);
-        }
+        self.begin_drain();
         self.inner.finishing.close();
         self.inner.finishing.wait().await;
         self.inner.journal.flush().await;

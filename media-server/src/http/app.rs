@@ -4,6 +4,7 @@ use super::rate::RateLimiter;
 use crate::auth::Authorizer;
 use crate::config::Config;
 use crate::control::Control;
+use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::net::Snapshot;
 use crate::session::Session;
@@ -36,6 +37,8 @@ pub struct AppParts {
     pub control: Control,
     /// What of the StreamSession is in force.
     pub session: Session,
+    /// How all of it is ended in good order while the process goes on.
+    pub drain: Drain,
     /// How the parts fare.
     pub status: StatusBoard,
     /// The registry.

@@ -24,10 +24,10 @@ use tokio_stream::wrappers::BroadcastStream;
 use utoipa::IntoParams;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a browser waits before it connects again.
 const RECONNECT: Duration = Duration::from_secs(2);
-const FULL_RETRY: Duration = Duration::from_secs(30);
+pub(super) const FULL_RETRY: Duration = Duration::from_secs(30);
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/events", get(listen))

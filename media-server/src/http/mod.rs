@@ -12,6 +12,7 @@ mod events;
 mod ice;
 mod layers;
 mod live;
+mod notices;
 mod openapi;
 mod operations;
 mod pages;
@@ -50,6 +51,7 @@ pub fn router_with(app: App, more: Router<App>) -> Router {
     };
     let routes = Router::new()
         .merge(sessions::routes())
+        .merge(notices::routes())
         .merge(streams::routes())
         .merge(events::routes())
         .merge(operations::routes())

@@ -11,6 +11,7 @@ use super::app::App;
 use super::body::{ACCEPT_PATCH, ACCEPT_POST, SDP_LIMIT, read_text};
 use super::cors::preflight;
 use super::ice;
+use super::notices;
 use super::refusals::{OfferRefused, PatchRefused, SessionRefused};
 use super::streams::identity_to_principal;
 use crate::auth::Action;
@@ -40,11 +41,11 @@ pub(super) fn routes() -> Router<App> {
 /// What names a session in its URL.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-struct SessionPath {
+pub(super) struct SessionPath {
     /// The room
-    room: String,
+    pub(super) room: String,
     /// From Location
-    key: String,
+    pub(super) key: String,
 }
 
 /// Says that a WHIP endpoint is here.
@@ -106,6 +107,9 @@ fn created(app: &App, room: &RoomName, session: Established) -> Response {
         }
     }
     for link in app.session.turn().iter().flat_map(ice::links) {
+        headers.append(LINK, link);
+    }
+    if let Some(link) = notices::link(&location).filter(|_| session.role == Role::Subscriber) {
         headers.append(LINK, link);
     }
     (StatusCode::CREATED, headers, session.answer).into_response()
@@ -192,7 +196,7 @@ async fn session_options() -> Response {
     preflight("PATCH, DELETE, OPTIONS", (ACCEPT_PATCH, FRAGMENT))
 }
 
-fn authorize(app: &App, headers: &HeaderMap, room: &RoomName, role: Role) -> Result<Principal, Problem> {
+pub(super) fn authorize(app: &App, headers: &HeaderMap, room: &RoomName, role: Role) -> Result<Principal, Problem> {
     let action = match role {
         Role::Publisher => Action::Publish(room.as_str()),
         Role::Subscriber => Action::Subscribe(room.as_str()),
@@ -200,7 +204,7 @@ fn authorize(app: &App, headers: &HeaderMap, room: &RoomName, role: Role) -> Res
     Ok(identity_to_principal(app.authorizer.decide(headers, action)?))
 }
 
-fn session_key(text: &str) -> Result<SessionKey, Problem> {
+pub(super) fn session_key(text: &str) -> Result<SessionKey, Problem> {
     SessionKey::parse(text).ok_or_else(|| Problem::new(Kind::SessionNotFound, "no session has such a key"))
 }
 

@@ -42,6 +42,7 @@ impl Metrics {
         metrics.with(|| {
             describe();
             media::describe();
+            metrics::gauge!("media_server_draining").set(0.0);
             metrics::gauge!("media_server_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         });
         metrics
@@ -133,6 +134,10 @@ fn describe() {
     metrics::describe_gauge!(
         "media_server_session_generation",
         "Generation of the StreamSession that was taken over last; 0 at the start."
+    );
+    metrics::describe_gauge!(
+        "media_server_draining",
+        "1 while newcomers are refused since the server is about to stop."
     );
     metrics::describe_gauge!("media_server_relay_up", "Whether the relay in the pod answers; absent without one.");
     metrics::describe_gauge!("media_server_publishers_limit", "limits.maxPublishers as enforced now.");

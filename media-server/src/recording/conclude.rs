@@ -19,14 +19,19 @@ const NO_ROOM: &str = "recording.mp4 is not made: the disk has too little space"
 /// Gives what has to be tried again later.
 pub(super) fn conclude(shared: &Shared, job: Job) -> Option<Job> {
     match &job.work {
-        Work::Finish(ending) => match finish(shared, &job.stream, ending) {
-            Ok(Some(missing)) => {
-                without_mp4(shared, &job.stream, &missing);
-                Some(Job { work: Work::Mp4, ..job })
+        Work::Finish(ending) => {
+            shared.set_finishing(&job.stream, true);
+            let finished = finish(shared, &job.stream, ending);
+            shared.set_finishing(&job.stream, finished.is_err());
+            match finished {
+                Ok(Some(missing)) => {
+                    without_mp4(shared, &job.stream, &missing);
+                    Some(Job { work: Work::Mp4, ..job })
+                }
+                Ok(None) => None,
+                Err(Postponed) => Some(job),
             }
-            Ok(None) => None,
-            Err(Postponed) => Some(job),
-        },
+        }
         Work::Mp4 => make_mp4(shared, &job.stream).err().map(|Postponed| job),
     }
 }

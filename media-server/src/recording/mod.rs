@@ -148,6 +148,11 @@ impl RecordingPlane {
         self.0.shared.bytes_under_way()
     }
 
+    /// Whether a recording that has ended is not finished yet, or not known to the uploads.
+    pub fn is_finishing(&self) -> bool {
+        self.0.shared.is_finishing()
+    }
+
     /// What is recorded, for those who want to play it.
     pub fn library(&self) -> Library {
         Library::new(Arc::clone(&self.0.shared))

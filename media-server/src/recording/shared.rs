@@ -4,7 +4,7 @@ use super::RecordingSettings;
 use crate::control::StreamId;
 use crate::store::Store;
 use crate::upload::Uploads;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     segment_duration: Mutex<Duration>,
     /// Recordings under way.
     live: Mutex<HashMap<StreamId, Arc<Progress>>>,
+    /// Recordings that are being finished, or wait for that until it can be done.
+    finishing: Mutex<BTreeSet<StreamId>>,
     /// What is wrong with a recording, for people.
     troubles: Mutex<HashMap<StreamId, &'static str>>,
 }
@@ -51,6 +53,7 @@ impl Shared {
             runtime,
             segment_duration,
             live: Mutex::default(),
+            finishing: Mutex::default(),
             troubles: Mutex::default(),
         }
     }
@@ -96,6 +99,20 @@ impl Shared {
 
     pub(super) fn progress(&self, stream: &StreamId) -> Option<Arc<Progress>> {
         lock(&self.live).get(stream).cloned()
+    }
+
+    /// Notes that a recording is to be finished, or that it is and the uploads know.
+    pub(super) fn set_finishing(&self, stream: &StreamId, finishing: bool) {
+        let mut all = lock(&self.finishing);
+        if finishing {
+            all.insert(stream.clone());
+        } else {
+            all.remove(stream);
+        }
+    }
+
+    pub(super) fn is_finishing(&self) -> bool {
+        !lock(&self.finishing).is_empty()
     }
 
     pub(super) fn set_trouble(&self, stream: &StreamId, trouble: Option<&'static str>) {

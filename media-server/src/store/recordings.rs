@@ -229,6 +229,12 @@ impl Store {
         row.and_then(read).map_err(|e| self.error(e))
     }
 
+    /// How many are being recorded, or finished, or wait for that.
+    pub async fn recordings_unfinished(&self) -> Result<u64, StoreError> {
+        let found = sqlx::query_scalar("SELECT count(*) FROM recordings WHERE state IN ('recording', 'finalising')");
+        found.fetch_one(&self.pool).await.map(unsigned).map_err(|e| self.error(e))
+    }
+
     /// One recording.
     pub async fn recording(&self, stream: &StreamId) -> Result<Option<Recording>, StoreError> {
         let found = sqlx::query(

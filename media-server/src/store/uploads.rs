@@ -212,10 +212,19 @@ impl Store {
         write.await.map_err(|e| self.error(e))
     }
 
-    /// Forgets what was to be uploaded of a recording.
+    /// Forgets what was to be uploaded of a recording, and that it was to be in the store as a whole.
     pub async fn upload_forgotten(&self, stream: &StreamId) -> Result<(), StoreError> {
-        let delete = sqlx::query("DELETE FROM uploads WHERE stream = ? AND state <> 'verified'");
-        delete.bind(stream.as_str()).execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
+        let write = async {
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            for delete in [
+                "DELETE FROM uploads WHERE stream = ? AND state <> 'verified'",
+                "DELETE FROM stored_recordings WHERE stream = ? AND committed_at IS NULL",
+            ] {
+                sqlx::query(delete).bind(stream.as_str()).execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        };
+        write.await.map_err(|e| self.error(e))
     }
 
     /// What waits.

@@ -33,6 +33,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uploader::Uploader;
 
+/// How long whoever asks waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How uploads are made.
 #[derive(Clone, Debug)]
 pub struct UploadSettings {
@@ -105,6 +108,8 @@ enum Note {
     Follow(watch::Receiver<Retention>),
     /// There is not much time left; to be told when nothing waits.
     Drain(oneshot::Sender<()>),
+    /// To be told whether nothing waits.
+    Ask(oneshot::Sender<bool>),
 }
 
 impl Uploads {
@@ -150,6 +155,15 @@ impl Uploads {
         self.note(Note::Drain(done));
         // An error means that nobody uploads any more.
         let _ = finished.await;
+    }
+
+    /// Whether the store has all that was told, and nothing of what was deleted, as far as that can be known. What cannot be
+    /// uploaded, since its manifest cannot be read, waits too.
+    pub async fn nothing_waits(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.note(Note::Ask(answer));
+        // Behind a database that is slow nobody knows.
+        matches!(tokio::time::timeout(PATIENCE, answered).await, Ok(Ok(true)))
     }
 
     /// Ends what runs. What is not done is done by the next process.

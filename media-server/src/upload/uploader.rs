@@ -9,7 +9,7 @@ use crate::objects::{Digest, Objects, ObjectsError, Reason};
 use crate::status::{StatusBoard, UploadStatus};
 use crate::store::{Removal, Store, StoreError, Upload, UploadBacklog};
 use jiff::Timestamp;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::time::{Duration, Instant};
 use streamsession_api::Retention;
@@ -50,7 +50,10 @@ pub(super) struct Uploader {
     gate: Gate,
     /// Finished recordings that are not in the journal yet.
     finished: BTreeSet<StreamId>,
+    /// Finished recordings that cannot be, and why: their manifests cannot be read.
+    unreadable: BTreeMap<StreamId, String>,
     waiting: Vec<oneshot::Sender<()>>,
+    asking: Vec<oneshot::Sender<bool>>,
     backlog: UploadBacklog,
     /// The database failed: nothing is started before this.
     rest_until: Instant,
@@ -78,7 +81,9 @@ impl Uploader {
             running: JoinSet::new(),
             work: HashMap::new(),
             finished: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
             waiting: Vec::new(),
+            asking: Vec::new(),
             backlog: UploadBacklog::default(),
             rest_until: now,
             space_at: now,
@@ -158,6 +163,7 @@ impl Uploader {
                 self.waiting.push(done);
                 self.hurry().await;
             }
+            Note::Ask(answer) => self.asking.push(answer),
         }
     }
 
@@ -171,6 +177,7 @@ impl Uploader {
             let (folder, name) = (self.settings.folder.clone(), stream.clone());
             match blocking(move || disk::finished(&folder, &name)).await {
                 Ok(Some(finished)) => {
+                    self.unreadable.remove(&stream);
                     let disk::Finished { room, files, gaps } = finished;
                     if let Err(error) = self.store.upload_recording(&stream, &room, &files, &gaps).await {
                         tracing::error!(%stream, %error, "a recording cannot be noted for upload yet");
@@ -180,11 +187,16 @@ impl Uploader {
                     }
                 }
                 // It was deleted, or it is in the store.
-                Ok(None) => {}
+                Ok(None) => drop(self.unreadable.remove(&stream)),
                 Err(error) => {
-                    let said = format!("recording {stream} is not uploaded: its manifest cannot be read ({error})");
-                    tracing::error!("{said}");
-                    self.trouble = Some(said);
+                    let said = format!(
+                        "recording {stream} is not uploaded: its manifest cannot be read ({error}); restore it, or delete the \
+                         recording"
+                    );
+                    // It is looked at again and again, as somebody may mend it.
+                    if self.unreadable.insert(stream, said.clone()).is_none() {
+                        tracing::error!("{said}");
+                    }
                 }
             }
         }
@@ -352,6 +364,7 @@ impl Uploader {
         }
         if now >= self.space_at {
             self.space_at = now + SPACE;
+            self.finished.extend(self.unreadable.keys().cloned());
             self.evict().await;
         }
     }
@@ -399,7 +412,10 @@ impl Uploader {
     async fn tell(&mut self) {
         match self.store.upload_backlog().await {
             Ok(backlog) => self.backlog = backlog,
-            Err(error) => return tracing::error!(%error, "the journal of uploads cannot be read"),
+            Err(error) => {
+                self.answer(false);
+                return tracing::error!(%error, "the journal of uploads cannot be read");
+            }
         }
         let now = Timestamp::now();
         measure::backlog(&self.backlog, now);
@@ -417,8 +433,9 @@ impl Uploader {
             self.status.set_store(true, None, None);
         }
         let late = oldest.is_some_and(|oldest| now.duration_since(oldest).unsigned_abs() > LATE);
-        let waits = files > 0 || !self.finished.is_empty();
-        let message = match (self.gate.is_failing() && waits, &self.trouble) {
+        let waits = files > 0 || removals > 0 || !self.finished.is_empty();
+        let trouble = self.trouble.as_ref().or(self.unreadable.values().next());
+        let message = match (self.gate.is_failing() && waits, trouble) {
             (true, _) => self.status.store().message,
             (false, Some(trouble)) => Some(trouble.clone()),
             (false, None) if late => Some(format!(
@@ -430,11 +447,20 @@ impl Uploader {
         let pending = files + self.finished.len() as u64;
         let (oldest_pending, failing) = (oldest, message.is_some());
         self.status.set_uploads(UploadStatus { pending, recordings, oldest_pending, failing, message });
+        self.answer(pending == 0 && removals == 0 && self.unreadable.is_empty());
         if pending == 0 && self.notes.is_empty() {
             for done in self.waiting.drain(..) {
                 // Who no longer waits need not be told.
                 let _ = done.send(());
             }
+        }
+    }
+
+    /// Tells those who asked whether nothing waits.
+    fn answer(&mut self, nothing: bool) {
+        for answer in self.asking.drain(..) {
+            // Who no longer asks need not be told.
+            let _ = answer.send(nothing);
         }
     }
 

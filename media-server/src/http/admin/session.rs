@@ -1,7 +1,7 @@
 //! `/admin/session`: what of the StreamSession is in force, how the server does, and a newer spec for it.
 //!
-//! An operator asks and tells here. What is told is in force whole or not at all, nobody is dropped, and telling the same
-//! twice changes nothing.
+//! An operator asks and tells here. What is told is in force whole or not at all, nobody is dropped but by `drain`, and
+//! telling the same twice changes nothing.
 
 use super::LimitsDocument;
 use crate::auth::Action;
@@ -44,6 +44,10 @@ pub(in crate::http) struct SessionChange {
     /// URLs of the relay for those who come from now on. Absent: as before.
     #[serde(default)]
     turn_urls: Option<Vec<String>>,
+    /// True: refuse newcomers, have viewers reconnect, end all streams, finalise and upload what was recorded, and go on
+    /// answering here. It is never undone. False or absent: no change.
+    #[serde(default)]
+    drain: bool,
 }
 
 /// What is in force, and how the server does.
@@ -56,6 +60,9 @@ pub(in crate::http) struct SessionDocument {
     generation: i64,
     /// Newcomers are refused, as the server is about to stop.
     draining: bool,
+    /// While it drains: everything has ended, is finalised, and is in the store if there is one, so that nothing is lost
+    /// with this server's disk.
+    drained: bool,
     /// Caps as they are enforced.
     limits: EnforcedLimits,
     /// Where clients are told to send media, best first.
@@ -155,12 +162,15 @@ pub(in crate::http) async fn show(State(app): State<App>, headers: HeaderMap) ->
 pub(in crate::http) async fn change(State(app): State<App>, request: Request) -> Result<impl IntoResponse, Problem> {
     app.authorizer.decide(request.headers(), Action::Manage)?;
     let body: Value = read_json_of(request, LIMIT).await?;
-    let SessionChange { generation, spec, announced, turn_urls } =
-        serde_path_to_error::deserialize(body).map_err(|error| {
+    let SessionChange { generation, spec, announced, turn_urls, drain } = serde_path_to_error::deserialize(body)
+        .map_err(|error| {
             let (path, error) = (error.path().to_string(), error.into_inner());
             Problem::new(Kind::InvalidSession, if path == "." { error.to_string() } else { format!("{path}: {error}") })
         })?;
     app.session.apply(Change { generation, spec, announced, turn_urls })?;
+    if drain {
+        app.drain.begin();
+    }
     Ok(([(CACHE_CONTROL, "no-store")], Json(document(&app).await?)))
 }
 
@@ -173,11 +183,13 @@ impl From<SessionError> for Problem {
 async fn document(app: &App) -> Result<SessionDocument, Problem> {
     let totals = app.store.recording_totals().await.map_err(crate::control::ControlError::from)?;
     let limits = LimitsDocument::from(app.control.limits());
+    let drained = app.drain.is_done().await.map_err(crate::control::ControlError::from)?;
     let (counts, uploads) = (app.control.counts(), app.status.uploads());
     Ok(SessionDocument {
         version: env!("CARGO_PKG_VERSION"),
         generation: app.session.generation(),
         draining: app.control.is_draining() || app.shutdown.is_cancelled(),
+        drained,
         limits: EnforcedLimits {
             max_publishers: limits.max_publishers,
             max_subscribers_per_room: limits.max_subscribers_per_room,

@@ -13,7 +13,7 @@ pub(super) enum RecvonlyAnswer {}
 
 impl IntoResponses for RecvonlyAnswer {
     fn responses() -> Documented {
-        established("The SDP answer (recvonly)")
+        established("The SDP answer (recvonly)", "ICE servers, rel=ice-server")
     }
 }
 
@@ -22,7 +22,9 @@ pub(super) enum SendonlyAnswer {}
 
 impl IntoResponses for SendonlyAnswer {
     fn responses() -> Documented {
-        established("The SDP answer (sendonly)")
+        let links = "ICE servers, rel=ice-server; and where to ask for events, \
+                     rel=urn:ietf:params:whep:ext:core:server-sent-events";
+        established("The SDP answer (sendonly)", links)
     }
 }
 
@@ -36,12 +38,8 @@ impl IntoResponses for RestartAnswer {
     }
 }
 
-fn established(description: &str) -> Documented {
-    let headers = [
-        ("Location", "The session's URL"),
-        ("ETag", "The ICE generation, for PATCH"),
-        ("Link", "ICE servers, rel=ice-server"),
-    ];
+fn established(description: &str, links: &'static str) -> Documented {
+    let headers = [("Location", "The session's URL"), ("ETag", "The ICE generation, for PATCH"), ("Link", links)];
     documented(StatusCode::CREATED, description, SDP, &headers)
 }
 

@@ -37,7 +37,7 @@ async fn a_session_says_what_is_in_force_and_how_the_server_does() {
     let since = session["store"].as_object_mut().unwrap().remove("since").unwrap();
     assert!(since.as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     let expected = json!({
-        "version": env!("CARGO_PKG_VERSION"), "generation": 0, "draining": false,
+        "version": env!("CARGO_PKG_VERSION"), "generation": 0, "draining": false, "drained": false,
         "limits": {
             "maxPublishers": 4, "maxSubscribersPerRoom": 50, "maxStreamsPerAccount": null, "maxBitrate": 8_000_000
         },
@@ -51,6 +51,67 @@ async fn a_session_says_what_is_in_force_and_how_the_server_does() {
     assert_eq!(session, expected);
     bench.app.control.drain().await;
     assert_eq!(bench.get("/admin/session").await.json()["draining"], true);
+}
+
+#[tokio::test]
+async fn an_operator_has_the_server_drain_and_it_goes_on_answering() {
+    let bench = open().await;
+    bench.go_live("door", None).await;
+    bench.offer("/whep/door", VIEWER, None).await;
+    let session = accepted(&bench, &json!({"generation": 1, "spec": {}, "drain": false})).await;
+    assert_eq!((&session["draining"], &session["drained"]), (&json!(false), &json!(false)));
+    let refused = put(&bench, &json!({"spec": {"limits": {"maxPublishers": 0}}, "drain": true})).await;
+    assert_eq!(refused.problem(), "invalid-session");
+    assert_eq!(bench.get("/admin/session").await.json()["draining"], false, "what is refused drains nothing");
+
+    let session = accepted(&bench, &json!({"generation": 2, "spec": {}, "drain": true})).await;
+    assert_eq!((&session["draining"], &session["generation"]), (&json!(true), &json!(2)), "when it is answered");
+    assert_eq!((&session["publishers"], &session["subscribers"], &session["rooms"]), (&json!(0), &json!(0), &json!(0)));
+    for offer in ["/whip/door", "/whip/other"] {
+        assert_eq!(bench.offer(offer, CAMERA, None).await.problem(), "draining");
+    }
+    assert_eq!(bench.get("/readyz").await.problem(), "not-ready");
+    assert_eq!(bench.get("/healthz").await.status, StatusCode::OK);
+    super::bench::until("drained", async || bench.get("/admin/session").await.json()["drained"] == true).await;
+    for drain in [json!(false), json!(true), Value::Null] {
+        let mut change = json!({"generation": 3, "spec": {}});
+        if drain.is_boolean() {
+            change["drain"] = drain;
+        }
+        let session = accepted(&bench, &change).await;
+        assert_eq!((&session["draining"], &session["drained"]), (&json!(true), &json!(true)), "it is never undone");
+    }
+}
+
+#[tokio::test]
+async fn a_recording_that_is_not_finished_is_not_drained() {
+    let bench = open().await;
+    let camera = bench.go_live("door", None).await;
+    assert_eq!(camera.status, StatusCode::CREATED);
+    let streams = bench.get("/streams").await.json();
+    let stream = crate::control::StreamId::parse(streams["streams"][0]["id"].as_str().unwrap()).unwrap();
+    let new = crate::store::NewRecording {
+        path: stream.to_string(),
+        stream: stream.clone(),
+        room: crate::control::RoomName::parse("door").unwrap(),
+        started_at: jiff::Timestamp::now(),
+    };
+    bench.app.store.recording_started(&new).await.unwrap();
+    let drained = async || bench.get("/admin/session").await.json()["drained"].clone();
+    accepted(&bench, &json!({"spec": {}, "drain": true})).await;
+    super::bench::until("all has ended", async || bench.app.control.has_drained()).await;
+    assert_eq!(drained().await, false, "it is being recorded");
+    bench.app.store.recording_finalising(&stream).await.unwrap();
+    assert_eq!(drained().await, false, "it is being finished");
+    let outcome = crate::store::RecordingOutcome {
+        state: crate::store::RecordingState::Complete,
+        bytes: 1,
+        duration: Duration::from_secs(1),
+        gaps: 0,
+        ended_at: jiff::Timestamp::now(),
+    };
+    bench.app.store.recording_finished(&stream, &outcome).await.unwrap();
+    assert_eq!(drained().await, true);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use crate::args::ServeArgs;
 use crate::auth::{AdminTokens, AuthMode, Authorizer, Secret};
 use crate::config::{Config, Environment, MediaMode, resolve};
 use crate::control::{Control, ControlParts, EndReason, Media, MediaEvent, Publish, Subscribe};
+use crate::drain::Drain;
 use crate::http::{App, AppParts, router};
 use crate::metrics::Metrics;
 use crate::net::Snapshot;
@@ -148,8 +149,10 @@ pub(super) async fn bench(wishes: Wishes) -> Bench {
     let snapshot = Arc::new(wishes.snapshot);
     let authorizer = Authorizer::new(&wishes.auth).with_admin_tokens(wishes.admin);
     let session = Session::new(&config, control.clone(), None, authorizer.clone());
+    let drain = Drain::new(control.clone(), None, None, store.clone());
     let app = App::new(AppParts {
         control,
+        drain,
         session,
         status: StatusBoard::new(StorageMode::Local, TurnMode::Disabled),
         store,

@@ -5,6 +5,7 @@ mod authorization;
 mod bench;
 mod bodies;
 mod connections;
+mod notices;
 mod operations;
 mod recordings;
 mod sessions;

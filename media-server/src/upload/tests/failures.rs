@@ -112,6 +112,51 @@ async fn while_the_store_is_down_few_requests_are_made() {
 }
 
 #[tokio::test]
+async fn nothing_waits_only_when_the_store_has_all_and_nothing_of_what_was_deleted() {
+    let bench = Bench::new().await;
+    bench.until("the store is well", |bench| bench.status.store().ok).await;
+    assert!(bench.uploads.nothing_waits().await);
+    bench.fake.fail_on(Method::PUT, Fault::BUSY);
+    let stream = bench.record(&["one"]).await;
+    bench.uploads.recording_finished(&stream);
+    assert!(!bench.uploads.nothing_waits().await, "right after it was told");
+    bench.until("it is told why", |bench| bench.status.uploads().failing).await;
+    assert!(!bench.uploads.nothing_waits().await);
+    bench.fake.fail(None);
+    bench.drained().await;
+    assert!(bench.uploads.nothing_waits().await);
+    bench.fake.fail(Fault::BUSY);
+    fs::remove_dir_all(bench.folder(&stream)).unwrap();
+    bench.store.recording_removed(&stream).await.unwrap();
+    bench.uploads.recording_removed();
+    assert!(!bench.uploads.nothing_waits().await, "it is to leave the store");
+    bench.fake.fail(None);
+    bench.until("it has left the store", |bench| bench.stored(&stream).is_empty()).await;
+    bench.stop();
+    assert!(!bench.uploads.nothing_waits().await, "nobody knows any more");
+}
+
+#[tokio::test]
+async fn a_manifest_that_cannot_be_read_waits_and_is_told_until_it_is_mended() {
+    let bench = Bench::new().await;
+    let stream = bench.record(&["one"]).await;
+    let manifest = bench.folder(&stream).join("manifest.json");
+    let text = fs::read(&manifest).unwrap();
+    fs::write(&manifest, "{}").unwrap();
+    bench.uploads.recording_finished(&stream);
+    bench.until("it is told", |bench| bench.status.uploads().failing).await;
+    let message = bench.status.uploads().message.unwrap();
+    assert!(message.contains(stream.as_str()) && message.contains("delete the recording"), "{message}");
+    assert!(!bench.uploads.nothing_waits().await);
+    bench.drained().await;
+    fs::write(&manifest, text).unwrap();
+    bench.uploads.recording_finished(&stream);
+    bench.until("it is there", |bench| bench.stored(&stream).len() == 4).await;
+    bench.until("all is well", |bench| !bench.status.uploads().failing).await;
+    assert!(bench.uploads.nothing_waits().await);
+}
+
+#[tokio::test]
 async fn a_file_that_the_disk_has_changed_is_told_and_holds_up_no_other() {
     let bench = Bench::new().await;
     let (broken, well) = (bench.record(&["one"]).await, bench.record(&["two"]).await);
