@@ -13,6 +13,7 @@ pub mod peer;
 pub mod reception;
 pub mod sdp;
 pub mod source;
+pub mod specs;
 pub mod stream;
 pub mod sys;
 pub mod turn;
