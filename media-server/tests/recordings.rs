@@ -524,12 +524,13 @@ fn what_a_server_still_works_at_is_no_orphan() {
         made.age(2 * DAY);
     }
     let ask = registry(place.path(), &[&pending, &running, &left]);
-    // The statements of a test's registry have no arguments: each finds its recording by its place.
-    ask("INSERT INTO uploads (stream, file, rank, key, bytes, sha256, state, next_at, queued_at)
-         SELECT stream, 'init-1.mp4', 0, 'k', 1, '', 'pending', '', '' FROM recordings ORDER BY rowid LIMIT 1");
-    ask(
-        "UPDATE recordings SET state = 'recording' WHERE rowid = (SELECT rowid FROM recordings ORDER BY rowid LIMIT 1 OFFSET 1)",
-    );
+    ask(format!(
+        "INSERT INTO uploads (stream, file, rank, key, bytes, sha256, state, next_at, queued_at)
+         VALUES ('{}', 'init-1.mp4', 0, 'k', 1, '', 'pending', '', '')",
+        pending.id
+    )
+    .leak());
+    ask(format!("UPDATE recordings SET state = 'recording' WHERE stream = '{}'", running.id).leak());
     let ran = run(&recordings, "prune --orphans --yes --json");
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(there(&pending) && there(&running) && !there(&left), "{}", ran.text());

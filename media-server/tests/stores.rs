@@ -1,204 +1,30 @@
 //! `media-server recordings` as a program, on real stores: MinIO and Versity's gateway.
 //!
-//! They are looked for in `$LAB_STATE/bin` (by default /var/tmp/streamsession-lab/bin) and on the PATH; one that is not there
-//! is passed over, and that is said. What a store answers is tested besides without any, in the library.
+//! What a store answers is tested besides without any, in the library.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[allow(dead_code)]
 mod made;
+#[allow(dead_code)]
+mod running;
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use made::{Made, Make};
-use media_server::config::StoreConfig;
-use media_server::objects::{Digest, Objects, Source};
-use serde_json::Value;
+use made::Make;
+use running::{Kind, Running, key};
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
-use streamsession_api::StorageMode;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn program(name: &str) -> Option<PathBuf> {
-    let lab = std::env::var_os("LAB_STATE").map_or_else(|| "/var/tmp/streamsession-lab".into(), PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::iter::once(lab.join("bin")).chain(std::env::split_paths(&path)).map(|folder| folder.join(name));
-    let found = found.into_iter().find(|path| path.is_file());
-    let required = std::env::var_os("STORES").is_some_and(|value| value == "required");
-    assert!(found.is_some() || !required, "there is no {name}: tests/lab/build makes it");
-    if found.is_none() {
-        eprintln!("{name} is not there: not tested with it");
-    }
-    found
-}
-
-/// A store of its own, which ends with the test.
-struct Running {
-    child: Child,
-    endpoint: String,
-    objects: Objects,
-    runtime: tokio::runtime::Runtime,
-    place: tempfile::TempDir,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Running {
-    fn start(program: &Path, args: impl FnOnce(&str, &str) -> Vec<String>) -> Running {
-        let place = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (data, keys) = (place.path().join("data"), place.path().join("keys"));
-        fs::create_dir(&data).unwrap();
-        fs::create_dir(&keys).unwrap();
-        fs::create_dir(place.path().join("recordings")).unwrap();
-        fs::write(keys.join("accessKeyId"), "tester").unwrap();
-        fs::write(keys.join("secretAccessKey"), "tester-secret").unwrap();
-        let child = Command::new(program)
-            .args(args(&format!("127.0.0.1:{port}"), data.to_str().unwrap()))
-            .env("HOME", place.path())
-            .env("MINIO_ROOT_USER", "tester")
-            .env("MINIO_ROOT_PASSWORD", "tester-secret")
-            .env("MINIO_BROWSER", "off")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let endpoint = format!("http://127.0.0.1:{port}");
-        let config = StoreConfig {
-            mode: StorageMode::Managed,
-            endpoint: endpoint.clone(),
-            region: "us-east-1".into(),
-            bucket: "recordings".into(),
-            path_style: true,
-            prefix: "cams/door/".into(),
-            credentials_dir: Some(keys),
-            create_bucket: true,
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let objects = runtime.block_on(async { Objects::connect(&config) });
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(error) = runtime.block_on(objects.ensure_bucket()) {
-            assert!(Instant::now() < deadline, "{}: {error}", program.display());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Running { child, endpoint, objects, runtime, place }
-    }
-
-    fn recordings(&self) -> PathBuf {
-        self.place.path().join("recordings")
-    }
-
-    fn put(&self, key: &str, bytes: Vec<u8>) {
-        let digest = Digest::of(&bytes);
-        self.runtime.block_on(self.objects.put(key, &Source::Bytes(bytes.into()), digest)).unwrap();
-    }
-
-    /// As the server does it: the MP4 stays.
-    fn upload(&self, made: &Made) {
-        for file in fs::read_dir(&made.folder).unwrap() {
-            let name = file.unwrap().file_name().into_string().unwrap();
-            if !name.starts_with("recording") {
-                self.put(&key(made, &name), fs::read(made.path(&name)).unwrap());
-            }
-        }
-    }
-
-    fn keys(&self) -> Vec<String> {
-        let all = self.runtime.block_on(self.objects.list_all("")).unwrap();
-        all.into_iter().map(|object| object.key).collect()
-    }
-
-    /// Begins an upload in parts that nobody goes on with.
-    fn begin_upload(&self, key: &str) {
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(&self.endpoint)
-            .force_path_style(true)
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .credentials_provider(Credentials::new("tester", "tester-secret", None, None, "test"))
-            .build();
-        let client = aws_sdk_s3::Client::from_conf(config);
-        let begun = client.create_multipart_upload().bucket("recordings").key(format!("cams/door/{key}"));
-        self.runtime.block_on(begun.send()).unwrap();
-    }
-
-    /// Runs it on the store, without a terminal.
-    fn run(&self, words: &str) -> Ran {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_media-server"));
-        command.arg("recordings").args(words.split_whitespace());
-        command.args(["--endpoint", &self.endpoint, "--bucket", "recordings", "--prefix", "cams/door"]);
-        command.arg("--store-credentials-dir").arg(self.place.path().join("keys"));
-        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
-        Ran { code: status.code().unwrap(), out: stdout, err: String::from_utf8(stderr).unwrap() }
-    }
-}
-
-struct Ran {
-    code: i32,
-    out: Vec<u8>,
-    err: String,
-}
-
-impl Ran {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.err))
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.out).unwrap()
-    }
-}
-
-fn key(made: &Made, file: &str) -> String {
-    format!("front-door/{}/{file}", made.id)
-}
 
 #[test]
 fn minio_is_listed_verified_exported_and_pruned() {
-    let Some(minio) = program("minio") else { return };
-    // Of uploads in parts it lists those of one object alone, and ends old ones by itself.
-    everything(
-        &Running::start(&minio, |address, data| {
-            ["server", data, "--address", address, "--quiet"].map(String::from).into()
-        }),
-        false,
-    );
+    Running::start(Kind::Minio).iter().for_each(everything);
 }
 
 #[test]
 fn versitys_gateway_is_listed_verified_exported_and_pruned() {
-    let Some(versitygw) = program("versitygw") else { return };
-    let args = |address: &str, data: &str| {
-        [
-            "--access",
-            "tester",
-            "--secret",
-            "tester-secret",
-            "--region",
-            "us-east-1",
-            "--port",
-            address,
-            "--quiet",
-            "posix",
-            data,
-        ]
-        .map(String::from)
-        .into()
-    };
-    everything(&Running::start(&versitygw, args), true);
+    Running::start(Kind::Versity).iter().for_each(everything);
 }
 
-fn everything(store: &Running, lists_uploads: bool) {
+fn everything(store: &Running) {
+    let lists_uploads = store.lists_uploads();
     let recordings = store.recordings();
     let make = |started_at| Make { started_at, ..Make::default() }.within(&recordings);
     let (both, stored, held, pending, half) = (

@@ -256,7 +256,8 @@ async fn file(
     responses((status = 204, description = "It is gone"),
         Refused,
         (status = 404, description = "No such recording"),
-        (status = 409, description = "It is not finished, or it is held")))]
+        (status = 409, description = "It is not finished, or it is held"),
+        (status = 503, description = "It is in the object store, which does not tell whether it is held")))]
 async fn remove(
     State(app): State<App>,
     Extension(library): Extension<Library>,
@@ -268,6 +269,7 @@ async fn remove(
     let removed = library.remove(&stream).await.map_err(|error| match error {
         LibraryError::Running => Problem::new(Kind::RecordingRunning, error.to_string()),
         LibraryError::Held => Problem::new(Kind::Held, error.to_string()),
+        LibraryError::Objects(error) => download::not_asked(&error),
         LibraryError::Store(error) => ControlError::from(error).into(),
         LibraryError::Io(error) => {
             tracing::error!(%stream, %error, "a recording cannot be removed");

@@ -7,7 +7,7 @@ use super::stored::{StoredFile, StoredMp4};
 use crate::control::StreamId;
 use crate::objects::{ObjectsError, Reason};
 use crate::retention::HOLD;
-use crate::store::{Recording, RecordingQuery, RecordingState, StoreError};
+use crate::store::{Recording, RecordingQuery, RecordingState, StoreError, key_prefix};
 use recorder::{File, Gap};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -40,9 +40,12 @@ pub enum LibraryError {
     /// It is being recorded or finished.
     #[error("the recording is not finished")]
     Running,
-    /// A file called `hold` lies in its folder.
-    #[error("the recording is held: its folder has a file called {HOLD}")]
+    /// A file called `hold` lies in its folder, or an object beside its manifest.
+    #[error("the recording is held: a file or an object called {HOLD} lies beside its manifest")]
     Held,
+    /// The store, which has the recording, does not tell whether it is held.
+    #[error("it cannot be told whether the recording is held: {0}")]
+    Objects(ObjectsError),
     /// The system refused.
     #[error("the recording's files cannot be removed: {0}")]
     Io(#[from] io::Error),
@@ -143,8 +146,9 @@ impl Library {
         if metadata.is_file() { Ok((file, metadata)) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
-    /// Removes a recording and its files, unless it is held here; `false` when there is none. A crash half way is made up for by the next start. What
-    /// the store has of it is removed in the background, however long that takes.
+    /// Removes a recording and its files, unless it is held, here or in the store that has it; `false` when there is none.
+    /// A crash half way is made up for by the next start. What the store has of it is removed in the background, however
+    /// long that takes.
     pub async fn remove(&self, stream: &StreamId) -> Result<bool, LibraryError> {
         let shared = &self.0.shared;
         let Some(row) = shared.store.recording(stream).await? else { return Ok(false) };
@@ -152,10 +156,13 @@ impl Library {
         if running || shared.progress(stream).is_some() {
             return Err(LibraryError::Running);
         }
+        // Where it cannot be told whether somebody holds it, it stays.
+        if self.is_held_in_the_store(&row).await? {
+            return Err(LibraryError::Held);
+        }
         let (from, to) = (shared.folder(stream), removed(&shared.settings.folder, stream));
         let (all, hidden) = (shared.settings.folder.clone(), to.clone());
         let hide = move || {
-            // Where it cannot be told whether somebody holds it, it stays.
             if from.join(HOLD).try_exists()? {
                 return Ok(None);
             }
@@ -178,6 +185,17 @@ impl Library {
         }
         tracing::info!(%stream, room = %row.room, "recording removed");
         Ok(true)
+    }
+
+    /// Only of a recording that is there as a whole: before, whoever holds it does so here.
+    async fn is_held_in_the_store(&self, row: &Recording) -> Result<bool, LibraryError> {
+        let Some(uploads) = &self.0.shared.uploads else { return Ok(false) };
+        if !self.0.shared.store.stored(&row.stream).await? {
+            return Ok(false);
+        }
+        let key = format!("{}{HOLD}", key_prefix(&row.room, &row.stream));
+        let page = uploads.objects().list(&key, None).await.map_err(LibraryError::Objects)?;
+        Ok(page.objects.iter().any(|object| object.key == key))
     }
 
     async fn show(&self, mut recording: Recording) -> Shown {

@@ -165,6 +165,14 @@ pub(super) fn not_given(error: &ObjectsError) -> Problem {
     }
 }
 
+/// What the store has, and nobody can tell whether somebody holds it.
+pub(super) fn not_asked(error: &ObjectsError) -> Problem {
+    let reason = error.reason();
+    tracing::error!(%reason, %error, "the store does not tell whether a recording is held");
+    let detail = format!("the recording is in the object store, which does not tell whether it is held: {reason}");
+    Problem::new(Kind::StoreUnavailable, detail).retry_after(STORE_RETRY)
+}
+
 /// Files are replaced by others or grow, nothing is written over: length and time tell versions apart.
 fn entity_tag(metadata: &Metadata) -> String {
     let nanos = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());

@@ -1,10 +1,10 @@
 //! From a camera to the store and back to a player.
 
 use super::bench::{settings, starting};
-use crate::objects::Digest;
 use crate::objects::fake::{FakeStore, Fault};
+use crate::objects::{Digest, Source};
 use crate::recording::tests::bench::{Bench as Recordings, Camera, settings as recording};
-use crate::recording::{OpenError, Opened};
+use crate::recording::{LibraryError, OpenError, Opened};
 use crate::store::{RecordingState, Store};
 use crate::upload::{UploadSettings, Uploads};
 use futures_util::StreamExt as _;
@@ -109,7 +109,16 @@ async fn a_recording_is_played_from_the_store_as_from_the_disk() {
     assert!(matches!(bench.read(&camera, File::Segment(99)).await, Err(OpenError::NotFound)));
     let shown = bench.recordings.shown(&camera).await;
     assert_eq!((shown.recording.state, shown.trouble), (RecordingState::Complete, None));
-    assert!(bench.recordings.library().remove(&camera.stream).await.unwrap());
+    let hold = format!("front-door/{}/hold", camera.stream);
+    let put = bench.fake.objects().put(&hold, &Source::Bytes(Default::default()), Digest::of(b"")).await;
+    put.unwrap();
+    let remove = async || bench.recordings.library().remove(&camera.stream).await;
+    assert!(matches!(remove().await, Err(LibraryError::Held)), "somebody holds it in the store");
+    bench.fake.fail(Fault::DENIED);
+    assert!(matches!(remove().await, Err(LibraryError::Objects(_))), "nobody knows");
+    bench.fake.fail(None);
+    bench.fake.objects().delete(&[hold]).await.unwrap();
+    assert!(remove().await.unwrap());
     let deadline = Instant::now() + Duration::from_secs(20);
     while bench.fake.keys().iter().any(|key| key.contains(camera.stream.as_str())) {
         assert!(Instant::now() < deadline, "it has not left the store");
