@@ -12,6 +12,7 @@
 mod access;
 mod admin;
 mod caps;
+mod cleanup;
 mod crash;
 mod disk;
 mod harness;

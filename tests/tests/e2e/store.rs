@@ -4,7 +4,7 @@
 //! there is passed over, and that is said, unless `STORES=required`. What a store answers when it fails is tested besides in
 //! the server's own tests.
 
-use crate::harness::{Server, Setup, alone, camera, decode_errors, figure, until};
+use crate::harness::{Api, Server, Setup, alone, camera, camera_offer, decode_errors, figure, listen, until, viewer};
 use recorder::Manifest;
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
@@ -18,13 +18,13 @@ const SECRET_KEY: &str = "tester-secret";
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
     Minio,
     Versity,
 }
 
 /// A store with an empty bucket. Dropping it ends it.
-struct Store {
+pub(crate) struct Store {
     kind: Kind,
     program: PathBuf,
     address: SocketAddr,
@@ -34,7 +34,7 @@ struct Store {
 
 impl Store {
     /// `None` when its program is not there.
-    async fn start(kind: Kind) -> Option<Store> {
+    pub(crate) async fn start(kind: Kind) -> Option<Store> {
         let name = if kind == Kind::Minio { "minio" } else { "versitygw" };
         let Some(program) = program(name) else {
             figure(&format!("{name} is not there: not tested with it"));
@@ -50,7 +50,7 @@ impl Store {
         Some(store)
     }
 
-    async fn up(&mut self) {
+    pub(crate) async fn up(&mut self) {
         let (data, address) = (self.place.path().join("data"), self.address.to_string());
         let mut command = Command::new(&self.program);
         match self.kind {
@@ -70,7 +70,7 @@ impl Store {
         until("the store", LIMIT, || async move { tokio::net::TcpStream::connect(address).await.ok() }).await;
     }
 
-    fn down(&mut self) {
+    pub(crate) fn down(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -83,18 +83,26 @@ impl Store {
         std::fs::write(self.keys().join("secretAccessKey"), SECRET_KEY).unwrap();
     }
 
-    fn keys(&self) -> PathBuf {
+    pub(crate) fn keys(&self) -> PathBuf {
         self.place.path().join("keys")
     }
 
     /// A server that uploads to it, and keeps nothing itself once it is there.
-    fn setup(&self) -> Setup {
+    pub(crate) fn setup(&self) -> Setup {
         let spec = format!(
             "{{recording: {{segmentDuration: 2s, retention: {{keepFree: 90%}}}}, storage: {{mode: External, \
              external: {{endpoint: \"http://{}\", bucket: recordings}}}}}}",
             self.address
         );
         Setup::new().managed().spec(&spec).argument("--store-credentials-dir").argument(self.keys().to_str().unwrap())
+    }
+}
+
+impl Store {
+    /// Where Versity's gateway keeps the objects of a recording, as files.
+    pub(crate) fn objects(&self, room: &str, id: &str) -> PathBuf {
+        assert_eq!(self.kind, Kind::Versity);
+        self.place.path().join("data/recordings").join(room).join(id)
     }
 }
 
@@ -127,7 +135,7 @@ async fn fetch(server: &Server, id: &str, file: &str) -> Vec<u8> {
 }
 
 /// A camera sends into a room for so long, and leaves.
-async fn record(server: &Server, room: &str, seconds: u64) -> String {
+pub(crate) async fn record(server: &Server, room: &str, seconds: u64) -> String {
     let camera = camera(server, room).await;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let id = server.api.end(room).await;
@@ -135,12 +143,12 @@ async fn record(server: &Server, room: &str, seconds: u64) -> String {
     id
 }
 
-async fn until_gone(folder: &Path) {
+pub(crate) async fn until_gone(folder: &Path) {
     until("the recording has left the disk", LIMIT, || async move { (!folder.exists()).then_some(()) }).await;
 }
 
 /// What `GET /admin/session` says, once it is as `wanted`.
-async fn session(server: &Server, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn session(server: &Server, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let wanted = &wanted;
     until(what, LIMIT, || async move {
         Some(server.management().get("/admin/session").await.json()).filter(|session| wanted(session))
@@ -149,7 +157,7 @@ async fn session(server: &Server, what: &str, wanted: impl Fn(&Value) -> bool) -
 }
 
 /// Checks every file of a recording that is in the store alone.
-async fn check(server: &Server, store: &Store, room: &str, id: &str) -> Manifest {
+pub(crate) async fn check(server: &Server, store: &Store, room: &str, id: &str) -> Manifest {
     let manifest = fetch(server, id, "manifest.json").await;
     let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
     let segments = manifest.segments.iter().map(|segment| (&segment.file, segment.bytes, &segment.sha256));
@@ -160,11 +168,32 @@ async fn check(server: &Server, store: &Store, room: &str, id: &str) -> Manifest
         assert_eq!((given.len() as u64, &sha256(&given)), (bytes, expected), "{file}");
         // This one keeps objects as files.
         if store.kind == Kind::Versity && !file.starts_with("recording") {
-            let object = store.place.path().join("data/recordings").join(room).join(id).join(file);
+            let object = store.objects(room, id).join(file);
             assert_eq!(&sha256(&std::fs::read(object).unwrap()), expected, "{file}");
         }
     }
     manifest
+}
+
+/// Comes again and again until nobody answers; gives how often it was told to try again later.
+async fn refused(api: Api) -> usize {
+    let mut refused = 0;
+    loop {
+        let sent = api.try_offer("/whip/garden", camera_offer()).await;
+        match sent {
+            Some(answer) if answer.status == 503 => {
+                answer.problem(503, "draining");
+                refused += 1;
+            }
+            Some(answer) => {
+                // Before it was told to end: what came then goes again.
+                assert_eq!(answer.status, 201, "{answer:?}");
+                api.delete(answer.header("location")).await;
+            }
+            None => return refused,
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn arrives(kind: Kind) {
@@ -252,10 +281,21 @@ async fn what_is_recorded_while_the_server_drains_is_uploaded() {
     let camera = camera(&server, "gate").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let id = server.api.stream("gate").await.unwrap()["id"].as_str().unwrap().to_owned();
+    let (_watching, notices) = (viewer(&server, "gate").await, listen(&server, "gate").await);
+    let newcomers = tokio::spawn(refused(server.api.clone()));
     let told = Instant::now();
-    assert!(server.terminate(LIMIT).await.success());
+    // Half of spec.drain.deadline, as it is by default.
+    let status = server.terminate(LIMIT).await;
+    let took = told.elapsed();
     drop(camera);
-    figure(&format!("told to end: finished, uploaded and gone after {:.2} s", told.elapsed().as_secs_f64()));
+    assert!(status.success(), "{status}");
+    let (notices, refused) = (notices.await.unwrap(), newcomers.await.unwrap());
+    figure(&format!(
+        "told to end: viewers told, {refused} newcomers refused; finished, uploaded and gone after {:.2} s",
+        took.as_secs_f64()
+    ));
+    assert!(notices.ends_with("event: reconnect\ndata: {}\n\n"), "{notices:?}");
+    assert!(refused > 0, "nobody who came meanwhile was told to come again");
     let server = setup.start().await;
     assert!(!setup.recordings().join(&id).exists());
     check(&server, &store, "gate", &id).await;

@@ -95,6 +95,18 @@ impl Api {
         self.post(path, "application/sdp", sdp).await
     }
 
+    /// The same where it may be that nobody answers.
+    pub(crate) async fn try_offer(&self, path: &str, sdp: impl Into<String>) -> Option<Answer> {
+        let request = self.client.post(self.url(path)).header(CONTENT_TYPE, "application/sdp").body(sdp.into());
+        let response = request.send().await.ok()?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Some(Answer { status, headers, body: response.text().await.ok()? })
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(self.client.delete(self.url(path))).await
+    }
+
     pub(crate) async fn put_json(&self, path: &str, body: &Value) -> Answer {
         let request = self.client.put(self.url(path)).header(CONTENT_TYPE, "application/json");
         self.send(request.body(body.to_string())).await

@@ -15,7 +15,7 @@ pub(crate) use assets::{FLASH_CLIP_SECONDS, FLASHES, Picture, flash_clip};
 pub(crate) use lean::{Client, Lean, lean_camera, lean_viewer};
 pub(crate) use media::{beeps, decode_errors, flashes, frames_in, packets_in};
 pub(crate) use namespace::Network;
-pub(crate) use people::{camera, camera_of, camera_with_token, publishing, viewer, viewer_with_token};
+pub(crate) use people::{camera, camera_of, camera_with_token, listen, publishing, viewer, viewer_with_token};
 pub(crate) use recorded::Recorded;
 pub(crate) use server::{Server, Setup, media_client, media_server};
 pub(crate) use token::{SECRET, signed, token};
