@@ -151,7 +151,10 @@ fn node_port(port: Option<u16>, exposure: ExposureType) -> Option<String> {
 }
 
 fn is_address(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0)
+    // CEL's isIP takes no IPv4 address in the form of an IPv6 one.
+    let mapped = |address: IpAddr| matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
+    text.parse::<IpAddr>().is_ok_and(|address| !mapped(address))
+        || text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0)
 }
 
 fn is_host_name(text: &str) -> bool {

@@ -89,7 +89,16 @@ fn addresses_that_no_peer_could_use_are_refused() {
     breaks(json!({"exposure": {"nodePort": 0}}), &[&MEDIA_NODE_PORT]);
     breaks(json!({"turn": {"nodePort": 0}}), &[&TURN_NODE_PORT]);
     breaks(json!({"turn": {"mode": "Disabled", "nodePort": 31478}}), &[&TURN_NODE_PORT]);
-    for address in ["cams.example.com", "", "203.0.113", "203.0.113.7:", "203.0.113.7:0", "2001:db8::7/64", "[::1]"] {
+    for address in [
+        "cams.example.com",
+        "",
+        "203.0.113",
+        "203.0.113.7:",
+        "203.0.113.7:0",
+        "2001:db8::7/64",
+        "[::1]",
+        "::ffff:203.0.113.7",
+    ] {
         breaks(json!({"exposure": {"announce": ["203.0.113.7", address]}}), &[&ANNOUNCE]);
     }
     for host in ["", "https://cams.example.com", "cams.example.com/", "CAMS.example.com", "-a", "*.example.com"] {

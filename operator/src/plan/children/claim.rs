@@ -82,7 +82,7 @@ pub(super) fn claim(scene: &Scene<'_>) -> Option<Apply> {
     }
     let mut wanted = json!({"metadata": metadata});
     if unlike(scene) != Some(Unlike::Larger) {
-        wanted["spec"] = json!({"resources": {"requests": {"storage": storage.size}}});
+        wanted["spec"] = json!({"resources": {"requests": {"storage": storage.size.as_str()}}});
     }
     if compare::holds(seen, &wanted) {
         return None;
