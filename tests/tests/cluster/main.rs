@@ -12,6 +12,7 @@ mod caps;
 mod chart;
 mod exposure;
 mod harness;
+mod lifecycle;
 mod media;
 mod ready;
 mod relay;
