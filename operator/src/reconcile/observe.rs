@@ -204,12 +204,23 @@ async fn references(context: &Context, session: &StreamSession) -> Result<BTreeM
 }
 
 async fn secret(context: &Context, namespace: &str, name: &str) -> Result<Option<Secret>, PassError> {
+    // A spec may name what no Secret can be called. As part of a URL it would be another one, or none.
+    if !is_object_name(name) {
+        return Ok(None);
+    }
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
     let child = Child { kind: Kind::Secret, name: name.to_owned() };
     secrets
         .get_opt(name)
         .await
         .map_err(|error| failed(context, "secret", ApiError::without_words(call("read", &child), &error)))
+}
+
+/// A DNS subdomain (RFC 1123), as the API server asks of names.
+fn is_object_name(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let part = |part: &str| part.starts_with(edge) && part.ends_with(edge) && part.chars().all(|c| edge(c) || c == '-');
+    text.len() <= 253 && text.split('.').all(part)
 }
 
 async fn server(context: &Context, pod: Option<&Pod>, tokens: &[&str]) -> Option<Result<ServerReport, ServerError>> {
@@ -305,6 +316,16 @@ mod tests {
         assert!(event("Pod", "Normal", "Pulled").is_none());
         assert!(event("PersistentVolumeClaim", "Normal", "FailedBinding").is_some());
         assert!(event("PersistentVolumeClaim", "Normal", "Provisioning").is_none());
+    }
+
+    #[test]
+    fn what_no_secret_can_be_called_is_not_asked_for() {
+        for name in ["given", "a.b-c", "7"] {
+            assert!(is_object_name(name), "{name}");
+        }
+        for name in ["", "a b", "a/b", "../configmaps/a", ".", "a?b=c", "a%20", "Upper", "-a", "a.", &"a".repeat(254)] {
+            assert!(!is_object_name(name), "{name}");
+        }
     }
 
     #[test]
