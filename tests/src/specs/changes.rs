@@ -54,7 +54,7 @@ impl fmt::Display for Change {
 }
 
 /// How often it is tried to break a certain rule.
-const ATTEMPTS: usize = 200;
+const ATTEMPTS: usize = 100;
 /// A name that no field has.
 const UNKNOWN: &str = "mystery";
 

@@ -347,8 +347,16 @@ fn strings(path: &Path, schema: &Value, sort: Sort) -> Vec<Value> {
         Sort::Valid => texts(good),
         Sort::Boundary => {
             // Good words of any length, as long as a good one goes on with letters.
-            let lengths =
-                [Some(least), Some(least + 1), most.map(|most| most - 1), most, Some(63), Some(64), Some(253)];
+            let lengths = [
+                least.checked_sub(1),
+                Some(least),
+                Some(least + 1),
+                most.map(|most| most - 1),
+                most,
+                Some(63),
+                Some(64),
+                Some(253),
+            ];
             let words = lengths.into_iter().flatten().map(|length| stretched(good[0], length));
             words.chain(most.is_none().then(|| "a".repeat(4096))).map(Value::from).collect()
         }

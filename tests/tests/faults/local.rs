@@ -178,6 +178,16 @@ impl Operator {
         self
     }
 
+    /// Of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where /metrics is, on the machine that reaches the cluster.
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()

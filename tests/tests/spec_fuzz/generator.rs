@@ -89,7 +89,6 @@ fn a_thousand_cases_break_every_rule_and_are_good_and_malformed_as_well() {
         "too many items",
         "none of the values",
         "neither an integer nor a text",
-        "out of its format's range",
     ] {
         assert!(malformed.contains(what), "no case is malformed by: {what}; {malformed:?}");
     }
