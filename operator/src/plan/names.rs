@@ -94,9 +94,14 @@ pub fn keys(session: &str) -> String {
 /// The final Job of a session, and the copied Secret that it has, both in the operator's namespace. Of this session alone,
 /// and not of a later one of its name.
 pub fn reclaim(session: &StreamSession) -> String {
-    let (name, namespace) = (session.name_any(), session.namespace().unwrap_or_default());
-    let hash = super::hash::of(&[namespace.as_str(), &name, &session.uid().unwrap_or_default()]);
-    let legible = name.get(..30).unwrap_or(&name).trim_end_matches(['-', '.']);
+    let namespace = session.namespace().unwrap_or_default();
+    reclaim_of(&namespace, &session.name_any(), &session.uid().unwrap_or_default())
+}
+
+/// The same, for a session of which no more is known.
+pub fn reclaim_of(namespace: &str, name: &str, uid: &str) -> String {
+    let hash = super::hash::of(&[namespace, name, uid]);
+    let legible = name.get(..30).unwrap_or(name).trim_end_matches(['-', '.']);
     format!("{legible}-reclaim-{}", &hash[..12])
 }
 

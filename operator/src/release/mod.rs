@@ -8,11 +8,11 @@ pub mod decide;
 
 use crate::args::ReleaseArgs;
 use crate::error::{ApiError, StartError};
-use crate::plan::names::{FIELD_MANAGER, FINALIZER};
+use crate::plan::names::{self, FIELD_MANAGER, FINALIZER};
 use crate::reconcile::Clients;
 use decide::{Next, Operator, PATIENCE, Session, World};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -33,6 +33,7 @@ pub async fn release(args: &ReleaseArgs, clients: Clients) -> Result<(), StartEr
         sessions: sessions(&clients.calls, &args.namespaces()),
         deployments: Api::namespaced(clients.calls.clone(), &namespace),
         pods: Api::namespaced(clients.calls.clone(), &namespace),
+        secrets: Api::namespaced(clients.calls.clone(), &namespace),
         client: clients.calls,
         namespace,
         deployment: args.deployment.clone(),
@@ -52,6 +53,7 @@ struct Release {
     sessions: Vec<Api<DynamicObject>>,
     deployments: Api<Deployment>,
     pods: Api<Pod>,
+    secrets: Api<Secret>,
     namespace: String,
     deployment: String,
     delete_sessions: bool,
@@ -161,6 +163,7 @@ impl Release {
 
     async fn free(&self, sessions: &[&Session]) -> Result<(), ApiError> {
         for session in sessions {
+            self.drop_keys(session).await?;
             let rest: Vec<_> = session.finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
             let patch = json!({"metadata": {"resourceVersion": session.version, "finalizers": rest}});
             let written = self.of(session).patch(&session.name, &parameters(), &Patch::Merge(patch)).await;
@@ -173,6 +176,16 @@ impl Release {
             }
         }
         Ok(())
+    }
+
+    /// The store's keys that were copied for the session's end: nobody is left who would use them.
+    async fn drop_keys(&self, session: &Session) -> Result<(), ApiError> {
+        let name = names::reclaim_of(&session.namespace, &session.name, &session.uid);
+        match self.secrets.delete(&name, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(error) if crate::error::code(&error) == 404 => Ok(()),
+            Err(error) => Err(ApiError::new(format!("delete Secret {name}"), &error)),
+        }
     }
 
     /// The API that has this session.

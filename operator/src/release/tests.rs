@@ -21,6 +21,8 @@ struct Cluster {
     patience: u32,
     /// The next write of a session is answered 409.
     conflicts: u32,
+    /// Secrets whose deletion was asked for.
+    dropped: Vec<String>,
     forbidden: bool,
 }
 
@@ -93,6 +95,11 @@ impl Cluster {
                 }
                 list(pods)
             }
+            // The store's keys of a session, where it had any.
+            ("DELETE", path) if path.starts_with("/api/v1/namespaces/system/secrets/") => {
+                self.dropped.push(name);
+                failure(404, "NotFound", "there is none")
+            }
             _ => panic!("{asked:?}"),
         }
     }
@@ -118,7 +125,7 @@ async fn released(cluster: Cluster, flags: &[&str]) -> (Result<(), String>, Vec<
     let line = ["operator", "release", "--deployment=operator", "--deadline=60s"];
     let Ok(Invocation::Release(args)) = Invocation::try_parse_from(line.iter().chain(flags)) else { panic!() };
     let result = release(&args, clients).await.map_err(|error| error.to_string());
-    let writes = server.log().into_iter().filter(|line| !line.starts_with("GET"));
+    let writes = server.log().into_iter().filter(|line| !line.starts_with("GET") && !line.contains("/secrets/"));
     let writes = writes
         .map(|line| line.replace("/apis/", "").replace("media.streamsession.io/v1alpha1/namespaces/", ""))
         .collect();
@@ -145,6 +152,7 @@ async fn a_deletion_is_waited_for_the_operator_stopped_and_what_stays_freed() {
     assert_eq!(finalizers(&cluster, "staying"), json!(["example.com/other"]), "others' stay");
     let cluster = cluster.lock().unwrap();
     assert_eq!((cluster.replicas, cluster.sessions.len()), (0, 2));
+    assert_eq!(cluster.dropped, [names::reclaim_of("cams", "staying", "uid-staying")], "no keys are left behind");
 }
 
 #[tokio::test(start_paused = true)]
