@@ -10,6 +10,7 @@
 mod broken;
 mod caps;
 mod chart;
+mod cleanup;
 mod exposure;
 mod harness;
 mod lifecycle;
