@@ -20,6 +20,10 @@ e2e:
 cluster:
     tests/run cluster
 
+# The operator under every fault, on the same cluster: half an hour
+faults:
+    tests/run faults
+
 # The benchmark of docs/benchmarks.md
 bench *args:
     tests/load/run {{args}}

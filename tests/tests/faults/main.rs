@@ -18,6 +18,7 @@ mod aborted;
 mod blind;
 mod chosen;
 mod deletions;
+mod drain;
 mod fuzz;
 mod inside;
 mod lies;

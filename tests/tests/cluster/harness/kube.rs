@@ -32,6 +32,12 @@ impl Kube {
     pub(crate) fn fresh(name: &str) -> Kube {
         let default = Kube::namespace("default");
         default.kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait=false"]);
+        // Sessions of a run that was cut off may wait for an operator that is no more.
+        let kube = Kube::namespace(name);
+        let left = kube.attempt(&["get", "streamsessions", "-o", "name"], "");
+        for session in String::from_utf8_lossy(&left.stdout).lines() {
+            kube.attempt(&["patch", session, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#], "");
+        }
         until(&format!("namespace {name} is gone"), Duration::from_secs(120), || {
             default.find("namespace", name).map_or(Ok(()), |there| Err(there["status"].to_string()))
         });

@@ -146,12 +146,13 @@ pub(crate) struct Answer {
 impl Answer {
     /// The first header of that name; empty when there is none.
     pub(crate) fn header(&self, name: &str) -> &str {
-        let of = |line: &'_ str| line.split_once(':').is_some_and(|(field, _)| field.eq_ignore_ascii_case(name));
-        self.head
-            .lines()
-            .find(|line| of(line))
-            .and_then(|line| line.split_once(':'))
-            .map_or("", |(_, value)| value.trim())
+        self.headers(name).first().copied().unwrap_or_default()
+    }
+
+    /// All headers of that name.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(':'));
+        fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
     }
 }
 
