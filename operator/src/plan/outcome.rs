@@ -12,10 +12,10 @@ use super::SessionPush;
 /// What is to be done, in the order of its fields.
 #[derive(Debug)]
 pub struct Plan {
-    /// What is to be done in the operator's own namespace. One that fails ends the rest of these, and `hold` and `release`.
-    pub elsewhere: Vec<Elsewhere>,
     /// The session's finalizers, ours among them: written before anything is made that it is there for.
     pub hold: Option<Vec<String>>,
+    /// What is to be done in the operator's own namespace. One that fails ends the rest of these, and keeps `release` back.
+    pub elsewhere: Vec<Elsewhere>,
     /// Objects to write, in order; nothing that is already as it should be. One that fails ends neither the others nor
     /// the status, but `push`.
     pub apply: Vec<Apply>,
@@ -74,8 +74,8 @@ pub enum Elsewhere {
     DeleteCopy {
         /// Its name.
         name: String,
-        /// As precondition.
-        uid: String,
+        /// As precondition; `None` where none was seen, and one may be there all the same.
+        uid: Option<String>,
     },
 }
 

@@ -51,10 +51,11 @@ pub(crate) fn prepare(scene: &Scene<'_>, plan: &mut Plan) {
     if wanted && scene.spec.recording.reclaim_policy == ReclaimPolicy::Delete {
         plan.elsewhere.extend(final_job::copy(scene).map(Elsewhere::Copy));
     } else {
-        plan.elsewhere.extend(drop_copy(scene));
+        plan.elsewhere.extend(if held && !wanted { Some(drop_last_copy(scene)) } else { drop_copy(scene) });
     }
     match (wanted, held) {
-        // Held only once its keys are copied: whoever is held can also be let go.
+        // Held only once its keys can be copied: whoever is held can also be let go. And before they are, so that none are
+        // copied for a session that may go without a word.
         (true, false) if !lacks_keys(scene) => plan.hold = Some(with(scene)),
         (false, true) => plan.release = Some(without(scene)),
         _ => {}
@@ -289,7 +290,7 @@ fn let_go(scene: &Scene<'_>, volume_goes: bool, told: Option<Note>) -> Plan {
         // One that has ended well stays for an hour, to be read: were it to go first, another would be made.
         let unwanted = |job: &&FinalJob| !job.leaving && !matches!(job.ended, Some((true, _)));
         plan.elsewhere.extend(scene.observed.reclaim.as_ref().filter(unwanted).map(|job| delete_job(scene, job)));
-        plan.elsewhere.extend(drop_copy(scene));
+        plan.elsewhere.push(drop_last_copy(scene));
         plan.events.extend(told);
         plan.release = Some(without(scene));
     }
@@ -302,7 +303,14 @@ fn delete_job(scene: &Scene<'_>, job: &FinalJob) -> Elsewhere {
 
 fn drop_copy(scene: &Scene<'_>) -> Option<Elsewhere> {
     let copy = scene.observed.copy.as_ref()?;
-    Some(Elsewhere::DeleteCopy { name: names::reclaim(scene.session), uid: copy.uid.clone() })
+    Some(Elsewhere::DeleteCopy { name: names::reclaim(scene.session), uid: Some(copy.uid.clone()) })
+}
+
+/// The same, as the last thing before nobody looks for it any more: also where none was seen, which another operator may
+/// have made a moment ago.
+fn drop_last_copy(scene: &Scene<'_>) -> Elsewhere {
+    let name = names::reclaim(scene.session);
+    drop_copy(scene).unwrap_or(Elsewhere::DeleteCopy { name, uid: None })
 }
 
 fn is_uploaded(scene: &Scene<'_>) -> bool {

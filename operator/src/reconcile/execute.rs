@@ -48,12 +48,15 @@ pub(super) async fn execute(
     let namespace = session.namespace().unwrap_or_default();
     let mut carried = Carried::default();
     let mut refusals = Vec::new();
-    if let Err(error) = elsewhere::carry_out(context, &namespace, &plan.elsewhere, remembered).await {
-        carried.failures.push(error);
-    }
-    if let Some(finalizers) = plan.hold.filter(|_| carried.failures.is_empty()) {
+    if let Some(finalizers) = plan.hold {
         carried.failures.extend(write_finalizers(context, session, &finalizers, remembered).await.err());
         carried.look_again = true;
+    }
+    // Nothing is made there for a session that may go without a word.
+    if carried.failures.is_empty()
+        && let Err(error) = elsewhere::carry_out(context, &namespace, &plan.elsewhere, remembered).await
+    {
+        carried.failures.push(error);
     }
     for apply in plan.apply {
         if let Err(error) = write(context, &namespace, &apply, remembered).await {

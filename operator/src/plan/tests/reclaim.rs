@@ -162,7 +162,7 @@ fn keys_are_copied_before_anything_is_stored_and_again_when_they_change() {
     let at = |what: &str| {
         world.log.iter().position(|line| line == what).unwrap_or_else(|| panic!("{what}: {:?}", world.log))
     };
-    assert!(at("copy") < at("hold") && at("hold") < at("Apply StatefulSet front-door"), "{:?}", world.log);
+    assert!(at("hold") < at("copy") && at("copy") < at("Apply StatefulSet front-door"), "{:?}", world.log);
     let before = world.copy.clone();
     world.object_mut(Kind::Secret, "s3")["metadata"]["resourceVersion"] = json!("999");
     world.settle();

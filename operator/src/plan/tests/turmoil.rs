@@ -60,8 +60,8 @@ fn cut(mut plan: Plan, most: usize) -> Plan {
         left -= taken;
         taken
     };
-    plan.elsewhere.truncate(take(plan.elsewhere.len()));
     plan.hold = plan.hold.filter(|_| take(1) == 1);
+    plan.elsewhere.truncate(take(plan.elsewhere.len()));
     plan.apply.truncate(take(plan.apply.len()));
     plan.delete.truncate(take(plan.delete.len()));
     plan.delete_pod = plan.delete_pod.filter(|_| take(1) == 1);

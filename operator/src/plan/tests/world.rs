@@ -214,12 +214,12 @@ impl World {
     }
 
     pub(super) fn carry_out(&mut self, plan: Plan) {
-        for step in plan.elsewhere {
-            self.carry_out_elsewhere(step);
-        }
         if let Some(finalizers) = plan.hold {
             self.session.metadata.finalizers = Some(finalizers);
             self.log.push("hold".to_owned());
+        }
+        for step in plan.elsewhere {
+            self.carry_out_elsewhere(step);
         }
         for apply in plan.apply {
             self.write(apply);
@@ -305,10 +305,12 @@ impl World {
                 self.log.push("delete Job".to_owned());
             }
             Elsewhere::DeleteCopy { uid, .. } => {
-                let same = self.copy.as_ref().is_some_and(|copy| copy.uid == uid);
-                assert!(same || self.tolerant, "only what was seen is deleted");
-                self.copy = self.copy.take().filter(|_| !same);
-                self.log.push("delete copy".to_owned());
+                let same = self.copy.as_ref().is_some_and(|copy| uid.as_ref().is_none_or(|uid| copy.uid == *uid));
+                assert!(same || uid.is_none() || self.tolerant, "only what was seen is deleted");
+                if same {
+                    self.copy = None;
+                    self.log.push("delete copy".to_owned());
+                }
             }
         }
     }

@@ -47,7 +47,8 @@ pub(super) async fn carry_out(
             }
             Elsewhere::DeleteCopy { name, uid } => {
                 remembered.drop_copy();
-                let params = DeleteParams { preconditions: only(uid), ..DeleteParams::default() };
+                let preconditions = uid.as_deref().and_then(only);
+                let params = DeleteParams { preconditions, ..DeleteParams::default() };
                 counted(context, "delete", "Secret", secrets.delete(name, &params).await, &[404, 409])
                     .map_err(|error| ApiError::new(format!("delete Secret {name} in {own}"), &error))?;
             }
