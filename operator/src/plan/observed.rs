@@ -79,7 +79,7 @@ pub struct CleanupRun {
     pub at: Timestamp,
     /// Whether the Job says that it went well.
     pub succeeded: bool,
-    /// What its program said last: a report (see [`Report`](super::report::Report)), or whatever else.
+    /// What its program said last: a report (`report::Report`), or whatever else.
     pub said: Option<String>,
 }
 

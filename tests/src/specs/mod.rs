@@ -1,9 +1,9 @@
 //! Specs of a StreamSession made from its definition: what the schema in crds/ lets be written, at its bounds, and beyond
 //! them.
 //!
-//! The generator knows no field by heart. [`schema`] walks openAPIV3Schema and reads bounds out of x-kubernetes-validations;
-//! [`values`] has for each form of value what is good, what lies at a bound and what is wrong; [`changes`] puts such values
-//! into a good spec. [`verdict`] says what an API server would answer, so that a case is known before it is sent, and
+//! The generator knows no field by heart. `schema` walks openAPIV3Schema and reads bounds out of x-kubernetes-validations;
+//! `values` has for each form of value what is good, what lies at a bound and what is wrong; `changes` puts such values
+//! into a good spec. `verdict` says what an API server would answer, so that a case is known before it is sent, and
 //! [`rules`] what has to hold of the objects that the operator makes of a spec. A case is a function of its seed alone, and
 //! opens no connection.
 //!
