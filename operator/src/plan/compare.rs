@@ -33,13 +33,16 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
+/// In thousandths; what is more is kept as this (`8Ei` as 9223372036854775807).
+const MOST: u128 = i64::MAX as u128 * 1000;
+
 /// A Kubernetes quantity (`apimachinery/pkg/api/resource`) in thousandths, rounded up as the API server does; `None`
 /// for what is none.
 pub(crate) fn quantity(text: &str) -> Option<u128> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() || whole.len() > 18 || fraction.len() > 9 || fraction.contains('.') {
+    if whole.is_empty() && fraction.is_empty() || whole.len() > 24 || fraction.len() > 9 || fraction.contains('.') {
         return None;
     }
     let (multiplier, divisor) = match unit {
@@ -62,8 +65,8 @@ pub(crate) fn quantity(text: &str) -> Option<u128> {
         _ => exponent(unit)?,
     };
     let digits = format!("{whole}{fraction}");
-    let scaled = digits.parse::<u128>().ok()?.checked_mul(multiplier)?;
-    Some(scaled.div_ceil(divisor * 10_u128.pow(fraction.len() as u32)))
+    let scaled = digits.parse::<u128>().ok()?.saturating_mul(multiplier);
+    Some(scaled.div_ceil(divisor * 10_u128.pow(fraction.len() as u32)).min(MOST))
 }
 
 /// Multiplier and divisor of `e3`, `E-2`.
@@ -71,6 +74,7 @@ fn exponent(unit: &str) -> Option<(u128, u128)> {
     let power: i32 = unit.strip_prefix(['e', 'E'])?.parse().ok()?;
     match power {
         0..=18 => Some((1_000 * 10_u128.pow(power.unsigned_abs()), 1)),
+        19.. => Some((MOST * 10_u128.pow(9), 1)),
         -9..0 => Some((1_000, 10_u128.pow(power.unsigned_abs()))),
         _ => None,
     }
@@ -87,6 +91,15 @@ mod tests {
         let seen =
             json!({"spec": {"ports": [{"port": 80, "name": "http", "protocol": "TCP"}], "clusterIP": "10.0.0.1"}});
         assert!(holds(&seen, &wanted));
+    }
+
+    #[test]
+    fn what_is_more_than_the_api_server_counts_is_kept_as_the_most() {
+        for text in ["8Ei", "9223372036854775808", "999999999999999Ti", "1e19", "1e99", "999999999999999999E"] {
+            assert_eq!(quantity(text), quantity("9223372036854775807"), "{text}");
+        }
+        assert_ne!(quantity("7Ei"), quantity("8Ei"));
+        assert_eq!(quantity("0e99"), Some(0));
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Entry {
     pub user: String,
     /// HTTP status.
     pub code: u16,
+    /// Whether it was refused for want of rights. A 403 alone may have another reason: a namespace that is about to go.
+    pub forbidden: bool,
     /// RFC 3339, with microseconds.
     pub time: String,
 }
@@ -59,6 +61,7 @@ impl Entry {
             resource: format!("{group}{}{}", object.resource, slash(&object.subresource)),
             namespace: object.namespace,
             name: object.name,
+            forbidden: raw.annotations["authorization.k8s.io/decision"] == "forbid",
             user: raw.impersonated_user.unwrap_or(raw.user).username,
             code: status["code"].as_u64().and_then(|code| code.try_into().ok()).unwrap_or_default(),
             time: raw.request_received_timestamp,
@@ -95,6 +98,8 @@ struct Raw {
     impersonated_user: Option<User>,
     object_ref: Option<ObjectRef>,
     response_status: Option<Value>,
+    #[serde(default)]
+    annotations: Value,
     request_received_timestamp: String,
 }
 
@@ -134,8 +139,13 @@ pub fn births_and_deaths<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> BT
 
 /// Which rights were needed: `verb resource`, of every request about a resource that was not refused for want of them.
 pub fn rights<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> BTreeSet<(String, String)> {
-    let asked = entries.into_iter().filter(|entry| !entry.resource.is_empty() && entry.code != 403);
-    asked.map(|entry| (entry.verb.clone(), entry.resource.clone())).collect()
+    let asked = entries.into_iter().filter(|entry| !entry.resource.is_empty() && !entry.forbidden);
+    // A server-side apply of what is not there needs both rights, and is logged as the one.
+    let made = |entry: &Entry| entry.verb == "patch" && entry.code == 201;
+    asked
+        .flat_map(|entry| [Some(entry.verb.as_str()), made(entry).then_some("create")].map(|verb| (verb, entry)))
+        .filter_map(|(verb, entry)| Some((verb?.to_owned(), entry.resource.clone())))
+        .collect()
 }
 
 /// A place in the log.
@@ -222,7 +232,9 @@ mod tests {
             "kind": "Event", "level": "Metadata", "stage": "ResponseComplete", "verb": verb,
             "user": {"username": user, "groups": ["x"]},
             "objectRef": {"resource": resource, "subresource": subresource, "namespace": "a", "name": "x", "apiGroup": "apps"},
-            "responseStatus": {"metadata": {}, "code": code}, "requestReceivedTimestamp": "2026-01-01T00:00:00.000001Z",
+            "responseStatus": {"metadata": {}, "code": code},
+            "annotations": {"authorization.k8s.io/decision": if user == "nobody" { "forbid" } else { "allow" }},
+            "requestReceivedTimestamp": "2026-01-01T00:00:00.000001Z",
         })
         .to_string()
     }
@@ -247,9 +259,12 @@ mod tests {
 
     #[test]
     fn rights_are_of_resource_and_subresource_and_refusals_are_none() {
-        let lines = [line("patch", "deployments", "scale", "op", 200), line("list", "deployments", "", "op", 403)];
+        let lines = [line("patch", "deployments", "scale", "op", 200), line("list", "deployments", "", "nobody", 403)];
         let entries: Vec<Entry> = lines.iter().filter_map(|line| Entry::read(line)).collect();
         assert_eq!(rights(&entries), BTreeSet::from([("patch".into(), "apps/deployments/scale".into())]));
+        let made = Entry::read(&line("patch", "deployments", "", "op", 201)).unwrap();
+        let both = ["create", "patch"].map(|verb| (verb.to_owned(), "apps/deployments".to_owned()));
+        assert_eq!(rights([&made]), BTreeSet::from(both), "an apply of what was not there");
     }
 
     #[test]

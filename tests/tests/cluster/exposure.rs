@@ -73,3 +73,25 @@ fn announced_addresses_follow_service_and_node_without_a_restart() {
     assert_eq!((session.pod_uid(), session.restarts()), (pod, 0));
     figure(&format!("a new port was announced {:.1} s after the patch", took.as_secs_f64()));
 }
+
+#[test]
+fn what_the_spec_no_longer_wants_is_taken_away() {
+    let _turn = alone();
+    install();
+    let kube = Kube::restricted("exposure");
+    let spec = json!({
+        "exposure": {"ingress": {"host": "less.example.com"}}, "turn": {"mode": "Managed"},
+        "recording": {"enabled": false}, "storage": {"mode": "Local", "size": "1Gi"},
+    });
+    let session = Session::apply(&kube, "less", &spec);
+    session.wait_ready(Duration::from_secs(60));
+    let pod = session.pod_uid();
+    session.patch(json!({"exposure": {"ingress": null}, "turn": {"mode": "Disabled"}}));
+    until("ingress and relay are gone, and the pod is made anew", Duration::from_secs(60), || {
+        let left = [("ingress", "less"), ("service", "less-turn")].map(|(kind, name)| kube.find(kind, name).is_some());
+        let anew = kube.find("pod", "less-0").is_some_and(|now| text(&now, "/metadata/uid") != pod);
+        if left == [false; 2] && anew { Ok(()) } else { Err(format!("{left:?}, {anew}")) }
+    });
+    session.wait_ready(Duration::from_secs(60));
+    assert!(kube.find("service", "less-media").is_some());
+}

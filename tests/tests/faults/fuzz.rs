@@ -247,9 +247,7 @@ impl Fuzz {
             }
             let children = normal(&session, self.sessions.children(name).await);
             match last.take() {
-                Some((before, seen, (_, from)))
-                    if seen == children && before["status"]["conditions"] == session["status"]["conditions"] =>
-                {
+                Some((before, seen, (_, from))) if seen == children && told(&before) == told(&session) => {
                     let rested = Rested { title: title.to_owned(), session: name.to_owned(), from, to: now() };
                     let line = serde_json::to_string(&rested).unwrap();
                     writeln!(self.rests.lock().unwrap(), "{line}").unwrap();
@@ -257,11 +255,8 @@ impl Fuzz {
                 }
                 Some((before, seen, _)) => {
                     let mut what = differences(&seen, &children);
-                    if before["status"]["conditions"] != session["status"]["conditions"] {
-                        what.push(format!(
-                            "conditions {} are now {}",
-                            before["status"]["conditions"], session["status"]["conditions"]
-                        ));
+                    if told(&before) != told(&session) {
+                        what.push(format!("{} is now {}", told(&before), told(&session)));
                     }
                     last = Some((session, children, moment()));
                     Err(format!("it goes on changing: {}", what.join("\n    ")))
@@ -274,6 +269,11 @@ impl Fuzz {
         })
         .await
     }
+}
+
+/// What the operator writes into the session itself.
+fn told(session: &Value) -> Value {
+    json!({"finalizers": session["metadata"]["finalizers"], "status": session["status"]})
 }
 
 /// Objects without what is another one each time: identity, versions, times, addresses, ports that the cluster gives out, the

@@ -134,10 +134,7 @@ fn the_operator_goes_away_and_media_flows() {
 fn next_tag(program: &str) -> String {
     let script = "set -e
 image=$(ctr --namespace k8s.io images list -q | grep \"/streamsession/$1:lab\\$\" | head -n 1)
-ctr --namespace k8s.io images tag --force \"$image\" \"${image%:*}:next\" >/dev/null
-for _ in $(seq 50); do crictl images 2>/dev/null | grep -q \"streamsession/$1 *next\" && exit 0; sleep 0.1; done
-echo 'the node does not see the new tag' >&2
-exit 1";
+ctr --namespace k8s.io images tag --force \"$image\" \"${image%:*}:next\" >/dev/null";
     in_node(script, &[program]);
     "next".to_owned()
 }

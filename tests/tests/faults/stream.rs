@@ -6,8 +6,8 @@ use crate::local::sleep_until;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// Frames per second of the built-in clip.
-const RATE: f64 = 30.0;
+/// Frames per second of the built-in clip: pictures, and 20 ms of sound each.
+const RATE: f64 = 30.0 + 50.0;
 /// Until a viewer has his first frames, at most.
 const BEGINS: f64 = 5.0;
 
