@@ -83,9 +83,7 @@ fn recordings_age_out_by_the_schedule_and_what_is_held_stays() {
         counter("streamsession_operator_cleanups_total{result=\"ok\"}"),
         counter("streamsession_operator_cleanup_deleted_recordings_total"),
     );
-    session.patch(json!({"recording": {"retention": {"maxAge": "1m"}, "cleanupSchedule": "* * * * *"}}));
-
-    // What a dry run says an instant before the real one is what goes.
+    // What a dry run says is what goes. By flags: the pod sees a changed document only after a while.
     let dry = until("a dry run finds two that are old enough", Duration::from_secs(90), || {
         let said = kube.attempt(
             &[
@@ -98,6 +96,7 @@ fn recordings_age_out_by_the_schedule_and_what_is_held_stays() {
                 "recordings",
                 "prune",
                 "--orphans",
+                "--max-age=1m",
                 "--dry-run",
                 "--json",
             ],
@@ -107,6 +106,7 @@ fn recordings_age_out_by_the_schedule_and_what_is_held_stays() {
         if document["deleted"]["recordings"] == 2 { Ok(document) } else { Err(document.to_string()) }
     });
     assert_eq!(dry["kept"]["held"], 1, "{dry:#}");
+    session.patch(json!({"recording": {"retention": {"maxAge": "1m"}, "cleanupSchedule": "* * * * *"}}));
     let told = until("a clean-up has deleted them", Duration::from_secs(120), || {
         let told = session.get()["status"]["cleanup"].clone();
         if told["recordings"] == 2 { Ok(told) } else { Err(told.to_string()) }
