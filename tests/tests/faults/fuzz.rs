@@ -237,6 +237,8 @@ impl Fuzz {
         let mut last: Option<(Value, Children, (Instant, String))> = None;
         let moment = || (Instant::now(), now());
         until(CONVERGED, LOOK, async || {
+            // What comes after it may be seen or not.
+            let asked = now();
             let session = self.sessions.get(name).await;
             if !is_told(&session) {
                 last = None;
@@ -248,7 +250,7 @@ impl Fuzz {
             let children = normal(&session, self.sessions.children(name).await);
             match last.take() {
                 Some((before, seen, (_, from))) if seen == children && told(&before) == told(&session) => {
-                    let rested = Rested { title: title.to_owned(), session: name.to_owned(), from, to: now() };
+                    let rested = Rested { title: title.to_owned(), session: name.to_owned(), from, to: asked };
                     let line = serde_json::to_string(&rested).unwrap();
                     writeln!(self.rests.lock().unwrap(), "{line}").unwrap();
                     Ok((session, children))
