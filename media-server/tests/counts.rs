@@ -34,6 +34,7 @@ fn each_rule(store: &Running) {
     free_space(store);
     orphans(store);
     all(store);
+    no_bucket(store);
 }
 
 /// Everything that lies in the store and in the folder beside it, with its length.
@@ -218,4 +219,14 @@ fn all(store: &Running) {
     assert!([&both, &damaged, &half].iter().all(|made| !has(store, made)) && has(store, &held));
     assert!(Path::new(&both.folder).exists(), "nobody named it");
     clear(store);
+}
+
+fn no_bucket(store: &Running) {
+    let place = ["--endpoint", &store.endpoint, "--bucket", "gone", "--prefix", "cams/door"];
+    let last = store.run_with("prune --all --orphans --orphan-age 0s --yes --json", &place, &[]);
+    assert_eq!(last.code, 0, "{}", last.err);
+    assert_eq!(last.json()["deleted"]["files"], 0);
+    assert!(last.err.contains("nothing is there to delete") && last.err.contains("\"gone\""), "{}", last.err);
+    let by_age = store.run_with("prune --max-age 1d --yes", &place, &[]);
+    assert!(by_age.code == 1 && by_age.err.contains("make the bucket"), "{}", by_age.err);
 }

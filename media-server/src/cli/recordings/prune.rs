@@ -3,7 +3,7 @@
 //! A dry run and a real one have one plan; the real one only goes on after showing it.
 
 use super::args::PruneArgs;
-use super::catalogue::{Debris, Kind};
+use super::catalogue::{CatalogueError, Debris, Kind};
 use super::place::Places;
 use super::registry;
 use super::report::Pruned;
@@ -11,6 +11,7 @@ use super::shelf::{Holding, Shelf, find};
 use super::talk::{self, Table};
 use super::{Done, Failure};
 use crate::control::StreamId;
+use crate::objects;
 use crate::retention::{Protection, Reason, Rules, Selection, select};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -158,7 +159,14 @@ pub(super) fn prune(
         return Err(PruneError::StoreUnnamed(folder.recordings.clone()).into());
     }
     let (rules, free) = rules(shelf, args, places.retention.as_ref())?;
-    let holdings = shelf.holdings()?;
+    let no_orphans = PruneArgs { orphans: false, ..args.clone() };
+    let (holdings, args) = match shelf.holdings() {
+        Err(error) if args.all && has_no_bucket(&error, shelf) => {
+            talk::tell(&format!("nothing is there to delete: {error}"));
+            (Vec::new(), &no_orphans)
+        }
+        holdings => (holdings?, args),
+    };
     let held = args.hold.iter().map(|id| find(&holdings, id).map(|holding| holding.id.clone()));
     let held = held.collect::<Result<Vec<_>, _>>()?;
     let plan = plan(shelf, args, &holdings, &held, (&rules, free), now)?;
@@ -201,6 +209,12 @@ pub(super) fn prune(
     }
     let done = if failures.is_empty() { Done::Well } else { Done::Faults };
     Ok((done, plan.pruned(args.dry_run, deleted, failures)))
+}
+
+/// Whether all that was named is a bucket, and it is gone, or never was: then so is all that could be in it.
+fn has_no_bucket(error: &CatalogueError, shelf: &Shelf) -> bool {
+    matches!(error, CatalogueError::Store(error) if error.reason() == objects::Reason::NoSuchBucket)
+        && shelf.places().all(|place| place.kind() == Kind::Store)
 }
 
 /// The rules, and the bytes that are free where there is one about them.

@@ -152,6 +152,8 @@ async fn a_manifest_that_cannot_be_read_waits_and_is_told_until_it_is_mended() {
     fs::write(&manifest, text).unwrap();
     bench.uploads.recording_finished(&stream);
     bench.until("it is there", |bench| bench.stored(&stream).len() == 4).await;
+    // What the store has is in the journal a moment later.
+    bench.drained().await;
     bench.until("all is well", |bench| !bench.status.uploads().failing).await;
     assert!(bench.uploads.nothing_waits().await);
 }
