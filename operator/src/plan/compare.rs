@@ -1,18 +1,33 @@
 //! Whether an object that was seen still says what was wanted of it.
 //!
 //! The API server adds to what it is given (defaults, addresses, other managers' fields), leaves out what is empty, and
-//! writes quantities in its own way (`1000m` becomes `1`). None of that is a difference; a changed or missing value is.
+//! writes quantities in its own way (`1000m` becomes `1`). None of that is a difference; a changed or missing value is, and
+//! so is anything more in what the API server takes and keeps as one value, where one key more chooses other pods.
 
 use serde_json::Value;
 
+/// Fields whose values an apply replaces as a whole (`x-kubernetes-map-type: atomic` and its like), and to which the API
+/// server adds nothing.
+const WHOLE: [&str; 5] = ["selector", "podSelector", "namespaceSelector", "nodeSelector", "ingress"];
+
 /// Whether `seen` holds all of `wanted`.
 pub(crate) fn holds(seen: &Value, wanted: &Value) -> bool {
+    agrees(seen, wanted, false)
+}
+
+/// The same; with `whole`, `seen` may hold nothing more.
+fn agrees(seen: &Value, wanted: &Value, whole: bool) -> bool {
     match (seen, wanted) {
         (Value::Object(seen), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| holds(seen.get(key).unwrap_or(&Value::Null), wanted))
+            let more = whole && seen.keys().any(|key| !wanted.contains_key(key));
+            !more
+                && wanted.iter().all(|(key, wanted)| {
+                    let whole = whole || WHOLE.contains(&key.as_str());
+                    agrees(seen.get(key).unwrap_or(&Value::Null), wanted, whole)
+                })
         }
         (Value::Array(seen), Value::Array(wanted)) => {
-            seen.len() == wanted.len() && seen.iter().zip(wanted).all(|(seen, wanted)| holds(seen, wanted))
+            seen.len() == wanted.len() && seen.iter().zip(wanted).all(|(seen, wanted)| agrees(seen, wanted, whole))
         }
         (Value::Null, wanted) => is_empty(wanted),
         (Value::String(seen), Value::String(wanted)) => {
@@ -114,6 +129,32 @@ mod tests {
             json!({"a": "x", "list": [1, 2]}),
         ] {
             assert!(!holds(&seen, &wanted), "{seen}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_added_to_a_selector_is_a_difference() {
+        let wanted = json!({"spec": {"selector": {"a": "x"}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"a": "x"}}}]}]}});
+        let peers = |peers| json!([{"from": [peers]}]);
+        let as_it_was = peers(json!({"podSelector": {"matchLabels": {"a": "x"}}}));
+        for (selector, ingress, same) in [
+            (json!({"a": "x"}), as_it_was.clone(), true),
+            (json!({"a": "x", "b": "y"}), as_it_was.clone(), false),
+            (json!({"a": "x", "b": ""}), as_it_was, false),
+            (json!({"a": "x"}), peers(json!({"podSelector": {"matchLabels": {"a": "x", "b": "y"}}})), false),
+            (
+                json!({"a": "x"}),
+                peers(json!({"podSelector": {"matchLabels": {"a": "x"}, "matchExpressions": [1]}})),
+                false,
+            ),
+            (
+                json!({"a": "x"}),
+                peers(json!({"podSelector": {"matchLabels": {"a": "x"}}, "namespaceSelector": {}})),
+                false,
+            ),
+        ] {
+            let seen = json!({"spec": {"selector": selector, "ingress": ingress, "clusterIP": "10.0.0.1"}});
+            assert_eq!(holds(&seen, &wanted), same, "{seen}");
         }
     }
 

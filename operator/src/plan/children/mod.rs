@@ -94,6 +94,14 @@ pub(crate) fn writes(scene: &Scene<'_>, random: Random, settled: bool) -> Writes
             (_, None) => writes.delete.extend(seen.and_then(|seen| goes(child, seen, settled))),
         }
     }
+    // A pod whose keys, volume or configuration are somebody else's would start, fail and be started again.
+    let needs = |child: &Child| {
+        use Kind::{ConfigMap, PersistentVolumeClaim, Secret, ServiceAccount};
+        matches!(child.kind, ConfigMap | PersistentVolumeClaim | Secret | ServiceAccount)
+    };
+    if scene.child(Kind::StatefulSet, &scene.name).is_none() && writes.taken.iter().any(needs) {
+        writes.apply.retain(|apply| apply.child.kind != Kind::StatefulSet);
+    }
     if let Some(patch) = pod::secrets_hash(scene) {
         writes.apply.push(patch);
     }

@@ -153,6 +153,10 @@ fn a_secret_of_somebody_else_is_neither_used_nor_changed() {
     world.pass();
     assert_eq!(world.objects[&child], theirs);
     assert_eq!(world.condition("Stalled").1, "NameTaken");
+    assert!(world.object(Kind::StatefulSet, "front-door").is_none(), "a pod could not run with it");
+    world.objects.remove(&child);
+    world.settle();
+    assert!(world.is_ready());
 }
 
 #[test]
