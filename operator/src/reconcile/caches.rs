@@ -73,7 +73,7 @@ impl Caches {
             let writer = Writer::new(resource);
             children.insert(kind, writer.as_reader());
             let triggers = triggers.clone();
-            let stream = watcher(objects, config.clone()).default_backoff().modify(lighten).reflect(writer);
+            let stream = watcher(objects, config.clone()).default_backoff().modify(pack).reflect(writer);
             follow(cache_name(kind.name(), namespace), stream, observers, tasks, move |object| tell(&triggers, object));
         }
         let pods: Api<Pod> = match namespace {
@@ -124,7 +124,7 @@ impl Caches {
     pub(super) fn child(&self, child: &Child, namespace: &str) -> Option<Value> {
         let store = self.children.get(&child.kind)?;
         let key = ObjectRef::new_with(&child.name, resource(child.kind)).within(namespace);
-        store.get(&key).map(|object| json(child.kind, &object))
+        store.get(&key).map(|object| json(child.kind, &unpacked(&object)))
     }
 
     /// A pod.
@@ -239,6 +239,18 @@ pub(super) async fn nodes(
 /// Half of an object that is often written says who wrote what; the plan asks that of sessions alone.
 fn lighten<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
+}
+
+/// Keeps what an object says as text: as a tree of maps it takes ten times as much memory, and it is read once a pass.
+fn pack(object: &mut DynamicObject) {
+    lighten(object);
+    object.data = Value::String(object.data.to_string().into_boxed_str().into());
+}
+
+/// As it was before [`pack`].
+fn unpacked(object: &DynamicObject) -> DynamicObject {
+    let data = object.data.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    DynamicObject { types: object.types.clone(), metadata: object.metadata.clone(), data }
 }
 
 fn strip(node: &mut Node) {
