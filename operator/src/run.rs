@@ -12,6 +12,8 @@ use crate::metrics::Metrics;
 use crate::plan::{Images, Settings};
 use crate::readiness::Readiness;
 use crate::reconcile::{self, Clients, Options};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use std::future::{Future, pending};
 use std::pin::pin;
 use std::time::Duration;
@@ -23,7 +25,12 @@ use tokio_util::sync::CancellationToken;
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Runs until SIGTERM or SIGINT, with these clients of the API server.
-pub async fn run(args: Args, clients: Clients) -> Result<(), StartError> {
+pub fn run(args: Args, clients: Clients) -> LocalBoxFuture<'static, Result<(), StartError>> {
+    // In a box, so that it is compiled here, once, and not again in each program that runs it.
+    run_to_the_end(args, clients).boxed_local()
+}
+
+async fn run_to_the_end(args: Args, clients: Clients) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
     let mut told_to_end = pin!(async {

@@ -69,11 +69,19 @@ pub(super) async fn observe(
     (observed.secrets, observed.references) =
         futures_util::future::try_join(own_secrets(context, session, remembered), references(context, session)).await?;
     let tokens = observed.secrets.get(&names::admin(&name)).map(OwnSecret::admin_tokens).unwrap_or_default();
-    let (server, warnings) = futures_util::future::join(
-        server(context, pod.as_deref(), &tokens),
-        warnings(context, &namespace, &name, pod.as_deref()),
-    )
-    .await;
+    let about = explained_by(&observed.children, &name, pod.as_deref());
+    let known = remembered.warnings(session.metadata.generation, &about, Instant::now());
+    let warnings = async {
+        match known {
+            Some(known) => (known, false),
+            None => (warnings(context, &namespace, &about).await, true),
+        }
+    };
+    let (server, (warnings, fresh)) =
+        futures_util::future::join(server(context, pod.as_deref(), &tokens), warnings).await;
+    if fresh {
+        remembered.keep_warnings(session.metadata.generation, about, warnings.clone(), Instant::now());
+    }
     let answered = !matches!(server, Some(Err(_)));
     observed.server_failing_since = remembered.asked(pod.as_deref().and_then(ResourceExt::uid), answered, observed.now);
     observed.server = server;
@@ -236,19 +244,35 @@ async fn server(context: &Context, pod: Option<&Pod>, tokens: &[&str]) -> Option
     }))
 }
 
-/// Events that may explain why the pod does not come up; nobody is asked while it is well.
-async fn warnings(context: &Context, namespace: &str, session: &str, pod: Option<&Pod>) -> Vec<Warning> {
+/// What events may explain why the pod does not come up, as field selectors: none while it is well, and none of what is not
+/// there.
+fn explained_by(children: &BTreeMap<Child, Value>, session: &str, pod: Option<&Pod>) -> Vec<String> {
     if pod.is_some_and(is_ready) {
         return Vec::new();
     }
-    let about = match pod {
-        Some(pod) => format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid().unwrap_or_default()),
-        None => format!("involvedObject.kind=StatefulSet,involvedObject.name={session}"),
-    };
-    let claim = format!("involvedObject.kind=PersistentVolumeClaim,involvedObject.name={}", names::claim(session));
+    let is_there = |kind, name: &str| children.contains_key(&Child { kind, name: name.to_owned() });
+    let mut about = Vec::new();
+    match pod {
+        Some(pod) => {
+            about.push(format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid().unwrap_or_default()))
+        }
+        None if is_there(Kind::StatefulSet, session) => {
+            about.push(format!("involvedObject.kind=StatefulSet,involvedObject.name={session}"));
+        }
+        None => {}
+    }
+    let claim = names::claim(session);
+    if is_there(Kind::PersistentVolumeClaim, &claim) {
+        about.push(format!("involvedObject.kind=PersistentVolumeClaim,involvedObject.name={claim}"));
+    }
+    about
+}
+
+/// Events about what these field selectors choose. The API server has no index of events: each list reads all of a namespace.
+async fn warnings(context: &Context, namespace: &str, about: &[String]) -> Vec<Warning> {
     let events: Api<Event> = Api::namespaced(context.client.clone(), namespace);
-    let lists = join_all([about, claim].map(async |fields| {
-        let params = ListParams::default().fields(&fields).limit(EVENTS);
+    let lists = join_all(about.iter().map(async |fields| {
+        let params = ListParams::default().fields(fields).limit(EVENTS);
         match events.list(&params).await {
             Ok(list) => list.items,
             Err(error) => {
@@ -316,6 +340,23 @@ mod tests {
         assert!(event("Pod", "Normal", "Pulled").is_none());
         assert!(event("PersistentVolumeClaim", "Normal", "FailedBinding").is_some());
         assert!(event("PersistentVolumeClaim", "Normal", "Provisioning").is_none());
+    }
+
+    #[test]
+    fn of_what_is_not_there_no_event_is_asked_for() {
+        let child = |kind, name: &str| (Child { kind, name: name.to_owned() }, json!({}));
+        let (set, claim) = (child(Kind::StatefulSet, "x"), child(Kind::PersistentVolumeClaim, "x-data"));
+        let pod = |ready: &str| {
+            let conditions = json!([{"type": "Ready", "status": ready}]);
+            let pod = json!({"metadata": {"uid": "u"}, "status": {"conditions": conditions}});
+            serde_json::from_value::<Pod>(pod).unwrap()
+        };
+        assert!(explained_by(&BTreeMap::new(), "x", None).is_empty());
+        let all = BTreeMap::from([set, claim]);
+        assert_eq!(explained_by(&all, "x", None).len(), 2);
+        let of_pod = explained_by(&all, "x", Some(&pod("False")));
+        assert!(of_pod[0].contains("uid=u") && of_pod.len() == 2, "{of_pod:?}");
+        assert!(explained_by(&all, "x", Some(&pod("True"))).is_empty());
     }
 
     #[test]
