@@ -2,10 +2,12 @@
 //!
 //! A pod that was made from another template waits until nobody publishes, unless the spec says otherwise; an operator
 //! that was upgraded is no reason to cut a stream. One that does not run has nothing to lose. A pod whose Secret came
-//! late is made anew as well: the kubelet would take minutes to look again.
+//! late is made anew as well: the kubelet would take minutes to look again. So is one whose store was started with keys that
+//! are no more.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use streamsession_api::UpdatePolicy;
+use streamsession_api::{StorageMode, UpdatePolicy};
 
 use super::{
     DeletePod,
@@ -29,7 +31,10 @@ pub(crate) enum Standing {
 pub(crate) fn standing(scene: &Scene<'_>, wanted: &str) -> Standing {
     match scene.pod() {
         None => Standing::Settled,
-        Some(pod) if pod.annotations().get(names::TEMPLATE_HASH).is_some_and(|hash| hash == wanted) => {
+        Some(pod)
+            if pod.annotations().get(names::TEMPLATE_HASH).is_some_and(|hash| hash == wanted)
+                && !store_has_old_keys(scene) =>
+        {
             Standing::Settled
         }
         Some(pod) if pod.metadata.deletion_timestamp.is_some() => Standing::Leaving,
@@ -64,16 +69,25 @@ fn outdated(scene: &Scene<'_>, wanted: &str) -> Option<String> {
         return None;
     }
     let immediate = scene.spec.update_policy == UpdatePolicy::Immediate;
-    match scene.report() {
-        _ if immediate => Some("its template changed, and spec.updatePolicy is Immediate".to_owned()),
-        Some(report) if report.publishers == 0 => Some("its template changed, and nobody publishes".to_owned()),
-        Some(_) => None,
+    let and = match scene.report() {
+        _ if immediate => "spec.updatePolicy is Immediate",
+        Some(report) if report.publishers == 0 => "nobody publishes",
+        Some(_) => return None,
         // That the relay or the store is unwell ends no stream, and neither does one question without an answer.
-        None if !scene.container_is_ready(MEDIA) => {
-            Some("its template changed, and its media server is not ready".to_owned())
-        }
-        None => None,
-    }
+        None if !scene.container_is_ready(MEDIA) => "its media server is not ready",
+        None => return None,
+    };
+    let what =
+        if store_has_old_keys(scene) { "its store does not know the keys of today" } else { "its template changed" };
+    Some(format!("{what}, and {and}"))
+}
+
+/// Whether somebody deleted the keys of the store in the pod, so that others were made: it reads its own when it starts.
+fn store_has_old_keys(scene: &Scene<'_>) -> bool {
+    let made_at = |metadata: &ObjectMeta| metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let keys = scene.observed.secrets.get(&names::store(&scene.name)).and_then(|secret| made_at(&secret.0.metadata));
+    let pod = scene.pod().and_then(|pod| made_at(&pod.metadata));
+    scene.spec.storage.mode == StorageMode::Managed && matches!((keys, pod), (Some(keys), Some(pod)) if keys > pod)
 }
 
 /// Whether the pod hangs for want of a Secret, or of a key of one, that is there now.

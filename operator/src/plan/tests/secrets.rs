@@ -188,3 +188,19 @@ fn a_server_behind_on_its_token_is_come_to_with_both() {
     assert_eq!(admin.admin_tokens().len(), 2);
     assert_eq!(admin.admin_tokens()[0], world.value("front-door-admin", TOKEN).unwrap());
 }
+
+#[test]
+fn a_store_whose_keys_somebody_deleted_is_started_anew_when_nobody_publishes() {
+    let mut world = settled();
+    let at = |second: i64| json!(jiff::Timestamp::from_second(second).unwrap().to_string());
+    world.pod.as_mut().unwrap()["metadata"]["creationTimestamp"] = at(1_000);
+    world.object_mut(Kind::Secret, "front-door-store")["metadata"]["creationTimestamp"] = at(1_000);
+    assert!(world.plan().delete_pod.is_none(), "made together");
+    world.object_mut(Kind::Secret, "front-door-store")["metadata"]["creationTimestamp"] = at(1_060);
+    let planned = world.plan().delete_pod.expect("it is started anew");
+    assert!(planned.why.contains("keys") && planned.why.contains("nobody publishes"), "{}", planned.why);
+    world.server.as_mut().unwrap().publishers = 1;
+    let plan = world.plan();
+    assert!(plan.delete_pod.is_none(), "a camera is not cut off");
+    assert!(format!("{:?}", plan.status).contains("UpdatePending"));
+}
