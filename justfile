@@ -20,7 +20,7 @@ e2e:
 cluster:
     tests/run cluster
 
-# The operator under every fault, on the same cluster: half an hour
+# The operator under every fault, on the same cluster: an hour and more
 faults:
     tests/run faults
 
