@@ -458,10 +458,9 @@ impl Uploader {
 
     /// Tells those who asked whether nothing waits. After the end nobody knows any more.
     fn answer(&mut self, nothing: bool) {
-        let nothing = nothing && !self.stop.is_cancelled();
         for answer in self.asking.drain(..) {
             // Who no longer asks need not be told.
-            let _ = answer.send(nothing);
+            let _ = answer.send(nothing && !self.stop.is_cancelled());
         }
     }
 
