@@ -56,14 +56,20 @@ pub const CLEANUP: &str = "streamsession-cleanup";
 /// `app.kubernetes.io/name` of what a session's deletion needs in the operator's namespace.
 pub const RECLAIM: &str = "streamsession-reclaim";
 
-/// The pod of a session: one, so its number is 0.
+/// What the pod's name adds to the session's: there is one, so its number is 0.
+pub const POD: &str = "-0";
+
+/// What the name of the volume adds.
+pub const CLAIM: &str = "-data";
+
+/// The pod of a session.
 pub fn pod(session: &str) -> String {
-    format!("{session}-0")
+    format!("{session}{POD}")
 }
 
 /// The volume of recordings and of the registry.
 pub fn claim(session: &str) -> String {
-    format!("{session}-data")
+    format!("{session}{CLAIM}")
 }
 
 /// The Service of the media port.

@@ -1,4 +1,5 @@
-//! What is watched: sessions, what belongs to them, their pods, and nodes for their addresses. Secrets never are.
+//! What is watched: sessions, what belongs to them, their pods, and nodes for their addresses. Secrets never are; events are
+//! by a module of their own.
 //!
 //! Each watch runs for itself, backs off when it fails, tells the metrics and the log so, and goes on by itself. What
 //! changes triggers a pass over the session that it belongs to, by its label.
@@ -263,7 +264,7 @@ fn strip(node: &mut Node) {
     }
 }
 
-fn config() -> watcher::Config {
+pub(super) fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 

@@ -5,7 +5,7 @@
 //! write has answered counts until the cache has it too.
 
 use super::objects::version;
-use crate::plan::{Child, Copied, OwnSecret, PushRefused, Refusal, Warning};
+use crate::plan::{Child, Copied, OwnSecret, PushRefused, Refusal};
 use jiff::Timestamp;
 use kube::runtime::events::Recorder;
 use kube::{Resource, ResourceExt};
@@ -20,10 +20,6 @@ use tokio::sync::Mutex as AsyncMutex;
 const LAG: Duration = Duration::from_secs(15);
 /// For how long a Secret that the operator made is not read again.
 const SECRET: Duration = Duration::from_secs(30);
-/// For how long events that explain nothing are not read again; those that do, twice as long each time they are the same.
-const EVENTS: Duration = Duration::from_secs(1);
-/// The longest time for which they are not.
-const EVENTS_MOST: Duration = Duration::from_secs(60);
 /// Events that are remembered for each session, so that one that comes again is counted instead of told anew.
 const NOTES: usize = 16;
 
@@ -69,16 +65,6 @@ pub(super) struct Remembered {
     secrets: HashMap<String, (OwnSecret, Instant)>,
     copy: Option<(Option<Copied>, Instant)>,
     notes: Vec<((String, String), Recorder)>,
-    explained: Option<Explained>,
-}
-
-/// Events that were read.
-struct Explained {
-    /// Generation of the spec, and what the events are about.
-    of: (Option<i64>, Vec<String>),
-    warnings: Vec<Warning>,
-    at: Instant,
-    good_for: Duration,
 }
 
 impl Remembered {
@@ -166,31 +152,6 @@ impl Remembered {
         self.secrets.remove(name);
     }
 
-    /// Events about this, as they were read lately.
-    pub(super) fn warnings(&self, generation: Option<i64>, about: &[String], now: Instant) -> Option<Vec<Warning>> {
-        let known = self.explained.as_ref().filter(|known| known.of.0 == generation && known.of.1 == about)?;
-        (now.saturating_duration_since(known.at) <= known.good_for).then(|| known.warnings.clone())
-    }
-
-    /// Remembers them for a while. A pod that cannot come up for a known reason is no reason to ask every few seconds.
-    pub(super) fn keep_warnings(
-        &mut self,
-        generation: Option<i64>,
-        about: Vec<String>,
-        warnings: Vec<Warning>,
-        now: Instant,
-    ) {
-        let of = (generation, about);
-        let words = |all: &[Warning]| -> Vec<(String, String)> {
-            all.iter().map(|one| (one.reason.clone(), one.message.clone())).collect()
-        };
-        let same =
-            |known: &&Explained| known.of == of && !warnings.is_empty() && words(&known.warnings) == words(&warnings);
-        let good_for =
-            self.explained.as_ref().filter(same).map_or(EVENTS, |known| (known.good_for * 2).min(EVENTS_MOST));
-        self.explained = Some(Explained { of, warnings, at: now, good_for });
-    }
-
     /// What tells this event: the same recorder for the same words, which counts instead of repeating; kube's knows
     /// reasons apart, but not messages, and would show the first message for ever.
     pub(super) fn recorder(&mut self, reason: &str, message: &str, make: impl FnOnce() -> Recorder) -> Recorder {
@@ -237,28 +198,6 @@ mod tests {
         let (mut memory, now) = (Remembered::default(), Instant::now());
         memory.wrote(child(), object("7"), now);
         assert_eq!(memory.newest(&child(), None, now + LAG + Duration::from_secs(1)), None);
-    }
-
-    #[test]
-    fn events_that_say_the_same_again_are_asked_for_less_and_less() {
-        let warning = |message: &str, second| Warning {
-            about: "StatefulSet".to_owned(),
-            reason: "FailedCreate".to_owned(),
-            message: message.to_owned(),
-            at: Timestamp::from_second(second).unwrap(),
-        };
-        let (mut memory, begin, about) = (Remembered::default(), Instant::now(), vec!["x".to_owned()]);
-        let at = |seconds| begin + Duration::from_secs(seconds);
-        memory.keep_warnings(Some(1), about.clone(), vec![], at(0));
-        assert_eq!(memory.warnings(Some(1), &about, at(2)), None, "nothing is explained yet");
-        memory.keep_warnings(Some(1), about.clone(), vec![warning("quota", 1)], at(2));
-        memory.keep_warnings(Some(1), about.clone(), vec![warning("quota", 9)], at(4));
-        assert_eq!(memory.warnings(Some(1), &about, at(6)).unwrap().len(), 1);
-        assert_eq!(memory.warnings(Some(1), &about, at(7)), None);
-        assert_eq!(memory.warnings(Some(2), &about, at(5)), None, "another spec");
-        assert_eq!(memory.warnings(Some(1), &[], at(5)), None, "about something else");
-        memory.keep_warnings(Some(1), about.clone(), vec![warning("policy", 10)], at(7));
-        assert_eq!(memory.warnings(Some(1), &about, at(9)), None, "it says something new");
     }
 
     #[test]

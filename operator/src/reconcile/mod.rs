@@ -9,6 +9,7 @@ mod backoff;
 mod caches;
 mod connect;
 mod execute;
+mod explanations;
 mod memory;
 mod objects;
 mod observe;
@@ -25,6 +26,7 @@ use crate::readiness::Readiness;
 use admin::AdminClient;
 use backoff::Backoff;
 use caches::{Caches, Observers, key};
+use explanations::Explanations;
 use futures_util::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::controller::{self, Action, Controller};
@@ -71,6 +73,7 @@ struct Context {
     client: Client,
     settings: Settings,
     caches: Caches,
+    explanations: Explanations,
     nodes: Option<Store<Node>>,
     admin: AdminClient,
     reporter: Reporter,
@@ -131,20 +134,22 @@ pub async fn run(
     for scope in scopes {
         let (sender, receiver) = unbounded_channel();
         let caches = Caches::start(&clients.watches, scope.as_deref(), &sender, &observers, &mut watches);
-        parts.push((scope, caches, sender, receiver));
+        let explanations = Explanations::start(&clients.watches, scope.as_deref(), &sender, &observers, &mut watches);
+        parts.push((scope, caches, explanations, sender, receiver));
     }
     let told: Vec<(Caches, UnboundedSender<_>)> =
-        parts.iter().map(|(_, caches, sender, _)| (caches.clone(), sender.clone())).collect();
+        parts.iter().map(|(_, caches, _, sender, _)| (caches.clone(), sender.clone())).collect();
     let nodes = tokio::select! {
         nodes = caches::nodes(&clients.watches, told, &observers, &mut watches) => nodes,
         () = shutdown.cancelled() => return Ok(()),
     };
     let mut controllers = JoinSet::new();
-    for (scope, caches, _sender, receiver) in parts {
+    for (scope, caches, explanations, _sender, receiver) in parts {
         let context = Arc::new(Context {
             client: clients.calls.clone(),
             settings: options.settings.clone(),
             caches: caches.clone(),
+            explanations,
             nodes: nodes.clone(),
             admin: AdminClient::default(),
             reporter: Reporter {

@@ -1,7 +1,7 @@
 //! Looks up what a plan is made from: caches for what is watched, reads by name for Secrets, and the media server.
 //!
-//! What cannot be read ends the pass, since a plan from "it is not there" would be wrong; except for what only explains:
-//! events, and the media server, whose silence is itself something to plan from.
+//! What cannot be read ends the pass, since a plan from "it is not there" would be wrong; except for the media server, whose
+//! silence is itself something to plan from.
 
 use super::Context;
 use super::admin::AdminError;
@@ -10,12 +10,12 @@ use super::memory::Remembered;
 use super::objects::{api, call, json};
 use crate::error::{ApiError, PassError};
 use crate::plan::{
-    self, Child, Copied, FinalJob, Kind, Observed, OwnSecret, SecretSummary, ServerError, ServerReport, Warning, names,
+    self, Child, Copied, FinalJob, Kind, Observed, OwnSecret, SecretSummary, ServerError, ServerReport, names,
 };
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
@@ -28,14 +28,10 @@ use streamsession_api::StreamSession;
 
 /// Port of the admin API in the pod.
 const MANAGEMENT_PORT: u16 = 8081;
-/// How far back events explain anything.
-const EXPLAINS: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
-/// Most events that are read about one object.
-const EVENTS: u32 = 50;
+/// Most pods of a Job that are read.
+const PODS: u32 = 50;
 /// For how long the last words of a clean-up are waited for.
 const WORDS_LAG: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
-/// What is told of a claim besides warnings.
-const CLAIM_REASONS: [&str; 2] = ["FailedBinding", "WaitForFirstConsumer"];
 
 /// Everything that a plan for this session is made from.
 pub(super) async fn observe(
@@ -69,23 +65,12 @@ pub(super) async fn observe(
     (observed.secrets, observed.references) =
         futures_util::future::try_join(own_secrets(context, session, remembered), references(context, session)).await?;
     let tokens = observed.secrets.get(&names::admin(&name)).map(OwnSecret::admin_tokens).unwrap_or_default();
-    let about = explained_by(&observed.children, &name, pod.as_deref());
-    let known = remembered.warnings(session.metadata.generation, &about, Instant::now());
-    let warnings = async {
-        match known {
-            Some(known) => (known, false),
-            None => (warnings(context, &namespace, &about).await, true),
-        }
-    };
-    let (server, (warnings, fresh)) =
-        futures_util::future::join(server(context, pod.as_deref(), &tokens), warnings).await;
-    if fresh {
-        remembered.keep_warnings(session.metadata.generation, about, warnings.clone(), Instant::now());
-    }
+    let server = server(context, pod.as_deref(), &tokens).await;
     let answered = !matches!(server, Some(Err(_)));
     observed.server_failing_since = remembered.asked(pod.as_deref().and_then(ResourceExt::uid), answered, observed.now);
     observed.server = server;
-    observed.warnings = warnings;
+    let explanations = &context.explanations;
+    observed.warnings = explanations.of(&namespace, &name, &observed.children, pod.as_deref(), observed.now);
     observed.pod = pod.map(Arc::unwrap_or_clone);
     observed.refusals.clone_from(&remembered.refusals);
     observed.push_refused.clone_from(&remembered.push_refused);
@@ -153,7 +138,7 @@ async fn elsewhere(
 /// What the program of a Job said last, as far as it can be had.
 async fn words_of(context: &Context, namespace: &str, job: &str) -> Option<String> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let params = ListParams::default().labels(&format!("{JOB_LABEL}={job}")).limit(EVENTS);
+    let params = ListParams::default().labels(&format!("{JOB_LABEL}={job}")).limit(PODS);
     match pods.list(&params).await {
         Ok(pods) => pods.items.iter().find_map(last_words),
         Err(error) => {
@@ -244,73 +229,7 @@ async fn server(context: &Context, pod: Option<&Pod>, tokens: &[&str]) -> Option
     }))
 }
 
-/// What events may explain why the pod does not come up, as field selectors: none while it is well, and none of what is not
-/// there.
-fn explained_by(children: &BTreeMap<Child, Value>, session: &str, pod: Option<&Pod>) -> Vec<String> {
-    if pod.is_some_and(is_ready) {
-        return Vec::new();
-    }
-    let is_there = |kind, name: &str| children.contains_key(&Child { kind, name: name.to_owned() });
-    let mut about = Vec::new();
-    match pod {
-        Some(pod) => {
-            about.push(format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid().unwrap_or_default()))
-        }
-        None if is_there(Kind::StatefulSet, session) => {
-            about.push(format!("involvedObject.kind=StatefulSet,involvedObject.name={session}"));
-        }
-        None => {}
-    }
-    let claim = names::claim(session);
-    if is_there(Kind::PersistentVolumeClaim, &claim) {
-        about.push(format!("involvedObject.kind=PersistentVolumeClaim,involvedObject.name={claim}"));
-    }
-    about
-}
-
-/// Events about what these field selectors choose. The API server has no index of events: each list reads all of a namespace.
-async fn warnings(context: &Context, namespace: &str, about: &[String]) -> Vec<Warning> {
-    let events: Api<Event> = Api::namespaced(context.client.clone(), namespace);
-    let lists = join_all(about.iter().map(async |fields| {
-        let params = ListParams::default().fields(fields).limit(EVENTS);
-        match events.list(&params).await {
-            Ok(list) => list.items,
-            Err(error) => {
-                let error = ApiError::new("list Events", &error);
-                tracing::info!(%error, "why the pod does not come up may stay unknown");
-                context.metrics.read_failed("events");
-                Vec::new()
-            }
-        }
-    }))
-    .await;
-    let oldest = Timestamp::now() - EXPLAINS;
-    let mut warnings: Vec<_> =
-        lists.into_iter().flatten().filter_map(warning).filter(|warning| warning.at >= oldest).collect();
-    warnings.sort_by_key(|warning| warning.at);
-    warnings
-}
-
-fn warning(event: Event) -> Option<Warning> {
-    let about = event.involved_object.kind?;
-    let reason = event.reason.unwrap_or_default();
-    let of_the_claim = about == "PersistentVolumeClaim" && CLAIM_REASONS.contains(&reason.as_str());
-    if event.type_.as_deref() != Some("Warning") && !of_the_claim {
-        return None;
-    }
-    let series = event.series.and_then(|series| series.last_observed_time).map(|time| time.0);
-    let last = event.last_timestamp.map(|time| time.0);
-    let once = event.event_time.map(|time| time.0);
-    let created = event.metadata.creation_timestamp.map(|time| time.0);
-    Some(Warning {
-        about,
-        reason,
-        message: event.message.unwrap_or_default(),
-        at: series.or(last).or(once).or(created)?,
-    })
-}
-
-fn is_ready(pod: &Pod) -> bool {
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
@@ -324,40 +243,6 @@ fn failed(context: &Context, what: &'static str, error: ApiError) -> PassError {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    fn event(about: &str, kind: &str, reason: &str) -> Option<Warning> {
-        let event = json!({
-            "metadata": {"name": "e", "namespace": "a"},
-            "involvedObject": {"kind": about}, "type": kind, "reason": reason, "message": "m",
-            "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:10:00Z",
-        });
-        warning(serde_json::from_value(event).unwrap())
-    }
-
-    #[test]
-    fn warnings_explain_and_so_does_what_a_claim_waits_for() {
-        assert_eq!(event("Pod", "Warning", "FailedMount").unwrap().at, "2026-01-01T00:10:00Z".parse().unwrap());
-        assert!(event("Pod", "Normal", "Pulled").is_none());
-        assert!(event("PersistentVolumeClaim", "Normal", "FailedBinding").is_some());
-        assert!(event("PersistentVolumeClaim", "Normal", "Provisioning").is_none());
-    }
-
-    #[test]
-    fn of_what_is_not_there_no_event_is_asked_for() {
-        let child = |kind, name: &str| (Child { kind, name: name.to_owned() }, json!({}));
-        let (set, claim) = (child(Kind::StatefulSet, "x"), child(Kind::PersistentVolumeClaim, "x-data"));
-        let pod = |ready: &str| {
-            let conditions = json!([{"type": "Ready", "status": ready}]);
-            let pod = json!({"metadata": {"uid": "u"}, "status": {"conditions": conditions}});
-            serde_json::from_value::<Pod>(pod).unwrap()
-        };
-        assert!(explained_by(&BTreeMap::new(), "x", None).is_empty());
-        let all = BTreeMap::from([set, claim]);
-        assert_eq!(explained_by(&all, "x", None).len(), 2);
-        let of_pod = explained_by(&all, "x", Some(&pod("False")));
-        assert!(of_pod[0].contains("uid=u") && of_pod.len() == 2, "{of_pod:?}");
-        assert!(explained_by(&all, "x", Some(&pod("True"))).is_empty());
-    }
 
     #[test]
     fn what_no_secret_can_be_called_is_not_asked_for() {

@@ -2,6 +2,7 @@
 
 use super::admin::AdminClient;
 use super::caches::Caches;
+use super::explanations::Explanations;
 use super::memory::Memory;
 use super::{Backoff, Context, Shared};
 use crate::metrics::Metrics;
@@ -88,6 +89,7 @@ pub(super) fn context(api: &Api) -> Context {
             rotate_secrets_after: None,
         },
         caches: Caches::empty(),
+        explanations: Explanations::default(),
         nodes: None,
         admin: AdminClient::default(),
         reporter: Reporter { controller: "streamsession-operator".to_owned(), instance: Some("operator-0".to_owned()) },
