@@ -1,5 +1,7 @@
-//! Two hundred sessions and one operator: how much memory it takes, and how long its passes are, while they are made, at rest,
-//! and when each of them changes. A quota holds pods at zero, so that what is measured is the operator.
+//! Two hundred sessions and one operator: how much memory it takes, and how long its passes are. First they are paused, which
+//! holds their pods at zero: made, and changed each once. Then all are let go at once, and a quota holds the pods at zero:
+//! every other object is made and watched. How long a pass of that storm takes is the API server's affair, which has a core
+//! and more to do; so there the time counts in which all are done, and the mean.
 
 use super::inside::{Sessions, given, is_told, number, passes, until};
 use super::local::Post;
@@ -18,8 +20,10 @@ const AT_ONCE: usize = 2;
 const MEMORY: u64 = 60 * 1024;
 /// Within which 99 of 100 passes are over; a bound of a bucket.
 const PASS: &str = "0.25";
+/// The mean of a storm's passes, in seconds.
+const MEAN: f64 = 0.25;
 /// For all sessions to be told of.
-const CONVERGED: Duration = Duration::from_secs(240);
+const CONVERGED: Duration = Duration::from_secs(120);
 /// At rest; longer than the longest time after which the operator looks again at what is well.
 const REST: Duration = Duration::from_secs(60);
 
@@ -66,14 +70,21 @@ async fn inside_the_cluster() {
     let mut wrong = Vec::new();
     match given("SCALE_PHASE").as_str() {
         "busy" => {
-            wrong.extend(scale.measured("created, paused", async || scale.create().await).await);
+            wrong.extend(scale.measured("created, paused", Bound::Share, async || scale.create().await).await);
+            let changed = json!({"limits": {"maxPublishers": 7}});
+            let change = async || scale.change(&changed).await;
+            wrong.extend(scale.measured("changed, paused", Bound::Share, change).await);
             let unpaused = json!({"paused": false});
-            wrong.extend(scale.measured("no longer paused", async || scale.change(&unpaused).await).await);
+            let change = async || scale.change(&unpaused).await;
+            wrong.extend(scale.measured("no longer paused", Bound::Mean, change).await);
         }
-        "rest" => wrong.extend(scale.measured("at rest", async || tokio::time::sleep(REST).await).await),
+        "rest" => {
+            wrong.extend(scale.measured("at rest", Bound::Share, async || tokio::time::sleep(REST).await).await);
+        }
         _ => {
             let changed = json!({"limits": {"maxPublishers": 9}});
-            wrong.extend(scale.measured("changed, each once", async || scale.change(&changed).await).await);
+            let change = async || scale.change(&changed).await;
+            wrong.extend(scale.measured("changed, each once", Bound::Mean, change).await);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -86,6 +97,15 @@ struct Scale {
     count: usize,
 }
 
+/// What passes are held to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    /// 99 of 100 within [`PASS`].
+    Share,
+    /// [`MEAN`].
+    Mean,
+}
+
 /// What the operator says of its passes: how many, and how many of them took no longer than allowed.
 #[derive(Clone, Copy, Default)]
 struct Passes {
@@ -96,7 +116,7 @@ struct Passes {
 
 impl Scale {
     /// Does something, waits until all is told, and says where the operator is beyond its bounds.
-    async fn measured(&self, what: &str, work: impl AsyncFnOnce()) -> Vec<String> {
+    async fn measured(&self, what: &str, bound: Bound, work: impl AsyncFnOnce()) -> Vec<String> {
         let (before, cpu, begin) = (self.passes().await, self.cpu(), Instant::now());
         work().await;
         let all_told = until(CONVERGED, Duration::from_secs(1), async || {
@@ -122,7 +142,10 @@ impl Scale {
             most as f64 / 1024.0,
         ));
         let mut wrong = Vec::new();
-        if share < 0.99 {
+        if bound == Bound::Mean && mean > MEAN {
+            wrong.push(format!("{what}: {all} passes took {mean:.3} s in the mean"));
+        }
+        if bound == Bound::Share && share < 0.99 {
             wrong.push(format!("{what}: {:.2} % of {all} passes took no longer than {PASS} s", share * 100.0));
         }
         if most > MEMORY {
