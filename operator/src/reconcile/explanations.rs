@@ -80,7 +80,7 @@ impl Explanations {
         explanations
     }
 
-    /// Whether this says of something of a session what was not known of it.
+    /// Remembers an event; gives the session that it may be about, where it says something new.
     fn keep(&self, event: Event, now: Timestamp) -> Option<Trigger> {
         let (subject, said) = read(event)?;
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

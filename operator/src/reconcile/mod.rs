@@ -1,8 +1,9 @@
 //! The shell around the planner: the only code that talks to the API server and to media servers.
 //!
 //! A pass over a session observes, plans and carries out; it has half a minute. Passes are triggered by what changes (the
-//! session beyond its status, what belongs to it, its pod, its node's addresses) and by the plan's own wish to look again.
-//! A pass that fails is tried again after a back-off of its session's own. Nothing here decides what is to be done.
+//! session beyond its status, what belongs to it, its pod, its node's addresses, events that explain) and by the plan's own
+//! wish to look again. A pass that fails is tried again after a back-off of its session's own. Nothing here decides what is
+//! to be done.
 
 pub mod admin;
 mod backoff;
