@@ -14,21 +14,17 @@ use crate::error::{ApiError, code};
 use crate::metrics::Outcome;
 use crate::plan::names::FIELD_MANAGER;
 use crate::plan::{
-    Apply, Child, Delete, DeletePod, Kind, Note, Observed, OwnSecret, Plan, PushRefused, Refusal, ServerReport,
+    Apply, Delete, DeletePod, Kind, Note, Observed, OwnSecret, Plan, PushRefused, Refusal, ServerReport,
 };
 use crate::plan::{SessionPush, Write, names};
-use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Resource, ResourceExt};
-use serde_json::{Value, json};
-use std::pin::pin;
+use serde_json::json;
 use std::time::Instant;
 use streamsession_api::{StreamSession, StreamSessionStatus};
 
-/// Objects of one session that are written at once.
-const AT_ONCE: usize = 4;
 /// Most bytes of an event's note (events.k8s.io/v1).
 const NOTE: usize = 1024;
 
@@ -62,14 +58,11 @@ pub(super) async fn execute(
     {
         carried.failures.push(error);
     }
-    // A pod comes by the StatefulSet, and needs the others.
-    let (last, first): (Vec<_>, Vec<_>) =
-        plan.apply.into_iter().partition(|apply| [Kind::StatefulSet, Kind::Pod].contains(&apply.child.kind));
-    for together in [first, last] {
-        for (child, error) in write_all(context, &namespace, together, remembered).await {
+    for apply in plan.apply {
+        if let Err(error) = write(context, &namespace, &apply, remembered).await {
             tracing::debug!(%error, "a write failed");
             if (400..500).contains(&error.code) && ![408, 409, 429].contains(&error.code) {
-                refusals.push(Refusal { child, message: error.why.clone() });
+                refusals.push(Refusal { child: apply.child, message: error.why.clone() });
             }
             carried.failures.push(error);
         }
@@ -134,40 +127,7 @@ async fn write_finalizers(
     }
 }
 
-/// Writes what does not rest on one another, a few at once, and remembers the answers; returns what failed.
-async fn write_all(
-    context: &Context,
-    namespace: &str,
-    applies: Vec<Apply>,
-    remembered: &mut Remembered,
-) -> Vec<(Child, ApiError)> {
-    let writes = stream::iter(applies).map(async |apply| (write(context, namespace, &apply).await, apply.child));
-    let mut writes = pin!(writes.buffered(AT_ONCE));
-    let mut failures = Vec::new();
-    while let Some((written, child)) = writes.next().await {
-        if child.kind == Kind::Secret {
-            remembered.drop_secret(&child.name);
-        }
-        match written {
-            Ok(None) => {}
-            Ok(Some(object)) if child.kind == Kind::Secret => {
-                if let Ok(secret) = serde_json::from_value(object) {
-                    remembered.keep_secret(&child.name, OwnSecret(secret), Instant::now());
-                }
-            }
-            Ok(Some(object)) => {
-                if child.kind != Kind::Pod {
-                    remembered.wrote(child, object, Instant::now());
-                }
-            }
-            Err(error) => failures.push((child, error)),
-        }
-    }
-    failures
-}
-
-/// The object as it was answered; `None` where it is there already, or is gone.
-async fn write(context: &Context, namespace: &str, apply: &Apply) -> Result<Option<Value>, ApiError> {
+async fn write(context: &Context, namespace: &str, apply: &Apply, remembered: &mut Remembered) -> Result<(), ApiError> {
     let (child, kind) = (&apply.child, apply.child.kind);
     let objects = api(context.client.clone(), kind, namespace);
     let (verb, result) = match apply.write {
@@ -185,6 +145,9 @@ async fn write(context: &Context, namespace: &str, apply: &Apply) -> Result<Opti
             )
         }
     };
+    if kind == Kind::Secret {
+        remembered.drop_secret(&child.name);
+    }
     let tolerated = match apply.write {
         Write::Apply => &[][..],
         Write::Create => &[409],
@@ -192,12 +155,21 @@ async fn write(context: &Context, namespace: &str, apply: &Apply) -> Result<Opti
         Write::Merge => &[404, 409],
     };
     match counted(context, verb, kind.name(), result, tolerated) {
-        Ok(written) => Ok(written.map(|object| {
+        Ok(Some(object)) => {
             tracing::info!(object = %child, verb, "written");
-            json(kind, &object)
-        })),
+            let object = json(kind, &object);
+            if kind == Kind::Secret {
+                if let Ok(secret) = serde_json::from_value(object) {
+                    remembered.keep_secret(&child.name, OwnSecret(secret), Instant::now());
+                }
+            } else if kind != Kind::Pod {
+                remembered.wrote(child.clone(), object, Instant::now());
+            }
+            Ok(())
+        }
+        Ok(None) => Ok(()),
         // It takes nothing new, and the session is about to go with it.
-        Err(error) if is_terminating(&error) => Ok(None),
+        Err(error) if is_terminating(&error) => Ok(()),
         Err(error) if kind == Kind::Secret => Err(ApiError::without_words(call(verb, child), &error)),
         Err(error) => Err(ApiError::new(call(verb, child), &error)),
     }

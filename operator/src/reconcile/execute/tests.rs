@@ -105,19 +105,6 @@ async fn everything_is_done_in_the_plans_order_under_one_field_manager() {
 }
 
 #[tokio::test]
-async fn what_rests_on_the_others_is_written_after_them() {
-    let api = FakeApi::new(well);
-    let mut plan = plan();
-    plan.apply = vec![apply(Kind::StatefulSet, "x", Write::Apply)];
-    plan.apply.extend(["a", "b", "c", "d", "e", "f"].map(|name| apply(Kind::ConfigMap, name, Write::Apply)));
-    assert_eq!(carry(&api, &nothing(), plan, &mut Remembered::default()).await.failures, []);
-    let log = api.log();
-    assert_eq!(log.len(), 7);
-    assert!(log[..6].iter().all(|line| line.contains("/configmaps/")), "{log:?}");
-    assert!(log[6].ends_with("/statefulsets/x"), "{log:?}");
-}
-
-#[tokio::test]
 async fn a_write_that_fails_stops_the_push_and_the_pods_deletion_and_nothing_else() {
     let api = FakeApi::new(|asked| match asked.path.ends_with("/services/x") {
         true => failure(422, "Invalid", "spec.ports: Required value"),
