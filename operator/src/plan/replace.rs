@@ -1,10 +1,11 @@
 //! Whether the pod has to be made anew, and whether now.
 //!
 //! A pod that was made from another template waits until nobody publishes, unless the spec says otherwise; an operator
-//! that was upgraded is no reason to cut a stream. One that does not run has nothing to lose. A pod whose Secret came
-//! late is made anew as well: the kubelet would take minutes to look again. So is one whose store was started with keys that
-//! are no more.
+//! that was upgraded is no reason to cut a stream. One that does not run has nothing to lose. A pod whose Secret came so
+//! late that the kubelet would take minutes to look again is made anew as well. So is one whose store was started with keys
+//! that are no more.
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use streamsession_api::{StorageMode, UpdatePolicy};
@@ -16,6 +17,10 @@ use super::{
     scene::Scene,
     trouble,
 };
+
+/// A pod that is no older is looked at again by the kubelet within as long again: it waits half a second first, and twice as
+/// long each time.
+const LOOKED_AT_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// How the pod stands to the template that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +97,10 @@ fn store_has_old_keys(scene: &Scene<'_>) -> bool {
 
 /// Whether the pod hangs for want of a Secret, or of a key of one, that is there now.
 fn mount_is_mended(scene: &Scene<'_>) -> bool {
+    let made = scene.pod().and_then(|pod| pod.metadata.creation_timestamp.as_ref());
+    if made.is_some_and(|made| scene.observed.now.duration_since(made.0) <= LOOKED_AT_AGAIN) {
+        return false;
+    }
     if !trouble::hangs(scene) || !super::references::missing(scene).is_empty() {
         return false;
     }

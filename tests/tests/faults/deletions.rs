@@ -5,9 +5,10 @@
 use crate::aborted::{wait_in_force, words};
 use crate::chosen::short;
 use crate::harness::{
-    Bucket, Credentials, Kube, Session, alone, camera, figure, install, number, open_http, second_store, until,
+    Bucket, Credentials, Kube, Session, alone, camera, figure, install, number, open_http, second_store, text, until,
 };
 use crate::local::at_once;
+use crate::oracle::in_node;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -265,8 +266,17 @@ impl Way {
         self.kube.apply(&service.to_string());
     }
 
+    /// Connections that are open end, too: what a kept one uploads would leave nothing to wait for.
     fn close(&self) {
         self.lead("nothing");
+        let service = self.kube.get("service", &self.name);
+        let address = text(&service, "/spec/clusterIP");
+        let begin = Instant::now();
+        // Until kube-proxy has heard of it, too.
+        while begin.elapsed() < Duration::from_secs(2) {
+            in_node("conntrack -D -p tcp -d \"$1\" 2>&1 || true", &[&address]);
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     fn open(&self) {

@@ -1,6 +1,8 @@
 //! Each way in which a session can be unwell: condition, reason, and a message that says what to do; and that it heals.
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::{session, settings, world::World};
@@ -134,9 +136,17 @@ fn a_pod_that_hangs_for_a_secret_is_made_anew_when_it_comes() {
     });
     let words = "MountVolume.SetUp failed for volume \"keys\" : secret \"jwt\" not found";
     warn(&mut observed, "Pod", "FailedMount", words);
+    let aged = |seconds| {
+        let mut observed = observed.clone();
+        let made = observed.now - SignedDuration::from_secs(seconds);
+        observed.pod.as_mut().unwrap().metadata.creation_timestamp = Some(Time(made));
+        observed
+    };
+    let (young, mut observed) = (aged(4), aged(6));
     let lacking = Observed { references: Default::default(), ..observed.clone() };
     assert!(planned(&world, &lacking).delete_pod.is_none());
     assert!(planned(&world, &observed).delete_pod.is_some());
+    assert!(planned(&world, &young).delete_pod.is_none(), "the kubelet looks again by itself");
     warn(&mut observed, "Pod", "Pulled", "x");
     observed.warnings.remove(0);
     assert!(planned(&world, &observed).delete_pod.is_none(), "without the event there is no reason to");
