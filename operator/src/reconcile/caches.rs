@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::plan::names::{CLEANUP, FIELD_MANAGER, SESSION_LABEL};
 use crate::plan::{Child, CleanupRun, Kind};
 use crate::readiness::Readiness;
+use backon::ExponentialBuilder;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -18,7 +19,8 @@ use k8s_openapi::api::core::v1::{Node, NodeAddress, Pod};
 use kube::api::{DynamicObject, ListParams};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::utils::{Backoff, ResetTimerBackoff};
+use kube::runtime::watcher::{self, Event, ExponentialBackoff, watcher};
 use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -28,10 +30,17 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use streamsession_api::StreamSession;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
+/// Before a watch that has failed is tried again, at first; twice as long each time, and up to as long again by chance.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// The longest of it: for how long an API server that is back is not noticed.
+const LAST_RETRY: Duration = Duration::from_secs(5);
+/// After a watch that has lasted so long, the next retry is the first.
+const STEADY: Duration = Duration::from_secs(120);
 /// Label of a Job's pods, with its name.
 pub(super) const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
 
@@ -74,7 +83,7 @@ impl Caches {
             let writer = Writer::new(resource);
             children.insert(kind, writer.as_reader());
             let triggers = triggers.clone();
-            let stream = watcher(objects, config.clone()).default_backoff().modify(pack).reflect(writer);
+            let stream = watcher(objects, config.clone()).backoff(retries()).modify(pack).reflect(writer);
             follow(cache_name(kind.name(), namespace), stream, observers, tasks, move |object| tell(&triggers, object));
         }
         let pods: Api<Pod> = match namespace {
@@ -89,10 +98,10 @@ impl Caches {
         let caches =
             Caches { children: Arc::new(children), pods: pod_writer.as_reader(), jobs: job_writer.as_reader() };
         let pod_triggers = triggers.clone();
-        let stream = watcher(pods, config.clone()).default_backoff().modify(lighten).reflect(pod_writer);
+        let stream = watcher(pods, config.clone()).backoff(retries()).modify(lighten).reflect(pod_writer);
         follow(cache_name("Pod", namespace), stream, observers, tasks, move |pod| tell(&pod_triggers, pod));
         let triggers = triggers.clone();
-        let stream = watcher(jobs, config).default_backoff().modify(lighten).reflect(job_writer);
+        let stream = watcher(jobs, config).backoff(retries()).modify(lighten).reflect(job_writer);
         follow(cache_name("Job", namespace), stream, observers, tasks, move |job| tell(&triggers, job));
         caches
     }
@@ -180,7 +189,7 @@ pub(super) fn sessions(
     observers.readiness.expect(&name);
     let observers = observers.clone();
     let stream = watcher(sessions, config())
-        .default_backoff()
+        .backoff(retries())
         .reflect(writer)
         .inspect(move |event| {
             if let Ok(Event::Delete(session)) = event {
@@ -219,7 +228,7 @@ pub(super) async fn nodes(
     let writer = Writer::default();
     let reader = writer.as_reader();
     // Of a node only its addresses are kept; its status changes with every heartbeat.
-    let stream = watcher(nodes, config()).default_backoff().modify(strip).reflect(writer);
+    let stream = watcher(nodes, config()).backoff(retries()).modify(strip).reflect(writer);
     let mut addresses: HashMap<String, Vec<NodeAddress>> = HashMap::new();
     follow(cache_name("Node", None), stream, observers, tasks, move |node: &Node| {
         let now = node.status.as_ref().and_then(|status| status.addresses.clone()).unwrap_or_default();
@@ -266,6 +275,12 @@ fn strip(node: &mut Node) {
 
 pub(super) fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// kube's own wait for up to a minute.
+pub(super) fn retries() -> impl Backoff {
+    let builder = ExponentialBuilder::default().with_min_delay(FIRST_RETRY).with_max_delay(LAST_RETRY).with_jitter();
+    ResetTimerBackoff::new(ExponentialBackoff::from(builder.without_max_times()), STEADY)
 }
 
 fn cache_name(kind: &str, namespace: Option<&str>) -> String {
@@ -349,7 +364,7 @@ mod tests {
     use super::super::testing::{Api as FakeApi, answer};
     use super::*;
     use serde_json::json;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
     use tokio::sync::mpsc::unbounded_channel;
 
     fn service() -> Value {
@@ -397,6 +412,13 @@ mod tests {
         assert!(asked.iter().all(|asked| asked.path.contains("/namespaces/a/")), "{asked:?}");
         assert!(asked.iter().all(|asked| asked.query.contains("managed-by")), "{asked:?}");
         assert!(asked.iter().all(|asked| !asked.path.contains("secrets")), "{asked:?}");
+    }
+
+    #[test]
+    fn an_api_server_that_is_back_is_noticed_within_seconds_however_long_it_was_away() {
+        let waits: Vec<_> = retries().take(200).collect();
+        assert!(waits[0] >= FIRST_RETRY && waits[0] <= 2 * FIRST_RETRY, "{waits:?}");
+        assert!(waits[10..].iter().all(|wait| *wait >= LAST_RETRY && *wait <= 2 * LAST_RETRY), "{waits:?}");
     }
 
     #[tokio::test]

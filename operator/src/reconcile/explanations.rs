@@ -1,7 +1,7 @@
 //! Events that may explain why a pod does not come up, by watches. The API server has no index of events: each list would
 //! read all of a namespace, most often when that has the most of them.
 
-use super::caches::{Observers, Trigger, config};
+use super::caches::{Observers, Trigger, config, retries};
 use super::observe::is_ready;
 use crate::error::explain_watch;
 use crate::plan::{Child, Kind, Warning, names};
@@ -74,7 +74,7 @@ impl Explanations {
                 Some(namespace) => Api::namespaced(client.clone(), namespace),
                 None => Api::all(client.clone()),
             };
-            let stream = watcher(events, config().fields(fields)).default_backoff();
+            let stream = watcher(events, config().fields(fields)).backoff(retries());
             tasks.spawn(follow(stream, explanations.clone(), triggers.clone(), observers.clone()));
         }
         explanations
