@@ -38,7 +38,7 @@ const REST: Duration = Duration::from_millis(1_200);
 fn fuzzed_specs_are_refused_or_converge_and_a_again_is_a() {
     let _alone = alone();
     let _away = Away::begin();
-    let post = Post::new("fuzz");
+    let post = Post::new("faults-fuzz");
     let namespace = &post.kube.namespace.clone();
     post.kube.apply(&json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}},

@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_secs(60);
 fn two_hundred_sessions_take_little_memory_and_short_passes() {
     let _alone = alone();
     let _away = Away::begin();
-    let post = Post::new("scale");
+    let post = Post::new("faults-scale");
     let namespace = post.kube.namespace.clone();
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}},
