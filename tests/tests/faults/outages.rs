@@ -16,19 +16,30 @@ const ASIDE: &str = "/etc/kubernetes/kube-apiserver.yaml.aside";
 const NOTICED: Duration = Duration::from_secs(120);
 
 /// There is no API server, until this is dropped.
-struct Outage;
+struct Outage {
+    /// Of the Service by which pods reach it.
+    address: String,
+}
 
 impl Outage {
     fn begin() -> Outage {
+        let address = text(&Kube::namespace("default").get("service", "kubernetes"), "/spec/clusterIP");
         in_node(&format!("mv {MANIFEST} {ASIDE}"), &[]);
-        let outage = Outage;
+        let outage = Outage { address };
         until("the API server is gone", NOTICED, || if answers() { Err("it answers".to_owned()) } else { Ok(()) });
         outage
     }
 
+    /// For pods it is back when kube-proxy has heard of it, which tries again after longer and longer times.
     fn end(self) {
+        let address = self.address.clone();
         drop(self);
-        until("the API server is back", NOTICED, || if answers() { Ok(()) } else { Err("no answer".to_owned()) });
+        let from_pods =
+            || in_node("curl -ksf -m 2 -o /dev/null \"https://$1/readyz\" && echo yes || true", &[&address]);
+        until("the API server is back", NOTICED, || match (answers(), from_pods().trim() == "yes") {
+            (true, true) => Ok(()),
+            (here, for_pods) => Err(format!("it answers here: {here}, by its Service: {for_pods}")),
+        });
     }
 }
 
