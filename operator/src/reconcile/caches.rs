@@ -5,7 +5,7 @@
 //! changes triggers a pass over the session that it belongs to, by its label.
 
 use super::connect::WATCH_SECONDS;
-use super::objects::{WATCHED, api, json, resource};
+use super::objects::{WATCHED, api, json, resource, scoped};
 use crate::error::explain_watch;
 use crate::metrics::Metrics;
 use crate::plan::names::{CLEANUP, FIELD_MANAGER, SESSION_LABEL};
@@ -86,14 +86,8 @@ impl Caches {
             let stream = watcher(objects, config.clone()).backoff(retries()).modify(pack).reflect(writer);
             follow(cache_name(kind.name(), namespace), stream, observers, tasks, move |object| tell(&triggers, object));
         }
-        let pods: Api<Pod> = match namespace {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
-        };
-        let jobs: Api<Job> = match namespace {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
-        };
+        let pods: Api<Pod> = scoped(client, namespace);
+        let jobs: Api<Job> = scoped(client, namespace);
         let (pod_writer, job_writer) = (Writer::default(), Writer::default());
         let caches =
             Caches { children: Arc::new(children), pods: pod_writer.as_reader(), jobs: job_writer.as_reader() };
@@ -179,10 +173,7 @@ pub(super) fn sessions(
     observers: &Observers,
     gone: impl Fn(&str) + Send + 'static,
 ) -> (impl Stream<Item = Result<StreamSession, watcher::Error>> + Send + 'static, Store<StreamSession>) {
-    let sessions: Api<StreamSession> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+    let sessions: Api<StreamSession> = scoped(client, namespace);
     let writer = Writer::default();
     let reader = writer.as_reader();
     let name = cache_name("StreamSession", namespace);
@@ -342,15 +333,18 @@ fn follow<K>(
     });
 }
 
+/// How a watch learns that it has to begin anew.
+pub(super) fn is_expired(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
+}
+
 fn note<K>(name: &str, event: &Result<Event<K>, watcher::Error>, observers: &Observers) {
     match event {
         Ok(Event::InitDone) => observers.readiness.filled(name),
         Ok(_) => {}
         Err(error) => {
             let why = explain_watch(error);
-            // 410 is how a watch learns that it has to begin anew.
-            let expired = matches!(error, watcher::Error::WatchError(status) if status.code == 410);
-            if !expired {
+            if !is_expired(error) {
                 tracing::warn!(cache = name, error = why, "a watch failed; it is tried again");
                 observers.metrics.watch_failed(name.split(' ').next().unwrap_or(name));
             }

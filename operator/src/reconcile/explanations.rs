@@ -1,7 +1,8 @@
 //! Events that may explain why a pod does not come up, by watches. The API server has no index of events: each list would
 //! read all of a namespace, most often when that has the most of them.
 
-use super::caches::{Observers, Trigger, config, retries};
+use super::caches::{Observers, Trigger, config, is_expired, retries};
+use super::objects::scoped;
 use super::observe::is_ready;
 use crate::error::explain_watch;
 use crate::plan::{Child, Kind, Warning, names};
@@ -70,10 +71,7 @@ impl Explanations {
     ) -> Explanations {
         let explanations = Explanations::default();
         for fields in WATCHED {
-            let events: Api<Event> = match namespace {
-                Some(namespace) => Api::namespaced(client.clone(), namespace),
-                None => Api::all(client.clone()),
-            };
+            let events: Api<Event> = scoped(client, namespace);
             let stream = watcher(events, config().fields(fields)).backoff(retries());
             tasks.spawn(follow(stream, explanations.clone(), triggers.clone(), observers.clone()));
         }
@@ -171,8 +169,7 @@ async fn follow(
                 }
             }
             Ok(_) => {}
-            // How a watch learns that it has to begin anew.
-            Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
+            Err(error) if is_expired(&error) => {}
             Err(error) => {
                 let error = explain_watch(&error);
                 tracing::warn!(error, "events cannot be read: why a pod does not come up may stay unknown");

@@ -1,8 +1,9 @@
 //! From the planner's kinds to the API server's resources.
 
 use crate::plan::{Child, Kind};
+use k8s_openapi::NamespaceResourceScope;
 use kube::api::{ApiResource, DynamicObject};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use serde_json::Value;
 
 /// Kinds whose objects are watched: all but Secrets, which are only ever read by name, and the pod, which has a type.
@@ -32,6 +33,17 @@ pub(super) fn resource(kind: Kind) -> ApiResource {
 /// Objects of a kind in a namespace.
 pub(super) fn api(client: Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, &resource(kind))
+}
+
+/// Objects of a type in `namespace`, or everywhere.
+pub(super) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
 }
 
 /// As the planner reads it: with `apiVersion` and `kind`, which lists leave out.
