@@ -1,4 +1,4 @@
-//! A session of the release's operator with a camera and a viewer, who are not to notice what happens to the control plane.
+//! A session with a camera and a viewer, who are not to notice what happens to the control plane.
 
 use crate::aborted::wait_in_force;
 use crate::harness::{Background, Kube, Session, camera, number, open_http, until, view};
@@ -22,16 +22,20 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// In a namespace of its own; somebody watches for so many seconds from now on.
+    /// In a namespace of its own, by the release's operator; somebody watches for so many seconds from now on.
     pub(crate) fn begin(namespace: &str, seconds: u32) -> Stream {
-        let kube = Kube::fresh(namespace);
+        Stream::within(&Kube::fresh(namespace), seconds)
+    }
+
+    /// In a namespace that is there, by whoever looks after it.
+    pub(crate) fn within(kube: &Kube, seconds: u32) -> Stream {
         let spec = json!({
             "recording": {"enabled": false}, "storage": {"mode": "Local", "size": "1Gi"}, "turn": {"mode": "Disabled"},
         });
-        let session = Session::apply(&kube, "steady", &spec);
+        let session = Session::apply(kube, "steady", &spec);
         wait_in_force(&session, Duration::from_secs(60));
         let token = session.token("publish subscribe");
-        let base = open_http(&kube, "steady");
+        let base = open_http(kube, "steady");
         let camera = camera(&format!("{base}/whip/door"), &token, None);
         let counted = |kind: &str| {
             until(&format!("one of {kind} is counted"), Duration::from_secs(30), || {

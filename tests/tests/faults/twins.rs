@@ -1,13 +1,18 @@
 //! Two operators on one namespace, neither of which knows of the other: what an election is to prevent, and must survive.
+//! Somebody watches a camera there all the while.
 
 use crate::aborted::wait_in_force;
-use crate::harness::{Session, alone, figure};
+use crate::harness::{Session, alone, figure, number};
 use crate::local::{Post, sleep_until};
 use crate::objects::{difference, snapshot};
 use crate::oracle::{log, told, wait_quiet, written};
 use crate::release::Away;
+use crate::stream::Stream;
 use serde_json::json;
 use std::time::{Duration, Instant};
+
+/// For which somebody watches.
+const WATCHED: u32 = 120;
 
 #[test]
 fn split_brain_converges_and_comes_to_rest() {
@@ -26,9 +31,10 @@ fn split_brain_converges_and_comes_to_rest() {
     session.delete();
     drop(alone);
 
-    let mark = log().mark();
     let (mut first, mut second) = (post.operator(), post.operator());
     (first, second) = (first.wait_ready(), second.wait_ready());
+    let stream = Stream::within(&post.kube, WATCHED);
+    let mark = log().mark();
     let session = Session::apply(&post.kube, "double", &spec);
     let ready = wait_in_force(&session, Duration::from_secs(60));
     let pod = session.pod_uid();
@@ -47,6 +53,8 @@ fn split_brain_converges_and_comes_to_rest() {
     let pods = log().about(&mark, &post.kube.namespace);
     let pods = pods.iter().filter(|entry| entry.resource == "pods" && entry.name == "double-0" && entry.created());
     assert_eq!(pods.count(), 1);
+    stream.patch(8, Duration::from_secs(30));
+    let report = stream.finish();
     session.delete();
     for operator in [&mut first, &mut second] {
         operator.assert_running();
@@ -54,9 +62,11 @@ fn split_brain_converges_and_comes_to_rest() {
     let left = snapshot(&post.kube, "double");
     assert!(left.keys().all(|name| name.starts_with("PersistentVolumeClaim")), "{:?}", left.keys());
     figure(&format!(
-        "two operators: ready after {:.1} s, a patch in force after {:.1} s, {} writes until then, 0 at rest",
+        "two operators: ready after {:.1} s, a patch in force after {:.1} s, {} writes until then, 0 at rest; viewer {} frames, {} lost",
         ready.as_secs_f64(),
         patched.as_secs_f64(),
         writes.len(),
+        number(&report, "/frames").unwrap(),
+        number(&report, "/lost").unwrap(),
     ));
 }
