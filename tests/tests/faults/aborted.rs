@@ -147,7 +147,9 @@ fn phase(
 ) -> Phase {
     let mark = log().mark();
     let mut operator = post.failing(name, at).wait_ready();
-    let (mut next, mut restarted, mut counted): (Option<Operator>, _, Option<Instant>) = (None, None, None);
+    let (mut next, mut restarted): (Option<Operator>, Option<Instant>) = (None, None);
+    // Since when the time of the one that takes over is counted.
+    let mut counted = None;
     act();
     let begin = Instant::now();
     let objects = loop {
@@ -158,8 +160,10 @@ fn phase(
         match settled() {
             Ok(objects) => break objects,
             Err(last) => {
-                if post.kube.find("pod", &format!("{name}-0")).is_some_and(|pod| is_cleared_away(&pod)) {
-                    counted = counted.map(|_| Instant::now());
+                if let Some(counted) = &mut counted
+                    && post.kube.find("pod", &format!("{name}-0")).is_some_and(|pod| is_being_cleared_away(&pod))
+                {
+                    *counted = Instant::now();
                 }
                 let late = begin.elapsed() > PATIENCE || counted.is_some_and(|moment| moment.elapsed() > READY);
                 let journal = operator.written();
@@ -168,7 +172,7 @@ fn phase(
         }
         std::thread::sleep(Duration::from_millis(200));
     };
-    let recovered = restarted.map(|moment: Instant| moment.elapsed());
+    let recovered = restarted.map(|moment| moment.elapsed());
     let writes = operator.written().len().try_into().unwrap();
     // What is made and deleted is so before anything is ready; the rest of the status is no matter here.
     drop((operator, next));
@@ -182,8 +186,9 @@ fn phase(
     Phase { objects, counts, writes, recovered }
 }
 
-/// Whether a pod's programs have all ended and its node has yet to remove its cgroup, which systemd may take half a minute for.
-fn is_cleared_away(pod: &Value) -> bool {
+/// Whether a deleted pod's programs have all ended, and its node has yet to remove its cgroup, for which systemd may take
+/// half a minute.
+fn is_being_cleared_away(pod: &Value) -> bool {
     let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let ended = statuses.iter().all(|status| status.pointer("/state/terminated").is_some());
     pod.pointer("/metadata/deletionTimestamp").is_some() && !statuses.is_empty() && ended

@@ -2,7 +2,7 @@
 //! afterwards the operator goes on.
 
 use crate::chosen::{numbers, short};
-use crate::harness::{Kube, alone, figure, helm, helm_values, install, number, tests_folder, text, until};
+use crate::harness::{Kube, alone, figure, helm, helm_values, install, tests_folder, text, until};
 use crate::local::sleep_until;
 use crate::oracle::in_node;
 use crate::release::{CONVERGED, DEPLOYMENT, NAMESPACE, pods, restarts, scale};
@@ -68,13 +68,11 @@ fn the_api_server_goes_away_and_media_flows() {
         outage.end();
         let back = begin.elapsed();
         let patched = stream.patch(u32::try_from(seconds % 90).unwrap() + 5, CONVERGED);
-        let report = stream.finish();
+        let seen = stream.finish();
         assert_eq!((pods(), restarts()), (operators, ends), "the operator was started anew");
         figure(&format!(
-            "no API server for {seconds} s (back after {:.0} s more): viewer {} frames, {} lost; a patch was in force after {:.1} s",
+            "no API server for {seconds} s (back after {:.0} s more): {seen}; a patch was in force after {:.1} s",
             back.as_secs_f64(),
-            number(&report, "/frames").unwrap(),
-            number(&report, "/lost").unwrap(),
             patched.as_secs_f64(),
         ));
     }
@@ -130,11 +128,9 @@ fn the_operator_goes_away_and_media_flows() {
     let upgraded = stream.patch(14, CONVERGED);
     let output = helm(&as_it_was);
     assert!(output.status.success(), "helm upgrade: {}", String::from_utf8_lossy(&output.stderr));
-    let report = stream.finish();
+    let seen = stream.finish();
     figure(&format!(
-        "operator killed, away for {away:?}, upgraded ({waits}): viewer {} frames, {} lost; patches in force after {:.1}, {:.1} and {:.1} s",
-        number(&report, "/frames").unwrap(),
-        number(&report, "/lost").unwrap(),
+        "operator killed, away for {away:?}, upgraded ({waits}): {seen}; patches in force after {:.1}, {:.1} and {:.1} s",
         killed.as_secs_f64(),
         scaled.as_secs_f64(),
         upgraded.as_secs_f64(),
