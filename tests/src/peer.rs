@@ -75,7 +75,7 @@ impl Identity {
 fn sha256(bytes: &[u8]) -> Fingerprint {
     let mut value = [0; 32];
     value.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
-    Fingerprint(value)
+    Fingerprint::Sha256(value)
 }
 
 /// Fresh random credentials.

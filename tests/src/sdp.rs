@@ -54,16 +54,13 @@ pub struct Description {
 }
 
 fn transport(out: &mut String, local: &Local<'_>, setup: &str) {
-    let digest: Vec<String> = local.fingerprint.0.iter().map(|byte| format!("{byte:02X}")).collect();
     let (ip, port) = (local.address.ip(), local.address.port());
     // Writing to a String cannot fail.
     let _ = write!(
         out,
-        "c=IN IP4 0.0.0.0\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {}\r\na=setup:{setup}\r\n\
+        "c=IN IP4 0.0.0.0\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:{}\r\na=setup:{setup}\r\n\
          a=rtcp-mux\r\na=rtcp-rsize\r\na=candidate:1 1 udp 2130706431 {ip} {port} typ host\r\n",
-        local.ice.ufrag,
-        local.ice.pwd,
-        digest.join(":"),
+        local.ice.ufrag, local.ice.pwd, local.fingerprint,
     );
 }
 
@@ -177,7 +174,8 @@ impl Description {
         let pwd = value(&lines, "a=ice-pwd:").ok_or(DescriptionError("a=ice-pwd"))?.to_owned();
         let digest = value(&lines, "a=fingerprint:sha-256 ").ok_or(DescriptionError("a=fingerprint:sha-256"))?;
         let bytes: Vec<u8> = digest.trim().split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-        let fingerprint = bytes.try_into().map(Fingerprint).map_err(|_| DescriptionError("a=fingerprint:sha-256"))?;
+        let fingerprint =
+            bytes.try_into().map(Fingerprint::Sha256).map_err(|_| DescriptionError("a=fingerprint:sha-256"))?;
         let mut candidates: Vec<SocketAddr> = lines.iter().filter_map(|line| candidate(line)).collect();
         candidates.dedup();
         let sections = sections(text).iter().filter_map(|lines| section(lines)).collect();
@@ -236,10 +234,11 @@ mod tests {
     #[test]
     fn our_server_takes_both_offers_and_we_take_its_answers() {
         let ice = crate::peer::credentials();
-        let local = Local { ice: &ice, fingerprint: Fingerprint([7; 32]), address: "127.0.0.1:4000".parse().unwrap() };
+        let local =
+            Local { ice: &ice, fingerprint: Fingerprint::Sha256([7; 32]), address: "127.0.0.1:4000".parse().unwrap() };
         let server = LocalDescription {
             ice: crate::peer::credentials(),
-            fingerprint: Fingerprint([9; 32]),
+            fingerprint: Fingerprint::Sha256([9; 32]),
             candidates: vec!["127.0.0.1:8189".parse().unwrap(), "[::1]:8189".parse().unwrap()],
             origin: 1,
         };

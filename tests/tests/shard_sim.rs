@@ -149,7 +149,12 @@ impl World {
             let offer = Offer::parse(&text).unwrap();
             let (answer, tracks) = offer.answer_publisher(&local, None).unwrap();
             world.tracks = tracks.clone();
-            let transport = TransportParameters { local: local.ice, remote: offer.ice, fingerprint: offer.fingerprint };
+            let transport = TransportParameters {
+                local: local.ice,
+                remote: offer.ice,
+                fingerprint: offer.fingerprint,
+                dtls_role: offer.dtls_role,
+            };
             let command = Command::Publish { room: ROOM, session, transport, tracks, max_bitrate: None };
             world.shard.handle_command(world.now, command);
             let behaviour = Behaviour { responsive, first_sequence, ssrcs };
@@ -169,7 +174,12 @@ impl World {
             let offer = Offer::parse(&text).unwrap();
             let ssrcs = [1, 2, 3, 4].map(|n| 1000 * session.0 as u32 + n);
             let (answer, tracks) = offer.answer_subscriber(&local, &world.tracks, ssrcs).unwrap();
-            let transport = TransportParameters { local: local.ice, remote: offer.ice, fingerprint: offer.fingerprint };
+            let transport = TransportParameters {
+                local: local.ice,
+                remote: offer.ice,
+                fingerprint: offer.fingerprint,
+                dtls_role: offer.dtls_role,
+            };
             world.shard.handle_command(world.now, Command::Subscribe { room: ROOM, session, transport, tracks });
             let description = Description::parse(&answer).unwrap();
             let mut viewer = Viewer::new(world.now, &identity(), IceRole::Controlling, ice, description, 1);

@@ -6,7 +6,8 @@ use sfu::forward::slab::MAX_TRANSMIT;
 use sfu::keyframe::starts_keyframe;
 use sfu::packet::{self, Header, Kind};
 use sfu::parameters::{
-    Codec, Fingerprint, IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId, TransportParameters,
+    Codec, DtlsRole, Fingerprint, IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId,
+    TransportParameters,
 };
 use sfu::sdp::{IceFragment, Offer};
 use sfu::transport::{Identity, StunRequest};
@@ -124,7 +125,8 @@ pub fn shard(data: &[u8]) {
     let transport = |first| TransportParameters {
         local: local(first).ice,
         remote: IceCredentials { ufrag: "peer".to_owned(), pwd: "a-password-of-the-peer".to_owned() },
-        fingerprint: Fingerprint([0; 32]),
+        fingerprint: Fingerprint::Sha256([0; 32]),
+        dtls_role: DtlsRole::Server,
     };
     let (_, viewer) = view().answer_subscriber(&local('B'), tracks(), [1, 2, 3, 4]).expect("the fixture is answered");
     let [room, camera] = [(RoomId(1), SessionId(1)), (RoomId(1), SessionId(2))];
@@ -189,7 +191,7 @@ pub fn shard_seeds() -> Vec<Vec<u8>> {
 fn local(first: char) -> LocalDescription {
     LocalDescription {
         ice: IceCredentials { ufrag: format!("{first}local"), pwd: "a-password-of-the-server".to_owned() },
-        fingerprint: Fingerprint([3; 32]),
+        fingerprint: Fingerprint::Sha256([3; 32]),
         candidates: vec![SocketAddr::from(([192, 0, 2, 9], 8189))],
         origin: 1,
     }

@@ -152,9 +152,57 @@ impl std::fmt::Debug for IceCredentials {
     }
 }
 
-/// SHA-256 of a certificate in DER, as `a=fingerprint:sha-256` carries it.
+/// Hash of a certificate in DER, as `a=fingerprint` carries it (RFC 8122 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 32]);
+pub enum Fingerprint {
+    /// `sha-256`, which this server sends of its own certificate.
+    Sha256([u8; 32]),
+    /// `sha-384`
+    Sha384([u8; 48]),
+    /// `sha-512`
+    Sha512([u8; 64]),
+}
+
+impl Fingerprint {
+    /// Returns the name of the hash function as SDP spells it.
+    pub fn algorithm(&self) -> &'static str {
+        match self {
+            Fingerprint::Sha256(_) => "sha-256",
+            Fingerprint::Sha384(_) => "sha-384",
+            Fingerprint::Sha512(_) => "sha-512",
+        }
+    }
+
+    /// Returns the digest.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Fingerprint::Sha256(digest) => digest,
+            Fingerprint::Sha384(digest) => digest,
+            Fingerprint::Sha512(digest) => digest,
+        }
+    }
+}
+
+impl std::fmt::Display for Fingerprint {
+    /// Writes the value of `a=fingerprint`: `sha-256 AB:CD:…`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.algorithm())?;
+        for (index, byte) in self.bytes().iter().enumerate() {
+            write!(f, "{}{byte:02X}", if index == 0 { ' ' } else { ':' })?;
+        }
+        Ok(())
+    }
+}
+
+/// Our end's DTLS role (RFC 8842): the client sends the first flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DtlsRole {
+    /// The peer offered `a=setup:actpass` or `active`; the answer is `passive`.
+    #[default]
+    Server,
+    /// The peer offered `a=setup:passive`; the answer is `active`.
+    Client,
+}
 
 /// What both ends of one peer connection know of each other after the offer was answered.
 #[derive(Clone, Debug)]
@@ -165,6 +213,8 @@ pub struct TransportParameters {
     pub remote: IceCredentials,
     /// The certificate that the peer must show.
     pub fingerprint: Fingerprint,
+    /// Which end opens the handshake.
+    pub dtls_role: DtlsRole,
 }
 
 /// What we put into an answer.

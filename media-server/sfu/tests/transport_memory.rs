@@ -8,7 +8,7 @@ use rtc_stun::attributes::{ATTR_USE_CANDIDATE, ATTR_USERNAME, RawAttribute};
 use rtc_stun::fingerprint::FINGERPRINT;
 use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{BINDING_REQUEST, Message, TransactionId};
-use sfu::parameters::{Fingerprint, IceCredentials, TransportParameters};
+use sfu::parameters::{DtlsRole, Fingerprint, IceCredentials, TransportParameters};
 use sfu::transport::{Identity, StunRequest, Transport, TransportOutput};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,8 +19,13 @@ const LIMIT: u64 = 40_000;
 
 fn parameters(certificate: &DtlsCertificate) -> TransportParameters {
     let credentials = |name: &str| IceCredentials { ufrag: name.to_owned(), pwd: format!("password-of-{name}") };
-    let fingerprint = Fingerprint(certificate.fingerprint().try_into().unwrap());
-    TransportParameters { local: credentials("Alocal"), remote: credentials("remote"), fingerprint }
+    let fingerprint = Fingerprint::Sha256(certificate.fingerprint().try_into().unwrap());
+    TransportParameters {
+        local: credentials("Alocal"),
+        remote: credentials("remote"),
+        fingerprint,
+        dtls_role: DtlsRole::Server,
+    }
 }
 
 fn check() -> Vec<u8> {

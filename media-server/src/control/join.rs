@@ -41,7 +41,12 @@ fn publish(inner: &Inner, room: &RoomName, who: &Principal, offer: &str) -> Resu
     let at = peer.media;
     let mut effects = Vec::new();
     let entered = registry.admit_publisher(peer, claim, tracks.clone(), Now::new(), &mut effects);
-    let transport = TransportParameters { local: local.ice, remote: offer.ice, fingerprint: offer.fingerprint };
+    let transport = TransportParameters {
+        local: local.ice,
+        remote: offer.ice,
+        fingerprint: offer.fingerprint,
+        dtls_role: offer.dtls_role,
+    };
     media.publish(Publish { room: at, session: entered.session, transport, tracks, max_bitrate });
     inner.perform(effects);
     Ok(Established { key: entered.key, answer, etag: entered.etag, role: Role::Publisher })
@@ -61,7 +66,12 @@ fn subscribe(inner: &Inner, room: &RoomName, who: &Principal, offer: &str) -> Re
     let at = claim.media;
     let local = media.describe(at);
     let (answer, tracks) = offer.answer_subscriber(&local, &claim.source, ssrcs())?;
-    let transport = TransportParameters { local: local.ice, remote: offer.ice.clone(), fingerprint: offer.fingerprint };
+    let transport = TransportParameters {
+        local: local.ice,
+        remote: offer.ice.clone(),
+        fingerprint: offer.fingerprint,
+        dtls_role: offer.dtls_role,
+    };
     let peer = Peer { room, who, media: at, remote: offer.ice };
     let mut effects = Vec::new();
     let mut registry = inner.registry();

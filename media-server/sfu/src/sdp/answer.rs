@@ -262,8 +262,7 @@ impl SectionAnswer<'_> {
         // Repeated in every section, as browsers do: some clients look nowhere else.
         out.push(format_args!("a=ice-ufrag:{}", local.ice.ufrag));
         out.push(format_args!("a=ice-pwd:{}", local.ice.pwd));
-        let digest: Vec<String> = local.fingerprint.0.iter().map(|b| format!("{b:02X}")).collect();
-        out.push(format_args!("a=fingerprint:sha-256 {}", digest.join(":")));
+        out.push(format_args!("a=fingerprint:{}", local.fingerprint));
         out.push(format_args!("a=setup:passive"));
         out.push(format_args!("a=mid:{}", section.mid));
         for (agreed, offered, uri) in [

@@ -102,9 +102,9 @@ pub enum SdpError {
     /// Both ends would wait for the other's checks.
     #[error("the offer has a=ice-lite, and so has this server; the client must run full ICE (RFC 9725 §4.4.5)")]
     IceLite,
-    /// Only hashes that this server does not compute.
-    #[error("a=fingerprint is there only as {offered}; offer one with sha-256")]
-    NoSha256 {
+    /// Only hashes that this server does not accept (RFC 8122 §5 wants one that resists collisions).
+    #[error("a=fingerprint is offered as {offered}; offer one with sha-256, sha-384 or sha-512")]
+    WeakFingerprint {
         /// The hashes offered.
         offered: String,
     },

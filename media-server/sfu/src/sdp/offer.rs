@@ -8,7 +8,7 @@
 use super::codecs;
 use super::error::{SdpError, kind_name, quote};
 use super::text::{check, ice_credentials, is_token};
-use crate::parameters::{Fingerprint, IceCredentials, MediaKind, PayloadType};
+use crate::parameters::{DtlsRole, Fingerprint, IceCredentials, MediaKind, PayloadType};
 use rtc_sdp::description::common::Attribute;
 use rtc_sdp::{MediaDescription, SessionDescription};
 use std::io::Cursor;
@@ -23,6 +23,8 @@ pub struct Offer {
     pub ice: IceCredentials,
     /// Certificate of the peer.
     pub fingerprint: Fingerprint,
+    /// Our role in the handshake, which follows from the peer's `a=setup`.
+    pub dtls_role: DtlsRole,
     /// Mids of the BUNDLE group in its order; empty when one section stands alone.
     pub(super) bundle: Vec<String>,
     /// In the order of the offer.
@@ -130,7 +132,13 @@ impl Offer {
         }
         transport.check_setup()?;
         check_payload_types(&sections)?;
-        Ok(Offer { ice: transport.ice()?, fingerprint: transport.fingerprint()?, bundle, sections })
+        Ok(Offer {
+            ice: transport.ice()?,
+            fingerprint: transport.fingerprint()?,
+            dtls_role: DtlsRole::Server,
+            bundle,
+            sections,
+        })
     }
 
     /// The kinds of media in the offer, in order.
@@ -245,23 +253,36 @@ impl Transport<'_> {
         }
     }
 
+    /// Returns the strongest digest of the lines; the peer's certificate has to match it.
     fn fingerprint(&self) -> Result<Fingerprint, SdpError> {
         self.required("a=fingerprint", "media is sent over DTLS-SRTP only; offer a=fingerprint:sha-256")?;
         let level = if has(self.media, "fingerprint") { self.media } else { self.session };
         let mut others = Vec::new();
+        let mut strongest: Option<Fingerprint> = None;
         for line in level.iter().filter(|a| a.key == "fingerprint").filter_map(|a| a.value.as_deref()) {
             let (hash, digest) = line.split_once(' ').unwrap_or((line, ""));
-            if hash.eq_ignore_ascii_case("sha-256") {
-                return sha256(digest.trim()).map(Fingerprint).ok_or_else(|| SdpError::InvalidAttribute {
-                    attribute: "a=fingerprint",
-                    value: quote(line),
-                    expected: "sha-256 and 32 pairs of hexadecimal digits with colons between them are valid",
-                });
+            let digest = digest.trim();
+            let parsed = match hash.to_ascii_lowercase().as_str() {
+                "sha-256" => parse_digest(digest).map(Fingerprint::Sha256),
+                "sha-384" => parse_digest(digest).map(Fingerprint::Sha384),
+                "sha-512" => parse_digest(digest).map(Fingerprint::Sha512),
+                _ => {
+                    others.push(quote(hash));
+                    continue;
+                }
+            };
+            let parsed = parsed.ok_or_else(|| SdpError::InvalidAttribute {
+                attribute: "a=fingerprint",
+                value: quote(line),
+                expected: "the hash's name and its digest as pairs of hexadecimal digits with colons between them are \
+                           valid",
+            })?;
+            if strongest.is_none_or(|held| held.bytes().len() < parsed.bytes().len()) {
+                strongest = Some(parsed);
             }
-            others.push(quote(hash));
         }
         others.truncate(8);
-        Err(SdpError::NoSha256 { offered: others.join(", ") })
+        strongest.ok_or_else(|| SdpError::WeakFingerprint { offered: others.join(", ") })
     }
 }
 
@@ -344,8 +365,9 @@ fn extension(attributes: &[Attribute], uri: &str) -> Option<Extension> {
     })
 }
 
-fn sha256(digest: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
+/// Parses pairs of hexadecimal digits with colons between them (RFC 8122 §5).
+fn parse_digest<const N: usize>(digest: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
     let mut pairs = digest.split(':');
     for byte in &mut bytes {
         let pair = pairs.next().filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))?;

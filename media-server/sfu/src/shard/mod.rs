@@ -451,7 +451,7 @@ fn send_rtcp(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parameters::{Fingerprint, PublisherTracks};
+    use crate::parameters::{DtlsRole, Fingerprint, PublisherTracks};
 
     fn credentials(n: usize) -> IceCredentials {
         IceCredentials { ufrag: format!("A{n:07}"), pwd: "p".repeat(24) }
@@ -467,8 +467,12 @@ mod tests {
         shard.handle_command(now, restart(session, 1));
         assert!(shard.by_ufrag.is_empty(), "a session that is not there");
         shard.handle_command(now, Command::OpenRoom { room, tapped: false });
-        let transport =
-            TransportParameters { local: credentials(0), remote: credentials(9), fingerprint: Fingerprint([0; 32]) };
+        let transport = TransportParameters {
+            local: credentials(0),
+            remote: credentials(9),
+            fingerprint: Fingerprint::Sha256([0; 32]),
+            dtls_role: DtlsRole::Server,
+        };
         let tracks = PublisherTracks::default();
         shard.handle_command(now, Command::Publish { room, session, transport, tracks, max_bitrate: None });
         (1..100).for_each(|n| shard.handle_command(now, restart(session, n)));

@@ -349,7 +349,7 @@ impl Publisher {
 pub(super) mod tests {
     use super::*;
     use crate::feedback::read::{Feedback, read};
-    use crate::parameters::{Fingerprint, HeaderExtensions, IceCredentials, TransportParameters};
+    use crate::parameters::{DtlsRole, Fingerprint, HeaderExtensions, IceCredentials, TransportParameters};
     use crate::transport::Identity;
 
     /// With a picture of VP8 (96) or H264 (102, 104) under SSRC 1, repeated under SSRC 2, and no sound.
@@ -378,8 +378,12 @@ pub(super) mod tests {
             rtx_ssrc: Some(2),
         };
         let credentials = || IceCredentials { ufrag: "Aufrag".to_owned(), pwd: "p".repeat(24) };
-        let parameters =
-            TransportParameters { local: credentials(), remote: credentials(), fingerprint: Fingerprint([0; 32]) };
+        let parameters = TransportParameters {
+            local: credentials(),
+            remote: credentials(),
+            fingerprint: Fingerprint::Sha256([0; 32]),
+            dtls_role: DtlsRole::Server,
+        };
         let transport = Transport::new(now, &Identity::generate().unwrap(), parameters);
         let tracks = PublisherTracks { audio: None, video: Some(track) };
         Publisher::new(now, SessionId(1), transport, tracks, 99, None)

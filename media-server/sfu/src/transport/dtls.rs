@@ -45,7 +45,7 @@ pub(super) fn config() -> Result<Arc<Config>, TransportError> {
 pub(super) fn fingerprint(certificate: &[u8]) -> Fingerprint {
     let mut value = [0; 32];
     value.copy_from_slice(digest(&SHA256, certificate).as_ref());
-    Fingerprint(value)
+    Fingerprint::Sha256(value)
 }
 
 /// What one step gave.
@@ -160,7 +160,7 @@ impl DtlsServer {
                 Output::Packet(bytes) => step.datagrams.push(bytes.to_vec()),
                 Output::BufferTooSmall { needed } => buffer.resize(needed.max(buffer.len() + 1), 0),
                 Output::PeerCert(certificate) => {
-                    if !bool::from(fingerprint(certificate).0.ct_eq(&self.expected.0)) {
+                    if !bool::from(fingerprint(certificate).bytes().ct_eq(self.expected.bytes())) {
                         break Some(TransportError::FingerprintMismatch);
                     }
                     self.verified = true;

@@ -47,7 +47,7 @@ impl Media for FakeMedia {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         LocalDescription {
             ice: IceCredentials { ufrag: format!("Afake{number}"), pwd: format!("{number:024}") },
-            fingerprint: Fingerprint([7; 32]),
+            fingerprint: Fingerprint::Sha256([7; 32]),
             candidates: self.announced(),
             origin: number,
         }

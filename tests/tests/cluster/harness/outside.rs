@@ -159,7 +159,7 @@ impl Answer {
 /// Posts an offer that no media will follow, of a camera (WHIP) or a viewer (WHEP).
 pub(crate) fn answer_of(url: &str, token: &str) -> Answer {
     let ice = credentials();
-    let local = Local { ice: &ice, fingerprint: Fingerprint([7; 32]), address: "127.0.0.1:9".parse().unwrap() };
+    let local = Local { ice: &ice, fingerprint: Fingerprint::Sha256([7; 32]), address: "127.0.0.1:9".parse().unwrap() };
     let offer =
         if url.contains("/whip/") { sdp::camera_offer(&local, [1001, 1002, 1003]) } else { sdp::viewer_offer(&local) };
     let offer = offer.replace('\r', "\\r").replace('\n', "\\n");

@@ -153,7 +153,7 @@ impl Api {
 
 fn local(write: impl FnOnce(&Local<'_>) -> String) -> String {
     let ice = credentials();
-    write(&Local { ice: &ice, fingerprint: Fingerprint([7; 32]), address: "127.0.0.1:9".parse().unwrap() })
+    write(&Local { ice: &ice, fingerprint: Fingerprint::Sha256([7; 32]), address: "127.0.0.1:9".parse().unwrap() })
 }
 
 /// An offer to publish that no media will follow.

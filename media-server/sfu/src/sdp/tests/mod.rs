@@ -44,7 +44,7 @@ fn fixture(name: &str) -> &'static str {
 fn local() -> LocalDescription {
     LocalDescription {
         ice: IceCredentials { ufrag: "Aabcdefg".into(), pwd: "0123456789abcdefghijklmn".into() },
-        fingerprint: Fingerprint([0xAB; 32]),
+        fingerprint: Fingerprint::Sha256([0xAB; 32]),
         candidates: vec!["192.0.2.7:8189".parse().unwrap(), "[2001:db8::7]:8189".parse().unwrap()],
         origin: 42,
     }

@@ -148,17 +148,45 @@ fn an_ice_lite_client_is_refused() {
 }
 
 #[test]
-fn the_certificate_is_pinned_by_sha_256() {
+fn fingerprint_of_several_hashes_takes_the_strongest() {
     let offer = fixture("obs-publish");
-    let error = |o: &str| Offer::parse(o).unwrap_err();
-    let other = with(offer, "fingerprint:sha-256", "fingerprint:sha-512");
-    assert_eq!(error(&other).to_string(), "a=fingerprint is there only as sha-512; offer one with sha-256");
     let both = with(offer, "a=fingerprint:sha-256", "a=fingerprint:sha-1 00:11\r\na=fingerprint:SHA-256");
-    assert_eq!(Offer::parse(&both).unwrap().fingerprint.0[..2], [0x1C, 0x43]);
+    assert_eq!(Offer::parse(&both).unwrap().fingerprint.bytes()[..2], [0x1C, 0x43]);
+    let lines = |hashes: &[(&str, &str, usize)]| {
+        let lines =
+            hashes.iter().map(|(hash, byte, len)| format!("a=fingerprint:{hash} {}", vec![*byte; *len].join(":")));
+        lines.collect::<Vec<_>>().join("\r\n")
+    };
+    let taken = |hashes: &[(&str, &str, usize)]| {
+        let line = format!("a=fingerprint:{}", crate::sdp::tests::lines(offer, "a=fingerprint:")[0]);
+        Offer::parse(&with(offer, &line, &lines(hashes))).unwrap().fingerprint
+    };
+    let (weak, strong, strongest) = (("sha-256", "0a", 32), ("sha-384", "0b", 48), ("sha-512", "0c", 64));
+    assert_eq!(taken(&[strong]), Fingerprint::Sha384([0x0B; 48]));
+    assert_eq!(taken(&[strongest]), Fingerprint::Sha512([0x0C; 64]));
+    assert_eq!(taken(&[weak, strongest, strong]), Fingerprint::Sha512([0x0C; 64]));
+    assert_eq!(taken(&[strong, weak, ("md5", "00", 16)]), Fingerprint::Sha384([0x0B; 48]));
+}
+
+#[test]
+fn fingerprint_of_sha_1_alone_is_refused_by_name() {
+    let offer = fixture("obs-publish");
+    let weak = error(&with(offer, "fingerprint:sha-256", "fingerprint:sha-1"));
+    assert_eq!(weak.to_string(), "a=fingerprint is offered as sha-1; offer one with sha-256, sha-384 or sha-512");
+    assert!(weak.is_unprocessable());
+}
+
+#[test]
+fn fingerprint_of_another_length_is_malformed() {
+    let offer = fixture("obs-publish");
+    let digest = lines(offer, "a=fingerprint:sha-256 ")[0];
     for bad in ["", "1C:43", "+C:43", &["AB"; 33].join(":"), &["A"; 32].join(":"), &["ABC"; 32].join(":")] {
-        let digest = lines(offer, "a=fingerprint:sha-256 ")[0];
         let error = error(&with(offer, digest, bad));
         assert!(matches!(error, SdpError::InvalidAttribute { attribute: "a=fingerprint", .. }), "{bad}: {error}");
+    }
+    for longer in ["sha-384", "sha-512"] {
+        let error = error(&with(offer, "fingerprint:sha-256", &format!("fingerprint:{longer}")));
+        assert!(matches!(error, SdpError::InvalidAttribute { attribute: "a=fingerprint", .. }), "{longer}: {error}");
     }
     let none = error(&without(offer, "a=fingerprint"));
     assert!(matches!(none, SdpError::MissingAttribute { attribute: "a=fingerprint", .. }));

@@ -96,8 +96,9 @@ fn handshake_survives_random_loss() {
 fn wrong_fingerprint_closes_without_keys() {
     let now = Instant::now();
     let client = Client::new(now);
-    let mut fingerprint = client.fingerprint();
-    fingerprint.0[31] ^= 1;
+    let mut digest: [u8; 32] = client.fingerprint().bytes().try_into().unwrap();
+    digest[31] ^= 1;
+    let fingerprint = Fingerprint::Sha256(digest);
     let mut world = World::with(now, client, fingerprint);
     world.handshake(Duration::from_secs(5), &mut |_| vec![HOP]);
     assert!(matches!(world.closed(), Some(TransportError::FingerprintMismatch)), "{:?}", world.told);

@@ -8,7 +8,7 @@ mod ice;
 mod srtp;
 
 use super::*;
-use crate::parameters::{IceCredentials, TransportParameters};
+use crate::parameters::{DtlsRole, IceCredentials, TransportParameters};
 use dimpl::{Config, Dtls, DtlsCertificate, KeyingMaterial, Output};
 use rtc_srtp::context::Context;
 use rtc_srtp::protection_profile::ProtectionProfile;
@@ -159,8 +159,12 @@ impl World {
     }
 
     pub(super) fn with(now: Instant, client: Client, fingerprint: Fingerprint) -> World {
-        let parameters =
-            TransportParameters { local: credentials("Alocal"), remote: credentials("remote"), fingerprint };
+        let parameters = TransportParameters {
+            local: credentials("Alocal"),
+            remote: credentials("remote"),
+            fingerprint,
+            dtls_role: DtlsRole::Server,
+        };
         let server = Transport::new(now, &identity(), parameters);
         World { now, client, server, told: Vec::new(), travelling: Vec::new() }
     }
