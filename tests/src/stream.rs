@@ -205,7 +205,7 @@ pub fn identify(kind: MediaKind, payload: &[u8]) -> Option<Tag> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sfu::keyframe::starts_keyframe;
+    use sfu::keyframe::inspect;
     use sfu::parameters::Codec;
 
     #[test]
@@ -229,7 +229,9 @@ mod tests {
                     assert_eq!(**tag, Tag::Part { frame: next, part: n as u16, parts: parts.len() as u16 });
                 }
                 assert_eq!(burst.keyframe, next % KEYFRAME_INTERVAL == 0);
-                assert_eq!(starts_keyframe(Codec::H264, &burst.payloads[0]), burst.keyframe);
+                assert_eq!(inspect(Codec::H264, &burst.payloads[0]).may_begin_random_access(), burst.keyframe);
+                let found = burst.payloads.iter().any(|p| inspect(Codec::H264, p).random_access.is_some());
+                assert_eq!(found, burst.keyframe);
                 next += 1;
             }
         }

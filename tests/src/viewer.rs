@@ -14,7 +14,7 @@ use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
-use sfu::keyframe::starts_keyframe;
+use sfu::keyframe::inspect;
 use sfu::packet::{Header, Kind, classify};
 use sfu::parameters::{Codec, IceCredentials, MediaKind};
 use std::net::SocketAddr;
@@ -283,7 +283,7 @@ impl Viewer {
         let tag = stream::identify(kind, payload);
         self.totals.damaged += u64::from(tag.is_none());
         if kind == MediaKind::Video {
-            let starts = starts_keyframe(Codec::H264, payload);
+            let starts = inspect(Codec::H264, payload).may_begin_random_access();
             self.first_video.get_or_insert(starts);
             if starts {
                 self.first_keyframe.get_or_insert(now);

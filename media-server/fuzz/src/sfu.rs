@@ -3,7 +3,7 @@
 use hmac::{Hmac, Mac};
 use sfu::feedback::{read, write};
 use sfu::forward::slab::MAX_TRANSMIT;
-use sfu::keyframe::starts_keyframe;
+use sfu::keyframe::inspect;
 use sfu::packet::{self, Header, Kind};
 use sfu::parameters::{
     Codec, DtlsRole, Fingerprint, IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId,
@@ -80,11 +80,11 @@ pub fn rtp(data: &[u8]) {
             header.extension(data, id);
         }
         for codec in CODECS {
-            starts_keyframe(codec, payload);
+            inspect(codec, payload);
         }
     }
     for codec in CODECS {
-        starts_keyframe(codec, data);
+        inspect(codec, data);
     }
 }
 
@@ -97,6 +97,8 @@ pub fn rtp_seeds() -> Vec<Vec<u8>> {
         vec![0x90, 0x60, 0, 5, 0, 0, 0, 9, 0, 0, 0, 7, 0x10, 0, 0, 1, 1, 2, 0, 0, 0x10, 0, 0x9d, 1, 0x2a],
         vec![0x80, 0x60, 0, 5, 0, 0, 0, 9, 0, 0, 0, 7, 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 1, 0x65],
         vec![0x80, 0x60, 0, 5, 0, 0, 0, 9, 0, 0, 0, 7, 0x18, 0x0a, 0x0b, 0, 0, 0],
+        vec![0x80, 0x60, 0, 5, 0, 0, 0, 9, 0, 0, 0, 7, 0x06, 5, 3, 1, 2, 3, 6, 2, 0x0c, 0xc0, 0x80],
+        vec![0x80, 0x60, 0, 5, 0, 0, 0, 9, 0, 0, 0, 7, 0x20, 3, 0x08, 0, 0, 0x30, 0x10, 0],
     ]
 }
 

@@ -42,6 +42,8 @@
 //!   that timeline by the sender reports of both (RFC 3550 §6.4.1), and by arrival until those have come.
 //! - Every frame that was received whole is kept. A lost video packet costs the frames up to the next keyframe: later
 //!   frames could not be decoded. Such a gap stands in the manifest with its reason.
+//! - Sync samples are the random access points of the `codec` crate. An H264 recovery point is one, although with intra
+//!   refresh the picture is exact only some frames later: players demand a sync sample at the start.
 //! - WebRTC forbids B-frames. If a publisher sends them all the same, their presentation times are kept (negative
 //!   composition offsets), nothing is dropped.
 //! - Packets are a stranger's: nothing in them panics, and nothing makes memory grow without bound.

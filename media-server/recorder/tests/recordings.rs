@@ -93,6 +93,37 @@ fn av1_is_recorded_whole() {
     records_whole(Codec::Av1, "av1");
 }
 
+/// The first frames, with the only IDR picture, are missed: recording starts at the first recovery point. Returns samples
+/// and frames that ffmpeg shows of them.
+fn record_without_idr(refresh: bool) -> (usize, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let (frames, places) = clips::without_idr(refresh);
+    let idr = |frame: &Vec<u8>| clips::units(frame).iter().any(|unit| unit[0] & 0x1f == 5);
+    assert_eq!(frames.iter().filter(|frame| idr(frame)).count(), 1, "the clip is what it is to be");
+    let video = Tracks { audio: false, video: true };
+    let manifest = record(folder.path(), video, Sender::video(Codec::H264).send_in_order(&frames[10..], &places[10..]));
+    assert!(manifest.gaps.is_empty(), "{:?}", manifest.gaps);
+    assert!(manifest.segments.iter().all(|segment| segment.keyframe), "{:?}", manifest.segments);
+    assert!(manifest.segments.len() >= 2, "segments are cut at recovery points");
+    let path = folder.path().join("recording.mp4");
+    decodes(&path);
+    decodes(&folder.path().join("index.m3u8"));
+    (packet_times(&path, 0).len(), probe(&path)[0].frames as usize)
+}
+
+#[test]
+fn intra_refresh_is_recorded_from_recovery_point() {
+    // The encoder announces an exact picture after 18 frames.
+    assert_eq!(record_without_idr(true), (100, 100 - 18));
+}
+
+#[test]
+fn open_gop_is_recorded_from_recovery_point() {
+    let (samples, shown) = record_without_idr(false);
+    // B-frames across the border refer to what was missed.
+    assert!(samples >= 95 && samples - shown <= 1, "{samples} {shown}");
+}
+
 #[test]
 fn sound_alone_is_recorded() {
     let folder = tempfile::tempdir().unwrap();

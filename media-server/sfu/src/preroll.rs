@@ -33,6 +33,8 @@ pub(crate) struct Beginning {
     pub(crate) packets: Range<u64>,
     /// When its first packet came.
     pub(crate) at: Instant,
+    /// Of video, its keyframe, at the source's own numbers.
+    pub(crate) keyframe: Option<KeyframeStart>,
 }
 
 impl Preroll {
@@ -91,7 +93,8 @@ impl Preroll {
             MediaKind::Audio => (self.ring.range(0..head).next()?.index, self.since),
             MediaKind::Video => self.keyframe().map(|keyframe| (keyframe.index, keyframe.at))?,
         };
-        Some(Beginning { packets: first..head, at })
+        let keyframe = self.keyframe().filter(|_| self.kind == MediaKind::Video);
+        Some(Beginning { packets: first..head, at, keyframe })
     }
 
     fn keyframe(&self) -> Option<KeyframeStart> {

@@ -176,7 +176,7 @@ impl Track {
     pub fn begin_source(&mut self, now: Instant) -> Option<Range<u64>> {
         self.ready(now)?;
         let preroll = self.preroll.take()?;
-        let Beginning { packets, at } = preroll.beginning()?;
+        let Beginning { packets, at, keyframe } = preroll.beginning()?;
         let head = self.ring.head();
         let held = preroll.ring().range(packets.clone());
         let first = preroll.ring().meta(packets.start)?;
@@ -190,9 +190,12 @@ impl Track {
             }
         };
         self.ring.forget();
-        let timestamp = first.timestamp.wrapping_add(timestamp_offset);
-        self.keyframe =
-            (self.kind == MediaKind::Video).then_some(KeyframeStart { index: head, timestamp, at, certain: true });
+        self.keyframe = keyframe.map(|start| KeyframeStart {
+            index: head,
+            timestamp: start.timestamp.wrapping_add(timestamp_offset),
+            certain: true,
+            ..start
+        });
         for meta in held {
             let index = meta.index - packets.start + head;
             let timestamp = meta.timestamp.wrapping_add(timestamp_offset);
@@ -304,8 +307,9 @@ mod tests {
         let now = Instant::now();
         let key = (SessionId(1), 7);
         track.put(now, key, &h264(1, 0, SPS));
-        assert_eq!(track.begin_source(now), Some(0..1));
-        assert_eq!(track.put(now, key, &h264(2, 0, IDR)), Put::Appended(1));
+        assert_eq!(track.begin_source(now), None, "parameter sets are no picture");
+        track.put(now, key, &h264(2, 0, IDR));
+        assert_eq!(track.begin_source(now), Some(0..2));
         assert_eq!(track.put(now, key, &h264(5, 3000, IDR)), Put::Appended(4));
         assert_eq!(track.entry(now), None);
         assert_eq!(track.put(now, key, &h264(4, 3000, PPS)), Put::Filled(3));

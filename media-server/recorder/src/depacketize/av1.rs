@@ -3,19 +3,16 @@
 //! Temporal delimiters, tile lists and padding are left out of the samples, as the AV1 ISO media binding (§2.4) asks.
 
 use shiguredo_mp4::{
-    bitstream::av1::{
-        Av1SampleEntryConfig, Av1SequenceHeader, build_av01_box, decode_leb128, parse_frame_header_prefix,
-        parse_sequence_header,
-    },
+    bitstream::av1::{Av1SampleEntryConfig, Av1SequenceHeader, build_av01_box, decode_leb128, parse_sequence_header},
     boxes::SampleEntry,
+};
+
+use codec::av1::{
+    FRAME, FRAME_HEADER, SEQUENCE_HEADER, TEMPORAL_DELIMITER, is_reduced_still_picture, is_shown_key_frame,
 };
 
 use super::{Frame, Malformed};
 
-const SEQUENCE_HEADER: u8 = 1;
-const TEMPORAL_DELIMITER: u8 = 2;
-const FRAME_HEADER: u8 = 3;
-const FRAME: u8 = 6;
 const TILE_LIST: u8 = 8;
 const PADDING: u8 = 15;
 
@@ -30,18 +27,13 @@ pub(crate) struct Depacketizer {
     has_sequence: bool,
     /// The one in force, as an OBU with its size field.
     sequence: Option<(Av1SequenceHeader, Vec<u8>)>,
+    /// It makes every frame a key frame.
+    reduced: bool,
 }
 
-/// A new coded video sequence, a temporal delimiter or a sequence header.
+/// A temporal delimiter or a sequence header.
 pub(super) fn begins_frame(payload: &[u8]) -> bool {
-    let [aggregation, rest @ ..] = payload else { return false };
-    if aggregation & 0x80 != 0 {
-        return false;
-    }
-    let first =
-        if aggregation >> 4 & 0x03 == 1 { rest } else { decode_leb128(rest).map_or(&[][..], |(_, n)| &rest[n..]) };
-    aggregation & 0x08 != 0
-        || first.first().is_some_and(|header| matches!(header >> 3 & 0x0f, SEQUENCE_HEADER | TEMPORAL_DELIMITER))
+    codec::inspect(codec::VideoCodec::Av1, payload).opens
 }
 
 impl Depacketizer {
@@ -111,15 +103,11 @@ impl Depacketizer {
                 let sequence = parse_sequence_header(body).map_err(|_| Malformed)?;
                 self.sequence = Some((sequence, [&head, body].concat()));
                 self.has_sequence = true;
+                self.reduced = is_reduced_still_picture(body);
             }
             FRAME | FRAME_HEADER if !self.has_frame => {
                 self.has_frame = true;
-                self.keyframe = self.has_sequence
-                    && self
-                        .sequence
-                        .as_ref()
-                        .and_then(|(sequence, _)| parse_frame_header_prefix(body, sequence).ok())
-                        .is_some_and(|prefix| prefix.is_rap());
+                self.keyframe = self.has_sequence && is_shown_key_frame(body, self.reduced);
             }
             _ => {}
         }

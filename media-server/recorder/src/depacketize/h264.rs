@@ -8,19 +8,11 @@ use shiguredo_mp4::{
     boxes::SampleEntry,
 };
 
+use codec::h264::{
+    ACCESS_UNIT_DELIMITER, FU_A, PPS, ParameterSets, SEI, SLICE_IDR, SLICE_NON_IDR, SPS, STAP_A, recovery_point,
+};
+
 use super::{Frame, Malformed};
-
-const SLICE_NON_IDR: u8 = 1;
-const SLICE_IDR: u8 = 5;
-const SEI: u8 = 6;
-const SPS: u8 = 7;
-const PPS: u8 = 8;
-const ACCESS_UNIT_DELIMITER: u8 = 9;
-const STAP_A: u8 = 24;
-const FU_A: u8 = 28;
-
-/// Parameter sets kept of each kind; more than any encoder uses.
-const MAX_SETS: usize = 16;
 
 #[derive(Debug, Default)]
 pub(crate) struct Depacketizer {
@@ -28,10 +20,9 @@ pub(crate) struct Depacketizer {
     /// Where the NAL unit that is arriving in fragments has its length prefix.
     fragment: Option<usize>,
     has_picture: bool,
-    has_idr: bool,
-    /// Latest first, with their ids.
-    sps: Vec<(u32, Vec<u8>)>,
-    pps: Vec<(u32, Vec<u8>)>,
+    /// An IDR slice or a recovery point came.
+    random_access: bool,
+    sets: ParameterSets,
 }
 
 /// Parameter sets, SEI, a delimiter or the first slice of a picture.
@@ -112,20 +103,12 @@ impl Depacketizer {
     fn unit(&mut self, unit: &[u8]) {
         let Some((header, body)) = unit.split_first() else { return };
         match header & 0x1f {
-            SPS => {
-                // seq_parameter_set_id follows profile, constraints and level.
-                let Some(id) = body.get(3..).and_then(ue) else { return };
-                if remember(&mut self.sps, id, unit) {
-                    self.pps.clear();
-                }
-            }
-            PPS => {
-                let Some(id) = ue(body) else { return };
-                remember(&mut self.pps, id, unit);
+            SPS | PPS => {
+                self.sets.insert(unit);
             }
             kind @ 1..=6 => {
                 self.has_picture |= kind != SEI;
-                self.has_idr |= kind == SLICE_IDR;
+                self.random_access |= kind == SLICE_IDR || kind == SEI && recovery_point(body).is_some();
                 // Lengths fit: a frame is bounded far below 4 GiB.
                 self.data.extend_from_slice(&u32::try_from(unit.len()).unwrap_or(0).to_be_bytes());
                 self.data.extend_from_slice(unit);
@@ -145,49 +128,23 @@ impl Depacketizer {
         if !self.has_picture {
             return Ok(None);
         }
-        let entry = if self.has_idr { Some(self.entry()?) } else { None };
-        Ok(Some(Frame { data: std::mem::take(&mut self.data), keyframe: self.has_idr, entry, duration: None }))
+        let entry = if self.random_access { Some(self.entry()?) } else { None };
+        Ok(Some(Frame { data: std::mem::take(&mut self.data), keyframe: self.random_access, entry, duration: None }))
     }
 
     fn entry(&self) -> Result<SampleEntry, Malformed> {
-        let sets = |sets: &[(u32, Vec<u8>)]| sets.iter().map(|(_, set)| set.clone()).collect::<Vec<_>>();
         // Of several SPS, only the latest: the others belong to what was before.
-        let sps = sets(&self.sps[..self.sps.len().min(1)]);
-        let mut pps = self.pps.clone();
-        pps.sort();
-        build_avc1_box(&sps, &sets(&pps), &H264SampleEntryConfig { length_size: LengthSize::FourBytes })
-            .map(SampleEntry::Avc1)
-            .map_err(|_| Malformed)
+        let sps: Vec<_> = self.sets.sps().map(<[u8]>::to_vec).into_iter().collect();
+        let config = H264SampleEntryConfig { length_size: LengthSize::FourBytes };
+        build_avc1_box(&sps, &self.sets.pps(), &config).map(SampleEntry::Avc1).map_err(|_| Malformed)
     }
 
     pub(super) fn discard(&mut self) {
         self.data.clear();
         self.fragment = None;
         self.has_picture = false;
-        self.has_idr = false;
+        self.random_access = false;
     }
-}
-
-/// Puts a parameter set in front; true when it was not known before.
-fn remember(sets: &mut Vec<(u32, Vec<u8>)>, id: u32, unit: &[u8]) -> bool {
-    let known = sets.iter().position(|(known, _)| *known == id).map(|at| sets.remove(at));
-    let new = known.is_none_or(|(_, known)| known != unit);
-    sets.insert(0, (id, unit.to_vec()));
-    sets.truncate(MAX_SETS);
-    new
-}
-
-/// The first Exp-Golomb code (ITU-T H.264 §9.1), below 2^16.
-fn ue(bytes: &[u8]) -> Option<u32> {
-    let bit = |at: usize| bytes.get(at / 8).map(|byte| byte >> (7 - at % 8) & 1);
-    let mut zeros = 0;
-    while bit(zeros)? == 0 {
-        zeros += 1;
-        if zeros > 16 {
-            return None;
-        }
-    }
-    (0..=zeros).try_fold(0u32, |value, n| Some(value << 1 | u32::from(bit(zeros + n)?))).map(|code| code - 1)
 }
 
 #[cfg(test)]
@@ -202,15 +159,6 @@ mod tests {
 
     fn prefixed(units: &[&[u8]]) -> Vec<u8> {
         units.iter().flat_map(|unit| [&(unit.len() as u32).to_be_bytes()[..], unit].concat()).collect()
-    }
-
-    #[test]
-    fn exp_golomb_codes_are_read() {
-        assert_eq!(ue(&[0x80]), Some(0));
-        assert_eq!(ue(&[0b0100_0000]), Some(1));
-        assert_eq!(ue(&[0b0010_1000]), Some(4));
-        assert_eq!(ue(&[0, 0, 0, 1]), None);
-        assert_eq!(ue(&[]), None);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use shiguredo_mp4::{
     boxes::SampleEntry,
 };
 
+use codec::vp8::{descriptor, is_key_frame};
+
 use super::{Frame, Malformed};
 
 #[derive(Debug, Default)]
@@ -15,31 +17,6 @@ pub(crate) struct Depacketizer {
 /// Start of partition 0.
 pub(super) fn begins_frame(payload: &[u8]) -> bool {
     descriptor(payload).is_some_and(|(start, _)| start)
-}
-
-/// Whether a frame starts here, and what follows the descriptor (RFC 7741 §4.2).
-fn descriptor(payload: &[u8]) -> Option<(bool, &[u8])> {
-    let (&first, mut rest) = payload.split_first()?;
-    let start = first & 0x10 != 0 && first & 0x07 == 0;
-    if first & 0x80 != 0 {
-        let extensions = take(&mut rest)?;
-        if extensions & 0x80 != 0 && take(&mut rest)? & 0x80 != 0 {
-            take(&mut rest)?;
-        }
-        if extensions & 0x40 != 0 {
-            take(&mut rest)?;
-        }
-        if extensions & 0x30 != 0 {
-            take(&mut rest)?;
-        }
-    }
-    Some((start, rest))
-}
-
-fn take(rest: &mut &[u8]) -> Option<u8> {
-    let (&byte, tail) = rest.split_first()?;
-    *rest = tail;
-    Some(byte)
 }
 
 impl Depacketizer {
@@ -61,7 +38,7 @@ impl Depacketizer {
             return Ok(None);
         }
         let header = parse_frame_header(&self.data).map_err(|_| Malformed)?;
-        let entry = header.keyframe.map(|key| {
+        let entry = header.keyframe.filter(|_| is_key_frame(&self.data)).map(|key| {
             SampleEntry::Vp08(build_vp08_box(&Vp8SampleEntryConfig {
                 video_full_range_flag: false,
                 colour_primaries: Vp8SampleEntryConfig::COLOUR_PRIMARIES_UNSPECIFIED,

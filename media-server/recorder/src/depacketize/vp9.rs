@@ -4,11 +4,11 @@
 //! needs: it is written here.
 
 use shiguredo_mp4::{
-    bitstream::vp9::{
-        Vp9FrameHeader, Vp9FrameSize, Vp9FrameType, Vp9SampleEntryConfig, build_vp09_box, parse_frame_header,
-    },
+    bitstream::vp9::{Vp9FrameHeader, Vp9FrameSize, Vp9SampleEntryConfig, build_vp09_box, parse_frame_header},
     boxes::SampleEntry,
 };
+
+use codec::vp9::{descriptor, is_key_frame};
 
 use super::{Frame, Malformed};
 
@@ -23,77 +23,13 @@ pub(crate) struct Depacketizer {
     open: bool,
     /// The largest layer's size, when the scalability structure tells it.
     size: Option<(u16, u16)>,
-}
-
-struct Descriptor<'a> {
-    begins_layer: bool,
-    ends_layer: bool,
-    lowest_layer: bool,
+    /// The descriptor of its first layer frame says that the picture refers to earlier ones.
     predicted: bool,
-    size: Option<(u16, u16)>,
-    body: &'a [u8],
 }
 
 /// The first layer frame of a picture that needs none before it.
 pub(super) fn begins_frame(payload: &[u8]) -> bool {
     descriptor(payload).is_some_and(|d| d.begins_layer && d.lowest_layer && !d.predicted)
-}
-
-/// RFC 9628 §4.2.
-fn descriptor(payload: &[u8]) -> Option<Descriptor<'_>> {
-    let (&first, mut rest) = payload.split_first()?;
-    let [has_picture_id, predicted, has_layers, flexible, begins_layer, ends_layer, has_structure] =
-        [0x80, 0x40, 0x20, 0x10, 0x08, 0x04, 0x02].map(|bit| first & bit != 0);
-    if has_picture_id && take(&mut rest)? & 0x80 != 0 {
-        take(&mut rest)?;
-    }
-    let mut lowest_layer = true;
-    if has_layers {
-        lowest_layer = take(&mut rest)? & 0x0e == 0;
-        if !flexible {
-            take(&mut rest)?;
-        }
-    }
-    if flexible && predicted {
-        let mut more = true;
-        for _ in 0..3 {
-            if more {
-                more = take(&mut rest)? & 0x01 != 0;
-            }
-        }
-        if more {
-            return None;
-        }
-    }
-    let size = if has_structure { structure(&mut rest)? } else { None };
-    Some(Descriptor { begins_layer, ends_layer, lowest_layer, predicted, size, body: rest })
-}
-
-/// The scalability structure (§4.2.1): only the size of the highest layer matters here.
-fn structure(rest: &mut &[u8]) -> Option<Option<(u16, u16)>> {
-    let head = take(rest)?;
-    let mut size = None;
-    if head & 0x10 != 0 {
-        for _ in 0..=(head >> 5) {
-            let width = u16::from_be_bytes([take(rest)?, take(rest)?]);
-            let height = u16::from_be_bytes([take(rest)?, take(rest)?]);
-            size = Some((width, height)).filter(|_| width > 0 && height > 0);
-        }
-    }
-    if head & 0x08 != 0 {
-        for _ in 0..take(rest)? {
-            for _ in 0..(take(rest)? >> 2 & 0x03) {
-                take(rest)?;
-            }
-        }
-    }
-    Some(size)
-}
-
-fn take(rest: &mut &[u8]) -> Option<u8> {
-    let (&byte, tail) = rest.split_first()?;
-    *rest = tail;
-    Some(byte)
 }
 
 impl Depacketizer {
@@ -105,6 +41,9 @@ impl Depacketizer {
         if descriptor.begins_layer {
             if self.starts.len() == MAX_LAYERS {
                 return Err(Malformed);
+            }
+            if self.starts.is_empty() {
+                self.predicted = descriptor.predicted;
             }
             self.starts.push(self.data.len());
         }
@@ -128,7 +67,7 @@ impl Depacketizer {
             return Ok(None);
         }
         let header = parse_frame_header(&self.data).map_err(|_| Malformed)?;
-        let keyframe = header.frame_type == Vp9FrameType::Key && header.show_existing_frame.is_none();
+        let keyframe = !self.predicted && is_key_frame(&self.data);
         let entry = if keyframe { Some(self.entry(&header)?) } else { None };
         if self.starts.len() > 1 {
             self.append_superframe_index();
@@ -172,6 +111,7 @@ impl Depacketizer {
         self.starts.clear();
         self.open = false;
         self.size = None;
+        self.predicted = false;
     }
 }
 

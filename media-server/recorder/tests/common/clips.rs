@@ -71,6 +71,26 @@ pub fn video(codec: Codec, width: u32, height: u32) -> Frames {
     }
 }
 
+/// H.264 whose only IDR picture is the first one, in decoding order, and the places in presentation order. A second apart
+/// are recovery points: `refresh` spreads intra macroblocks over the frames behind them, otherwise they are I pictures of an
+/// open GOP, with B-frames across its border.
+pub fn without_idr(refresh: bool) -> (Frames, Vec<u32>) {
+    let input = format!("-i testsrc2=size=320x240:rate={RATE}:duration={LENGTH} -pix_fmt yuv420p");
+    let (name, params) = if refresh {
+        ("refresh", "intra-refresh=1:bframes=0:rc-lookahead=0:sync-lookahead=0")
+    } else {
+        ("open-gop-b", "open-gop=1:bframes=1:b-adapt=0:b-pyramid=none")
+    };
+    let frames = annex_b(&encode(
+        &format!("{name}.h264"),
+        &format!(
+            "{input} -c:v libx264 -preset ultrafast -g {RATE} -x264-params {params}:scenecut=0 -bsf:v h264_metadata=aud=insert -f h264"
+        ),
+    ));
+    let places = places(&frames);
+    (frames, places)
+}
+
 /// H.264 with B-frames, in decoding order; and for each frame its place in presentation order.
 pub fn with_b_frames() -> (Frames, Vec<u32>) {
     let input = format!("-i testsrc2=size=320x240:rate={RATE}:duration={LENGTH} -pix_fmt yuv420p");
@@ -80,8 +100,13 @@ pub fn with_b_frames() -> (Frames, Vec<u32>) {
             "{input} -c:v libx264 -preset ultrafast -bf 2 -b_strategy 0 -g {RATE} -x264-params b-pyramid=none:b-adapt=0:scenecut=0 -bsf:v h264_metadata=aud=insert -f h264"
         ),
     ));
+    let places = places(&frames);
+    (frames, places)
+}
+
+/// Of each frame its place in presentation order: a P or I frame comes after the run of B-frames that follows it.
+fn places(frames: &[Vec<u8>]) -> Vec<u32> {
     let b = |frame: &Vec<u8>| units(frame).iter().any(|unit| unit[0] & 0x1f == 1 && unit[0] & 0x60 == 0);
-    // Each P or I frame is presented after the run of B-frames that follows it.
     let mut places = vec![0; frames.len()];
     let mut place = 0;
     let mut at = 0;
@@ -95,7 +120,7 @@ pub fn with_b_frames() -> (Frames, Vec<u32>) {
         place += 1;
         at += run + 1;
     }
-    (frames, places)
+    places
 }
 
 /// Opus packets of 20 ms.

@@ -93,8 +93,12 @@ impl Stage {
         let mut payload = vec![sequence as u8; len.max(2)];
         payload[..2].copy_from_slice(&[0x10, first]);
         let codec = source(self.session).payload_types[0].codec;
+        let (code_at, code) = if codec == Codec::Vp9 { (2, [0x49, 0x83, 0x42]) } else { (4, [0x9d, 0x01, 0x2a]) };
         if codec == Codec::Vp9 {
-            payload[0] = if first == KEY { 0x08 } else { 0x48 };
+            payload[..2].copy_from_slice(if first == KEY { &[0x08, 0x82] } else { &[0x48, 0x86] });
+        }
+        if first == KEY {
+            payload.iter_mut().skip(code_at).zip(code).for_each(|(byte, code)| *byte = code);
         }
         let packet = SourcePacket { sequence, timestamp, marker: true, payload_type: 96, codec, payload: &payload };
         if let Put::Filled(index) = self.track.put(self.now, (SessionId(self.session), 1), &packet)
