@@ -24,6 +24,14 @@ cluster:
 faults:
     tests/run faults
 
+# Every test with its long parameters, and foreign clients; no cluster: hours
+long:
+    tests/run long
+
+# long and faults: for every night
+nightly:
+    tests/run nightly
+
 # The benchmark of docs/benchmarks.md
 bench *args:
     tests/load/run {{args}}

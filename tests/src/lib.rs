@@ -9,6 +9,7 @@ pub mod crowd;
 pub mod faults;
 pub mod http;
 pub mod load;
+pub mod nightly;
 pub mod peer;
 pub mod reception;
 pub mod sdp;
