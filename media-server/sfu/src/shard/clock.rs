@@ -38,6 +38,11 @@ impl SourceClock {
         *self = Self::default();
     }
 
+    /// Returns whether any track has a clock.
+    pub(super) fn is_known(&self) -> bool {
+        self.audio.is_some() || self.video.is_some()
+    }
+
     fn report(&self, kind: MediaKind) -> Option<&Report> {
         match kind {
             MediaKind::Audio => self.audio.as_ref(),

@@ -240,6 +240,9 @@ impl Publisher {
 
     /// `true` when nobody had asked since the last keyframe.
     pub(super) fn want_keyframe(&mut self, now: Instant) -> bool {
+        if self.track(MediaKind::Video).is_none() {
+            return false;
+        }
         let first = self.keyframe_wanted.is_none();
         self.keyframe_wanted.get_or_insert(now);
         first
@@ -250,11 +253,26 @@ impl Publisher {
     }
 
     pub(super) fn is_missing_any(&self) -> bool {
-        self.receptions().any(Reception::is_missing_any)
+        let missing = |stream: &Stream| stream.reception.as_ref().is_some_and(Reception::is_missing_any);
+        self.streams.iter().any(|stream| missing(stream) && self.agreed(stream.kind, |p| p.nack))
     }
 
-    pub(super) fn wants_keyframe(&self) -> bool {
-        self.keyframe_wanted.is_some()
+    /// Returns when [`Publisher::feedback`] is due for a report or for congestion feedback.
+    pub(super) fn feedback_at(&self) -> Instant {
+        let report = self.reported + REPORT_EVERY;
+        match self.arrivals.is_empty() {
+            true => report,
+            false => report.min(self.congestion_reported + CONGESTION_EVERY),
+        }
+    }
+
+    /// Returns when [`Publisher::feedback`] is due for a NACK or a keyframe request, `soon` at the earliest.
+    pub(super) fn request_at(&self, soon: Instant) -> Option<Instant> {
+        if self.is_missing_any() {
+            return Some(soon);
+        }
+        let since = self.keyframe_wanted?;
+        Some(self.keyframe_asked.map_or(since, |asked| since.max(asked + KEYFRAME_EVERY)).max(soon))
     }
 
     pub(super) fn receptions(&self) -> impl Iterator<Item = &Reception> {
@@ -326,11 +344,12 @@ impl Publisher {
     }
 
     fn keyframe(&mut self, now: Instant, out: &mut Vec<u8>) {
-        let (Some(since), Some(ssrc)) = (self.keyframe_wanted, self.media_ssrc(MediaKind::Video)) else { return };
+        let Some(since) = self.keyframe_wanted else { return };
         if now.saturating_duration_since(since) > KEYFRAME_PATIENCE {
             self.keyframe_wanted = None;
             return;
         }
+        let Some(ssrc) = self.media_ssrc(MediaKind::Video) else { return };
         if self.keyframe_asked.is_some_and(|asked| now.saturating_duration_since(asked) < KEYFRAME_EVERY) {
             return;
         }

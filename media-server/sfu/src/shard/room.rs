@@ -1,13 +1,17 @@
 //! A room: who publishes, who watches, the tracks between them, and the fan-out of a burst.
 
+use crate::entry::KeyframeStart;
 use crate::forward::plan::Plan;
 use crate::forward::slab::Transmit;
 use crate::parameters::{MediaKind, RoomId, SessionId};
 use crate::shard::clock::SourceClock;
+use crate::shard::peers::Role;
 use crate::shard::publisher::{Publisher, Received};
 use crate::shard::subscriber::Subscriber;
 use crate::tap::{TapBatch, TapRecord};
 use crate::track::{Put, SourcePacket, Track};
+use crate::transport::Transport;
+use slab::Slab;
 use std::time::{Duration, Instant};
 
 /// Packets of a frame wait for each other so long, unless its last has come.
@@ -26,6 +30,8 @@ const STARTING: Duration = Duration::from_secs(3);
 const RESTART_EVERY: Duration = Duration::from_millis(300);
 /// How often those who catch up get their next packets.
 const PACE: Duration = Duration::from_millis(5);
+/// A table of this many positions shrinks when less than a quarter of them are taken.
+const SPARSE_FROM: usize = 64;
 /// Sender reports wait in the tap for a burst: no more than so many.
 const MOST_UNSENT: usize = 1024;
 
@@ -66,8 +72,8 @@ impl Lane {
 /// See the module.
 pub(super) struct Room {
     pub(super) id: RoomId,
-    pub(super) publishers: Vec<Publisher>,
-    pub(super) subscribers: Vec<Subscriber>,
+    pub(super) publishers: Slab<Publisher>,
+    pub(super) subscribers: Slab<Subscriber>,
     pub(super) clock: SourceClock,
     pub(super) tapped: bool,
     pub(super) tap: Option<TapBatch>,
@@ -79,16 +85,57 @@ pub(super) struct Room {
     audio: Lane,
     flush_at: Option<Instant>,
     pace_at: Option<Instant>,
-    /// The subscriber whose turn it is in the burst under way.
-    turn: Option<usize>,
+    /// Positions of the subscribers that a burst without new packets visits: those behind, and those about to start.
+    paced: Vec<usize>,
+    burst: Option<Burst>,
+    /// The deadline under which the shard has entered this room.
+    pub(super) due: Option<Instant>,
+}
+
+/// Progress of the burst under way.
+#[derive(Clone, Copy)]
+struct Burst {
+    /// There are new packets, so that every subscriber is visited; otherwise those in [`Room::paced`].
+    new: bool,
+    /// The next position, or the next entry of [`Room::paced`].
+    next: usize,
+    /// Entries of [`Room::paced`] that stay.
+    kept: usize,
+}
+
+/// Where subscribers that wait can start.
+struct Entry {
+    keyframe: Option<KeyframeStart>,
+    newest: (u64, u32),
+    audio: Option<u64>,
+}
+
+impl Entry {
+    /// Starts the tracks of a subscriber that wait, where there is something to start with.
+    fn start(&self, now: Instant, subscriber: &mut Subscriber) {
+        if !subscriber.connected || subscriber.waiting > now {
+            return;
+        }
+        let waited = now.saturating_duration_since(subscriber.waiting) >= KEYFRAME_WAIT;
+        if let (Some(outgoing), Some(keyframe)) = (subscriber.video.as_mut().filter(|o| o.is_waiting()), self.keyframe)
+        {
+            let fresh = now.saturating_duration_since(keyframe.at) <= STALE_KEYFRAME;
+            if fresh || waited {
+                outgoing.start_at_keyframe(now, keyframe, self.newest);
+            }
+        }
+        if let (Some(outgoing), Some(index)) = (subscriber.audio.as_mut().filter(|o| o.is_waiting()), self.audio) {
+            outgoing.start_live(index);
+        }
+    }
 }
 
 impl Room {
     pub(super) fn new(id: RoomId, tapped: bool) -> Self {
         Self {
             id,
-            publishers: Vec::new(),
-            subscribers: Vec::new(),
+            publishers: Slab::new(),
+            subscribers: Slab::new(),
             clock: SourceClock::default(),
             tapped,
             tap: None,
@@ -98,12 +145,37 @@ impl Room {
             audio: Lane::new(MediaKind::Audio),
             flush_at: None,
             pace_at: None,
-            turn: None,
+            paced: Vec::new(),
+            burst: None,
+            due: None,
         }
     }
 
     fn publisher(&mut self, id: SessionId) -> Option<&mut Publisher> {
-        self.publishers.iter_mut().find(|publisher| publisher.id == id)
+        self.publishers.iter_mut().map(|(_, publisher)| publisher).find(|publisher| publisher.id == id)
+    }
+
+    fn publisher_of(&self, id: SessionId) -> Option<&Publisher> {
+        self.publishers.iter().map(|(_, publisher)| publisher).find(|publisher| publisher.id == id)
+    }
+
+    /// Removes a subscriber. Returns the new positions of others, when the table shrank.
+    pub(super) fn remove_subscriber(&mut self, position: usize) -> Vec<(SessionId, usize)> {
+        self.subscribers.try_remove(position);
+        let mut moved = Vec::new();
+        // A burst visits every position, so that a crowd that left must not leave its positions behind.
+        let sparse =
+            self.subscribers.capacity() >= SPARSE_FROM && self.subscribers.len() * 4 < self.subscribers.capacity();
+        if sparse && self.burst.is_none() {
+            self.subscribers.compact(|subscriber, _, to| {
+                moved.push((subscriber.id, to));
+                true
+            });
+            self.subscribers.shrink_to_fit();
+            self.paced.clear();
+            self.paced.extend(self.subscribers.iter().filter(|(_, s)| s.paced).map(|(position, _)| position));
+        }
+        moved
     }
 
     fn active(&mut self) -> Option<&mut Publisher> {
@@ -164,8 +236,8 @@ impl Room {
     /// Whether a session that does not feed the room may take over with media of this kind: a newer one, with its picture, or
     /// with its sound when it has no picture or there is nothing else.
     fn may_follow(&self, from: SessionId, kind: MediaKind) -> bool {
-        let Some(publisher) = self.publishers.iter().find(|publisher| publisher.id == from) else { return false };
-        let newer = self.active.is_none_or(|active| from > active || !self.publishers.iter().any(|p| p.id == active));
+        let Some(publisher) = self.publisher_of(from) else { return false };
+        let newer = self.active.is_none_or(|active| from > active || self.publisher_of(active).is_none());
         newer && (kind == MediaKind::Video || self.active.is_none() || publisher.tracks.video.is_none())
     }
 
@@ -186,10 +258,10 @@ impl Room {
             let lane = if kind == MediaKind::Video { &mut self.video } else { &mut self.audio };
             let Some(range) = lane.track.begin_source(now) else { continue };
             lane.planned = range.start;
-            self.subscribers.iter_mut().filter_map(|s| s.outgoing(kind)).for_each(|o| o.begin_source(range.start));
-            let Some(publisher) = self.publishers.iter_mut().find(|publisher| publisher.id == session) else {
-                continue;
-            };
+            let subscribers = self.subscribers.iter_mut();
+            subscribers.filter_map(|(_, s)| s.outgoing(kind)).for_each(|o| o.begin_source(range.start));
+            let mut publishers = self.publishers.iter_mut().map(|(_, publisher)| publisher);
+            let Some(publisher) = publishers.find(|publisher| publisher.id == session) else { continue };
             if kind == MediaKind::Video {
                 publisher.keyframe_came();
             }
@@ -211,8 +283,9 @@ impl Room {
         self.clock.forget();
         self.video.track.expect_source(from);
         self.audio.track.expect_source(from);
-        let Some(publisher) = self.publishers.iter().find(|publisher| publisher.id == from) else { return };
-        for subscriber in &mut self.subscribers {
+        let mut publishers = self.publishers.iter().map(|(_, publisher)| publisher);
+        let Some(publisher) = publishers.find(|publisher| publisher.id == from) else { return };
+        for (_, subscriber) in &mut self.subscribers {
             for kind in [MediaKind::Video, MediaKind::Audio] {
                 if let (Some(outgoing), Some(track)) = (subscriber.outgoing(kind), publisher.track(kind)) {
                     outgoing.follow(track);
@@ -256,9 +329,9 @@ impl Room {
     /// A subscriber connected: it starts as soon as there is something to start with.
     pub(super) fn subscriber_connected(&mut self, now: Instant, position: usize) {
         let active = self.active;
-        let publisher =
-            self.publishers.iter().find(|publisher| Some(publisher.id) == active).or(self.publishers.last());
-        let subscriber = &mut self.subscribers[position];
+        let publishers = self.publishers.iter().map(|(_, publisher)| publisher);
+        let publisher = publishers.clone().find(|p| Some(p.id) == active).or(publishers.max_by_key(|p| p.id));
+        let Some(subscriber) = self.subscribers.get_mut(position) else { return };
         subscriber.connected = true;
         subscriber.waiting = now + SETTLE;
         subscriber.joined = Some(now);
@@ -277,7 +350,7 @@ impl Room {
         if stale {
             self.request_keyframe(now);
         }
-        self.poke(now + SETTLE);
+        self.schedule_pacing(now + SETTLE, Some(position));
     }
 
     /// A viewer cannot decode. One that has just come starts again at the cached keyframe, which costs the camera nothing;
@@ -285,14 +358,14 @@ impl Room {
     pub(super) fn keyframe_wanted_by(&mut self, now: Instant, position: usize) -> bool {
         let keyframe = self.video.track.entry(now);
         let newest = self.video.newest();
-        let subscriber = &mut self.subscribers[position];
+        let Some(subscriber) = self.subscribers.get_mut(position) else { return false };
         let since = |at: Option<Instant>| at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
         let starting = since(subscriber.joined) < STARTING && since(subscriber.restarted) >= RESTART_EVERY;
         if let (true, Some(outgoing), Some(keyframe)) = (starting, subscriber.video.as_mut(), keyframe)
             && outgoing.restart_at_keyframe(now, keyframe, newest)
         {
             subscriber.restarted = Some(now);
-            self.poke(now);
+            self.schedule_pacing(now, Some(position));
             return false;
         }
         self.request_keyframe(now)
@@ -303,8 +376,27 @@ impl Room {
         self.active().is_some_and(|publisher| publisher.want_keyframe(now))
     }
 
-    pub(super) fn poke(&mut self, now: Instant) {
-        self.pace_at = Some(self.pace_at.map_or(now, |at| at.min(now)));
+    /// Makes a burst due at `at` that visits this subscriber besides those that are paced already.
+    pub(super) fn schedule_pacing(&mut self, at: Instant, position: Option<usize>) {
+        self.pace_at = Some(self.pace_at.map_or(at, |earlier| earlier.min(at)));
+        let Some(position) = position else { return };
+        if let Some(subscriber) = self.subscribers.get_mut(position).filter(|subscriber| !subscriber.paced) {
+            subscriber.paced = true;
+            self.paced.push(position);
+        }
+    }
+
+    /// Returns the session that feeds the room.
+    pub(super) fn active_session(&self) -> Option<SessionId> {
+        self.active
+    }
+
+    /// Returns the transport of a peer of this room.
+    pub(super) fn transport(&mut self, role: Role, position: usize) -> Option<&mut Transport> {
+        match role {
+            Role::Publisher => Some(&mut self.publishers.get_mut(position)?.transport),
+            Role::Subscriber => Some(&mut self.subscribers.get_mut(position)?.transport),
+        }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -317,8 +409,8 @@ impl Room {
         let ready = self.is_ready(now);
         let flush = ready || self.flush_at.is_some_and(|at| at <= now);
         let pace = self.pace_at.is_some_and(|at| at <= now);
-        if self.turn.is_some() || !(flush || pace) {
-            return self.turn.is_some();
+        if self.burst.is_some() || !(flush || pace) {
+            return self.burst.is_some();
         }
         if flush {
             self.flush_at = None;
@@ -326,72 +418,87 @@ impl Room {
             if ready && !self.video.is_pending() && !self.audio.is_pending() {
                 self.begin_sources(now);
             }
-            self.start_waiting(now);
+            let entry = self.entry(now);
+            for (_, subscriber) in &mut self.subscribers {
+                entry.start(now, subscriber);
+                (subscriber.runs, subscriber.paced) = ((0, 0), false);
+            }
+            self.paced.clear();
             self.video.fill();
             self.audio.fill();
         } else {
-            self.start_waiting(now);
+            let entry = self.entry(now);
+            for position in &self.paced {
+                if let Some(subscriber) = self.subscribers.get_mut(*position) {
+                    entry.start(now, subscriber);
+                }
+            }
             self.video.plan.clear();
             self.audio.plan.clear();
         }
         self.pace_at = None;
-        self.turn = Some(0);
-        self.subscribers.iter_mut().for_each(|subscriber| subscriber.runs = (0, 0));
+        self.burst = Some(Burst { new: flush, next: 0, kept: 0 });
         true
     }
 
-    /// Lets those who wait start, where there is something to start with.
-    fn start_waiting(&mut self, now: Instant) {
-        let keyframe = self.video.track.entry(now);
-        let newest = self.video.newest();
-        let audio = self.audio.track.newest().is_some();
-        let audio_next = self.audio.planned;
-        let settled = |subscriber: &&mut Subscriber| subscriber.connected && subscriber.waiting <= now;
-        for subscriber in self.subscribers.iter_mut().filter(settled) {
-            let waited = now.saturating_duration_since(subscriber.waiting) >= KEYFRAME_WAIT;
-            if let (Some(outgoing), Some(keyframe)) = (subscriber.video.as_mut().filter(|o| o.is_waiting()), keyframe) {
-                let fresh = now.saturating_duration_since(keyframe.at) <= STALE_KEYFRAME;
-                if fresh || waited {
-                    outgoing.start_at_keyframe(now, keyframe, newest);
-                }
-            }
-            if let (Some(outgoing), true) = (subscriber.audio.as_mut().filter(|o| o.is_waiting()), audio) {
-                outgoing.start_live(audio_next);
-            }
-        }
+    fn entry(&self, now: Instant) -> Entry {
+        let audio = self.audio.track.newest().is_some().then_some(self.audio.planned);
+        Entry { keyframe: self.video.track.entry(now), newest: self.video.newest(), audio }
     }
 
     /// The next datagram or run of the burst; `None` when it is over.
     pub(super) fn poll_transmit(&mut self, now: Instant, slab: &mut [u8]) -> Option<Transmit> {
-        let mut turn = self.turn?;
-        while let Some(subscriber) = self.subscribers.get_mut(turn) {
-            if subscriber.connected {
-                if let (Some(to), Some(sealer)) = (subscriber.transport.peer(), subscriber.transport.sealer()) {
-                    let lanes = [
-                        (&self.video, &mut subscriber.video, &mut subscriber.runs.0),
-                        (&self.audio, &mut subscriber.audio, &mut subscriber.runs.1),
-                    ];
-                    for (lane, outgoing, run) in lanes {
-                        let Some(outgoing) = outgoing else { continue };
-                        let ring = lane.track.ring();
-                        if let Some(transmit) =
-                            outgoing.poll(now, ring, lane.planned, &lane.plan, run, to, sealer, slab)
-                        {
-                            self.turn = Some(turn);
-                            return Some(transmit);
-                        }
-                    }
-                }
-                let waits =
-                    subscriber.video.as_ref().is_some_and(|o| o.is_waiting()) && self.video.track.keyframe().is_some();
-                if subscriber.is_behind() || waits {
-                    self.pace_at = Some(now + PACE);
-                }
+        let mut burst = self.burst?;
+        loop {
+            let position = match burst.new {
+                true => (burst.next < self.subscribers.capacity()).then_some(burst.next),
+                false => self.paced.get(burst.next).copied(),
+            };
+            let Some(position) = position else { break };
+            if let Some(transmit) = self.poll_subscriber(now, position, slab) {
+                self.burst = Some(burst);
+                return Some(transmit);
             }
-            turn += 1;
+            burst.next += 1;
+            if self.stays_paced(now, position) {
+                self.pace_at = Some(now + PACE);
+                match burst.new {
+                    true => self.paced.push(position),
+                    false => self.paced[burst.kept] = position,
+                }
+                burst.kept += 1;
+            }
         }
-        self.turn = None;
+        self.paced.truncate(burst.kept);
+        self.burst = None;
         None
+    }
+
+    fn poll_subscriber(&mut self, now: Instant, position: usize, slab: &mut [u8]) -> Option<Transmit> {
+        let subscriber = self.subscribers.get_mut(position).filter(|subscriber| subscriber.connected)?;
+        let (to, sealer) = (subscriber.transport.peer()?, subscriber.transport.sealer()?);
+        let lanes = [
+            (&self.video, &mut subscriber.video, &mut subscriber.runs.0),
+            (&self.audio, &mut subscriber.audio, &mut subscriber.runs.1),
+        ];
+        for (lane, outgoing, run) in lanes {
+            let Some(outgoing) = outgoing else { continue };
+            let ring = lane.track.ring();
+            let transmit = outgoing.poll(now, ring, lane.planned, &lane.plan, run, to, sealer, slab);
+            if transmit.is_some() {
+                return transmit;
+            }
+        }
+        None
+    }
+
+    /// Whether the next burst visits this subscriber even if there is nothing new.
+    fn stays_paced(&mut self, now: Instant, position: usize) -> bool {
+        let startable = self.video.track.keyframe().is_some();
+        let Some(subscriber) = self.subscribers.get_mut(position) else { return false };
+        let waits = startable && subscriber.video.as_ref().is_some_and(|outgoing| outgoing.is_waiting());
+        subscriber.paced = subscriber.connected && (subscriber.is_behind() || waits || subscriber.waiting > now);
+        subscriber.paced
     }
 }
 
@@ -410,7 +517,7 @@ mod tests {
 
     fn room(now: Instant) -> Room {
         let mut room = Room::new(RoomId(1), true);
-        room.publishers.push(publisher(now));
+        room.publishers.insert(publisher(now));
         room
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Subscriber {
     pub(super) restarted: Option<Instant>,
     /// Progress of the burst under way: next run of the video plan, next of the audio plan.
     pub(super) runs: (usize, usize),
+    /// It is among those that every burst of its room visits.
+    pub(super) paced: bool,
     report_at: Option<Instant>,
 }
 
@@ -69,6 +71,7 @@ impl Subscriber {
             joined: None,
             restarted: None,
             runs: (0, 0),
+            paced: false,
             report_at: None,
         }
     }
@@ -144,6 +147,14 @@ impl Subscriber {
                 write::source_description(out, outgoing.track().ssrc, sdp::CNAME);
             }
             self.report_at = Some(now + REPORT_EVERY);
+        } else {
+            self.report_at = None;
         }
+    }
+
+    /// Returns when [`Subscriber::reports`] is due next; `None` until the room's clock is known.
+    pub(super) fn report_at(&self, clock: &SourceClock, soon: Instant) -> Option<Instant> {
+        let first = || clock.is_known().then_some(soon);
+        self.report_at.or_else(first).filter(|_| self.connected)
     }
 }
