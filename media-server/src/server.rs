@@ -281,7 +281,7 @@ fn start_media(config: &Config, http: SocketAddr) -> Result<MediaParts, ServerEr
     if !config.carries_media() {
         return Ok((None, unbounded_channel().1, None));
     }
-    let Started { plane, events, taps } = MediaPlane::start(&NetConfig {
+    let Started { plane, events, taps, .. } = MediaPlane::start(&NetConfig {
         udp: config.udp.clone(),
         shards: config.shards,
         loopback: http.ip().is_loopback(),

@@ -9,7 +9,7 @@ use sfu::parameters::{LocalDescription, MediaKind, PublisherTracks, RoomId, Sess
 use sfu::sdp::Offer;
 use sfu::tap::{TapBatch, TapRecord};
 use sfu::transport::Identity as ServerIdentity;
-use sfu::{Command, Event, Shard};
+use sfu::{Command, Event, Feed, LocalPacket, Shard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -155,7 +155,8 @@ impl World {
                 fingerprint: offer.fingerprint,
                 dtls_role: offer.dtls_role,
             };
-            let command = Command::Publish { room: ROOM, session, transport, tracks, max_bitrate: None };
+            let command =
+                Command::AddSource { room: ROOM, session, feed: Feed::Peer(transport), tracks, max_bitrate: None };
             world.shard.handle_command(world.now, command);
             let behaviour = Behaviour { responsive, first_sequence, ssrcs };
             let description = Description::parse(&answer).unwrap();
@@ -638,4 +639,50 @@ fn a_viewer_who_waits_for_the_camera_gets_its_first_keyframe() {
         assert!(frame_of(video[video.len() - 1]) > 50);
     }
     assert_eq!(video(world.viewer_at(late).kept())[0].tag, Some(Tag::Parameters));
+}
+
+#[test]
+fn local_source_reaches_a_viewer_whole() {
+    let mut world = World::new(5);
+    let session = SessionId(100);
+    let (ice, address) = (credentials(), SocketAddr::from(([192, 0, 2, 200], 4000)));
+    let text = camera_offer(&Local { ice: &ice, fingerprint: identity().fingerprint(), address }, [1, 2, 3]);
+    let (_, tracks) = Offer::parse(&text).unwrap().answer_publisher(&world.local_description(), None).unwrap();
+    world.tracks = tracks.clone();
+    let number = |kind| {
+        let track = if kind == MediaKind::Video { &tracks.video } else { &tracks.audio };
+        track.as_ref().unwrap().payload_types[0].number
+    };
+    let numbers = [number(MediaKind::Audio), number(MediaKind::Video)];
+    let add = Command::AddSource { room: ROOM, session, feed: Feed::Local, tracks, max_bitrate: None };
+    world.shard.handle_command(world.now, add);
+    let viewer = world.viewer(SMOOTH, true);
+    let mut sequences = [0u16; 2];
+    for burst in Stream::default().take_while(|burst| burst.at < Duration::from_secs(5)) {
+        world.run(world.start + burst.at - world.now);
+        let video = burst.kind == MediaKind::Video;
+        let last = burst.payloads.len() - 1;
+        let packets = burst.payloads.into_iter().enumerate().map(|(n, payload)| {
+            let sequence = &mut sequences[usize::from(video)];
+            *sequence = sequence.wrapping_add(1);
+            LocalPacket {
+                kind: burst.kind,
+                payload_type: numbers[usize::from(video)],
+                sequence: *sequence,
+                timestamp: burst.timestamp,
+                marker: video && n == last,
+                captured: burst.at,
+                payload: payload.into(),
+            }
+        });
+        let packets: Vec<_> = packets.collect();
+        world.shard.handle_source_packets(world.now, session, &packets);
+    }
+    world.run(Duration::from_secs(1));
+    let viewer = world.viewer_at(viewer);
+    assert_eq!((viewer.totals().damaged, viewer.totals().duplicates, viewer.lost()), (0, 0, 0));
+    assert_eq!(viewer.started_with_keyframe(), Some(true));
+    assert!(viewer.totals().reports >= 8, "both tracks, every second: {:?}", viewer.totals());
+    let kept = viewer.kept();
+    assert!(missing_parts(kept, 0, 150).is_empty(), "{:?}", missing_parts(kept, 0, 150));
 }

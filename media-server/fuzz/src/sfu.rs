@@ -11,7 +11,7 @@ use sfu::parameters::{
 };
 use sfu::sdp::{IceFragment, Offer};
 use sfu::transport::{Identity, StunRequest};
-use sfu::{Command, Shard};
+use sfu::{Command, Feed, Shard};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -134,10 +134,10 @@ pub fn shard(data: &[u8]) {
     let [room, camera] = [(RoomId(1), SessionId(1)), (RoomId(1), SessionId(2))];
     shard.handle_command(
         now,
-        Command::Publish {
+        Command::AddSource {
             room: room.0,
             session: room.1,
-            transport: transport('A'),
+            feed: Feed::Peer(transport('A')),
             tracks: tracks().clone(),
             max_bitrate: Some(1_000_000),
         },

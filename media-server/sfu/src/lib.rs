@@ -23,4 +23,4 @@ pub mod shard;
 pub mod tap;
 pub mod track;
 pub mod transport;
-pub use shard::{Command, EndReason, Event, Shard};
+pub use shard::{Command, EndReason, Event, Feed, LocalPacket, Shard};

@@ -6,9 +6,10 @@
 use super::error::{ControlError, DRAINING_RETRY_AFTER};
 use super::media::{Media, Publish, Subscribe};
 use super::registry::{Now, Peer};
-use super::types::{Established, Principal, Role, RoomName};
+use super::types::{Established, LocalSource, Principal, Role, RoomName};
 use super::{Control, Inner};
-use sfu::parameters::TransportParameters;
+use sfu::Feed;
+use sfu::parameters::{IceCredentials, PublisherTracks, SessionId, TransportParameters};
 use sfu::sdp::Offer;
 
 impl Control {
@@ -16,6 +17,23 @@ impl Control {
     /// as soon as its new media comes.
     pub async fn publish(&self, room: &RoomName, who: &Principal, offer: &str) -> Result<Established, ControlError> {
         self.inner.refusals.note(publish(&self.inner, room, who, offer))
+    }
+
+    /// Adds a source in this process, which is then a publisher like any other: it has a slot, a stream and a recording, and
+    /// takes over from an earlier source of the same identity. Feed it with [`MediaPlane::feed`](crate::net::MediaPlane::feed),
+    /// as long as [`Control::has_session`]; end it with [`Control::delete`].
+    pub fn add_source(
+        &self,
+        room: &RoomName,
+        who: &Principal,
+        tracks: PublisherTracks,
+    ) -> Result<LocalSource, ControlError> {
+        add_source(&self.inner, room, who, tracks)
+    }
+
+    /// Returns whether a session has not ended.
+    pub fn has_session(&self, session: SessionId) -> bool {
+        self.inner.registry().has_session(session)
     }
 
     /// Lets a subscriber in (WHEP POST). A publisher must have been answered in the room; it may still be connecting.
@@ -47,9 +65,34 @@ fn publish(inner: &Inner, room: &RoomName, who: &Principal, offer: &str) -> Resu
         fingerprint: offer.fingerprint,
         dtls_role: offer.dtls_role,
     };
-    media.publish(Publish { room: at, session: entered.session, transport, tracks, max_bitrate });
+    let feed = Feed::Peer(transport);
+    media.publish(Publish { room: at, session: entered.session, feed, tracks, max_bitrate });
     inner.perform(effects);
     Ok(Established { key: entered.key, answer, etag: entered.etag, role: Role::Publisher })
+}
+
+fn add_source(
+    inner: &Inner,
+    room: &RoomName,
+    who: &Principal,
+    tracks: PublisherTracks,
+) -> Result<LocalSource, ControlError> {
+    let media = inner.media.as_deref().ok_or(ControlError::NoMedia)?;
+    let mut registry = inner.registry();
+    if registry.draining {
+        return Err(ControlError::Draining { retry_after: DRAINING_RETRY_AFTER });
+    }
+    let claim = registry.claim_publisher(room, who, &inner.gate)?;
+    let max_bitrate = inner.gate.limits().max_bitrate;
+    let at = OpenedRoom::of(media, claim.media, claim.recorded).keep();
+    // Without ICE, nobody has credentials; the key of the session stays in this process.
+    let remote = IceCredentials { ufrag: String::new(), pwd: String::new() };
+    let mut effects = Vec::new();
+    let peer = Peer { room, who, media: at, remote };
+    let entered = registry.admit_publisher(peer, claim, tracks.clone(), Now::new(), &mut effects);
+    media.publish(Publish { room: at, session: entered.session, feed: Feed::Local, tracks, max_bitrate });
+    inner.perform(effects);
+    Ok(LocalSource { room: at, session: entered.session, key: entered.key })
 }
 
 fn subscribe(inner: &Inner, room: &RoomName, who: &Principal, offer: &str) -> Result<Established, ControlError> {

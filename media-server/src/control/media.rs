@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use sfu::Feed;
 use sfu::parameters::{
     IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId, SubscriberTracks, TransportParameters,
 };
@@ -35,15 +36,15 @@ pub trait Media: Send + Sync + 'static {
     fn set_announced(&self, addresses: Vec<SocketAddr>);
 }
 
-/// A publisher's session that was answered.
+/// A source: a publisher's session that was answered, or one in this process.
 #[derive(Clone, Debug)]
 pub struct Publish {
     /// Where.
     pub room: RoomId,
     /// Which.
     pub session: SessionId,
-    /// Both ends of its transport.
-    pub transport: TransportParameters,
+    /// How its packets come.
+    pub feed: Feed,
     /// What was negotiated.
     pub tracks: PublisherTracks,
     /// Bits per second it may send.

@@ -30,8 +30,8 @@ pub use media::{EndReason, Media, MediaEvent, Publish, Subscribe};
 pub use notices::Notices;
 pub use recorder::Recorder;
 pub use types::{
-    Counts, Established, Limits, Patched, Principal, Role, RoomName, RoomNameError, SessionKey, StreamId, StreamInfo,
-    StreamMedia, StreamQuery, StreamState,
+    Counts, Established, Limits, LocalSource, Patched, Principal, Role, RoomName, RoomNameError, SessionKey, StreamId,
+    StreamInfo, StreamMedia, StreamQuery, StreamState,
 };
 
 use crate::store::Store;

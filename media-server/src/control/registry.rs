@@ -254,6 +254,11 @@ impl Registry {
         entered
     }
 
+    /// Returns whether a session has not ended.
+    pub(super) fn has_session(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
     /// May somebody watch `room`? Takes the slot.
     pub(super) fn claim_subscriber(&self, room: &RoomName, gate: &Gate) -> Result<SubscriberClaim, ControlError> {
         let nobody = || ControlError::NoPublisher { retry_after: NO_PUBLISHER_RETRY_AFTER };

@@ -194,6 +194,17 @@ pub struct Established {
     pub role: Role,
 }
 
+/// A source in this process, as its owner refers to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalSource {
+    /// The room in the media plane.
+    pub room: RoomId,
+    /// Its session.
+    pub session: SessionId,
+    /// For [`Control::delete`](super::Control::delete).
+    pub key: SessionKey,
+}
+
 /// What a PATCH did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Patched {

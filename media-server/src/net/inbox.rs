@@ -1,7 +1,8 @@
 //! How other threads reach a media thread: a queue, and a [`Wake`] that ends its wait.
 
 use crate::net::wake::Wake;
-use sfu::Command;
+use sfu::parameters::SessionId;
+use sfu::{Command, LocalPacket};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +21,13 @@ pub(super) enum Input {
         /// Who had it.
         via: usize,
     },
+    /// Packets of a source in this process.
+    Packets {
+        /// The session of the source.
+        session: SessionId,
+        /// In the order they were made.
+        packets: Vec<LocalPacket>,
+    },
     /// Datagrams from this address belong to that thread from now on.
     Steer {
         /// The peer.
@@ -31,7 +39,8 @@ pub(super) enum Input {
     Stop,
 }
 
-/// Datagrams of other threads that may wait, some 10 MB; what comes beyond is dropped, as by a full socket buffer.
+/// Datagrams of other threads and packets of local sources that may wait, some 10 MB; what comes beyond is dropped, as by
+/// a full socket buffer.
 const MOST_DATAGRAMS: usize = 8192;
 
 /// The sending half; cheap to clone.
@@ -68,12 +77,28 @@ impl Mailbox {
 
     /// Puts in a datagram that thread `via` was given, unless too many wait already. Says whether it did.
     pub(super) fn hand_over(&self, from: SocketAddr, bytes: &[u8], via: usize) -> bool {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MOST_DATAGRAMS {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return false;
+        let reserved = self.reserve(1);
+        if reserved {
+            self.put(Input::Datagram { from, bytes: bytes.to_vec(), via });
         }
-        self.put(Input::Datagram { from, bytes: bytes.to_vec(), via });
-        true
+        reserved
+    }
+
+    /// Puts in packets of a local source, all of them or, when too many wait already, none; returns whether it did.
+    pub(super) fn feed(&self, session: SessionId, packets: Vec<LocalPacket>) -> bool {
+        let reserved = self.reserve(packets.len());
+        if reserved {
+            self.put(Input::Packets { session, packets });
+        }
+        reserved
+    }
+
+    fn reserve(&self, count: usize) -> bool {
+        let reserved = self.waiting.fetch_add(count, Ordering::Relaxed) + count <= MOST_DATAGRAMS;
+        if !reserved {
+            self.waiting.fetch_sub(count, Ordering::Relaxed);
+        }
+        reserved
     }
 }
 
@@ -86,9 +111,12 @@ impl Inbox {
     /// Takes what waits, if anything does.
     pub(super) fn next(&self) -> Result<Input, TryRecvError> {
         let input = self.queue.try_recv()?;
-        if matches!(input, Input::Datagram { .. }) {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
+        let waited = match &input {
+            Input::Datagram { .. } => 1,
+            Input::Packets { packets, .. } => packets.len(),
+            _ => 0,
+        };
+        self.waiting.fetch_sub(waited, Ordering::Relaxed);
         Ok(input)
     }
 }
@@ -96,6 +124,27 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn local_packets_count_as_many_as_they_are() {
+        let (mailbox, inbox) = mailbox().unwrap();
+        let packet = LocalPacket {
+            kind: sfu::parameters::MediaKind::Video,
+            payload_type: 96,
+            sequence: 0,
+            timestamp: 0,
+            marker: true,
+            captured: std::time::Duration::ZERO,
+            payload: bytes::Bytes::new(),
+        };
+        let feed = |count| mailbox.feed(SessionId(1), vec![packet.clone(); count]);
+        assert!(feed(MOST_DATAGRAMS - 1));
+        assert!(!feed(2));
+        assert!(feed(1));
+        assert!(!mailbox.hand_over(SocketAddr::from(([192, 0, 2, 1], 5000)), &[0], 1));
+        assert!(matches!(inbox.next(), Ok(Input::Packets { packets, .. }) if packets.len() == MOST_DATAGRAMS - 1));
+        assert!(feed(2));
+    }
 
     #[test]
     fn datagrams_of_other_threads_are_bounded() {

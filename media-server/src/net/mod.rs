@@ -23,7 +23,7 @@ use rand::rngs::{OsRng, StdRng};
 use rand::{Rng, SeedableRng, TryRngCore};
 use sfu::parameters::{Fingerprint, IceCredentials, LocalDescription, RoomId, SessionId};
 use sfu::transport::{Identity, TransportError};
-use sfu::{Command, Shard};
+use sfu::{Command, LocalPacket, Shard};
 use socket::Socket;
 use stats::Board;
 use std::io;
@@ -79,6 +79,8 @@ pub struct Started {
     pub events: UnboundedReceiver<MediaEvent>,
     /// For the recorder.
     pub taps: Taps,
+    /// Local sources that shall make a keyframe, at most twice a second each.
+    pub keyframe_requests: UnboundedReceiver<SessionId>,
 }
 
 /// A cheap handle on the media threads. They end when [`MediaPlane::stop`] is called.
@@ -105,6 +107,7 @@ impl MediaPlane {
         let bound = sockets[0].local_addr().map_err(NetError::Resources)?;
         let identity = Identity::generate()?;
         let (events, event_receiver) = unbounded_channel();
+        let (keyframe_sender, keyframe_requests) = unbounded_channel();
         let (tap_senders, taps) = tap::taps(shards);
         let board = Board::new(shards);
         let mut mailboxes = Vec::new();
@@ -126,6 +129,7 @@ impl MediaPlane {
                 inbox,
                 peers: mailboxes.clone(),
                 events: events.clone(),
+                keyframe_requests: keyframe_sender.clone(),
                 taps,
                 board: board.clone(),
             };
@@ -142,7 +146,7 @@ impl MediaPlane {
             board,
             threads: Mutex::new(threads),
         }));
-        Ok(Started { plane, events: event_receiver, taps })
+        Ok(Started { plane, events: event_receiver, taps, keyframe_requests })
     }
 
     /// Where media is received.
@@ -158,6 +162,14 @@ impl MediaPlane {
     /// Asks the camera of a room for a keyframe.
     pub fn request_keyframe(&self, room: RoomId) {
         self.put(room, Command::RequestKeyframe(room));
+    }
+
+    /// Passes packets of a source that was added with [`Feed::Local`](sfu::Feed::Local), in the order they were made. They
+    /// take the path of a camera's packets from the point where those are decrypted: cap, takeover, recording and viewers
+    /// are the same. Returns `false`, and drops them, when the media thread is too far behind; packets of a session that
+    /// has ended are dropped without notice.
+    pub fn feed(&self, room: RoomId, session: SessionId, packets: Vec<LocalPacket>) -> bool {
+        self.0.mailboxes[tap::shard_of(room, self.0.mailboxes.len())].feed(session, packets)
     }
 
     /// Whether every media thread is there.
@@ -209,8 +221,8 @@ impl Media for MediaPlane {
     }
 
     fn publish(&self, publish: Publish) {
-        let Publish { room, session, transport, tracks, max_bitrate } = publish;
-        self.put(room, Command::Publish { room, session, transport, tracks, max_bitrate });
+        let Publish { room, session, feed, tracks, max_bitrate } = publish;
+        self.put(room, Command::AddSource { room, session, feed, tracks, max_bitrate });
     }
 
     fn subscribe(&self, subscribe: Subscribe) {

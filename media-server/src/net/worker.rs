@@ -10,6 +10,7 @@ use crate::net::stats::{Board, EVERY, ShardStats};
 use crate::net::steer::Steering;
 use crate::net::tap::TapSender;
 use sfu::forward::slab::{MAX_TRANSMIT, Transmit};
+use sfu::parameters::SessionId;
 use sfu::transport::TransportError;
 use sfu::{Event, Shard};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(super) struct Worker {
     pub(super) inbox: Inbox,
     pub(super) peers: Vec<Mailbox>,
     pub(super) events: UnboundedSender<MediaEvent>,
+    pub(super) keyframe_requests: UnboundedSender<SessionId>,
     pub(super) taps: TapSender,
     pub(super) board: Arc<Board>,
 }
@@ -96,6 +98,9 @@ impl Turn {
                         self.worker.peers[via].put(Input::Steer { from, owner: self.worker.index });
                     }
                 }
+                Ok(Input::Packets { session, packets }) => {
+                    self.worker.shard.handle_source_packets(now, session, &packets);
+                }
                 Ok(Input::Steer { from, owner }) => self.steering.learn(from, owner),
                 Ok(Input::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
@@ -148,7 +153,10 @@ impl Turn {
     fn tell(&mut self) {
         while let Some(event) = self.worker.shard.poll_event() {
             // Nobody listens any more while the process ends.
-            let _ = self.worker.events.send(told(event));
+            let _ = match event {
+                Event::KeyframeRequested(session) => self.worker.keyframe_requests.send(session).is_ok(),
+                event => told(event).is_some_and(|event| self.worker.events.send(event).is_ok()),
+            };
         }
         while let Some(batch) = self.worker.shard.poll_tap() {
             if let Err(batch) = self.worker.taps.send(batch) {
@@ -173,8 +181,9 @@ impl Turn {
     }
 }
 
-fn told(event: Event) -> MediaEvent {
-    match event {
+fn told(event: Event) -> Option<MediaEvent> {
+    Some(match event {
+        Event::KeyframeRequested(_) => return None,
         Event::Connected(session) => MediaEvent::Connected { session },
         Event::MediaStarted { room, session } => MediaEvent::MediaStarted { room, session },
         Event::Ended { session, reason } => MediaEvent::Ended {
@@ -188,7 +197,7 @@ fn told(event: Event) -> MediaEvent {
                 sfu::EndReason::Transport(error) => EndReason::Failed(error.to_string()),
             },
         },
-    }
+    })
 }
 
 /// CPU time of the calling thread, from the kernel; zero where it cannot be told.

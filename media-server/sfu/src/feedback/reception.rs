@@ -120,6 +120,11 @@ impl Reception {
         self.transit = Some(transit);
     }
 
+    /// Returns the clock rate of its timestamps.
+    pub fn clock_rate(&self) -> u32 {
+        self.clock_rate
+    }
+
     /// Takes note of a sender report, to be echoed in our reports.
     pub fn sender_report(&mut self, now: Instant, ntp: u64) {
         self.report = Some(((ntp >> 16) as u32, now));

@@ -25,8 +25,8 @@ fn ntp_duration(elapsed: Duration) -> u64 {
 
 impl SourceClock {
     /// Takes note of a report whose timestamp is already the room's.
-    pub(super) fn reported(&mut self, now: Instant, kind: MediaKind, ntp: u64, timestamp: u32) {
-        let report = Some(Report { ntp, timestamp, at: now, clock_rate: kind.clock_rate() });
+    pub(super) fn reported(&mut self, now: Instant, kind: MediaKind, clock_rate: u32, ntp: u64, timestamp: u32) {
+        let report = Some(Report { ntp, timestamp, at: now, clock_rate });
         match kind {
             MediaKind::Audio => self.audio = report,
             MediaKind::Video => self.video = report,
@@ -79,7 +79,7 @@ mod tests {
         let now = Instant::now();
         let mut clock = SourceClock::default();
         assert_eq!(clock.at(now, MediaKind::Video), None);
-        clock.reported(now, MediaKind::Video, 5 << 32, 1000);
+        clock.reported(now, MediaKind::Video, 90_000, 5 << 32, 1000);
         let later = now + Duration::from_millis(500);
         assert_eq!(clock.at(later, MediaKind::Video), Some(((5 << 32) + (1 << 31), 46_000)));
     }
@@ -88,7 +88,7 @@ mod tests {
     fn round_trip_is_what_the_peer_did_not_hold() {
         let now = Instant::now();
         let mut clock = SourceClock::default();
-        clock.reported(now, MediaKind::Video, 0x1234_5678_9abc_def0, 0);
+        clock.reported(now, MediaKind::Video, 90_000, 0x1234_5678_9abc_def0, 0);
         let sent = 0x5678_9abc;
         let got = clock.round_trip(now + Duration::from_millis(150), MediaKind::Video, sent, 65_536 / 10).unwrap();
         assert!((49..=51).contains(&got.as_millis()), "{got:?}");

@@ -1,6 +1,7 @@
 //! What a shard is told, and what it tells.
 
 use crate::parameters::{IceCredentials, PublisherTracks, RoomId, SessionId, SubscriberTracks, TransportParameters};
+use crate::shard::source::Feed;
 use crate::transport::TransportError;
 
 /// What the control plane asks of a shard.
@@ -15,15 +16,15 @@ pub enum Command {
     },
     /// Ends a room and every session in it.
     CloseRoom(RoomId),
-    /// Lets a publisher in.
-    Publish {
-        /// Where.
+    /// Adds a source to a room.
+    AddSource {
+        /// The room that it feeds.
         room: RoomId,
-        /// Who.
+        /// Its session.
         session: SessionId,
-        /// As negotiated.
-        transport: TransportParameters,
-        /// As negotiated.
+        /// How its packets come.
+        feed: Feed,
+        /// Its tracks, as negotiated or as its owner knows them.
         tracks: PublisherTracks,
         /// Bits per second it may send.
         max_bitrate: Option<u64>,
@@ -68,8 +69,10 @@ pub enum EndReason {
 /// What a shard tells the control plane.
 #[derive(Debug)]
 pub enum Event {
-    /// ICE and DTLS are done.
+    /// ICE and DTLS are done; of a local source: it was added.
     Connected(SessionId),
+    /// A local source shall make a keyframe, at most twice a second; a peer is asked by RTCP instead.
+    KeyframeRequested(SessionId),
     /// This publisher's media feeds the room from now on.
     MediaStarted {
         /// Where.

@@ -1,6 +1,6 @@
-//! What moves a shard: datagrams, and deadlines that pass.
+//! The inputs of a shard: datagrams, packets of local sources, and deadlines.
 //!
-//! Every input ends by scheduling what it changed: the peer it belongs to, and the room. Periodic work of different
+//! Every input ends by scheduling its peer and its room. Periodic work of different
 //! peers falls on one grid of 50 ms, so that a thread with many peers wakes 20 times a second and not once for each;
 //! requests for missing packets and keyframes do not wait for the grid.
 
@@ -10,6 +10,7 @@ use crate::packet::{self, Kind};
 use crate::parameters::{RoomId, SessionId};
 use crate::shard::command::{EndReason, Event};
 use crate::shard::peers::{Place, Role};
+use crate::shard::source::LocalPacket;
 use crate::transport::{StunRequest, Transport, TransportOutput};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// The grid of reports, congestion feedback and transport timers.
 const TICK: Duration = Duration::from_millis(50);
-/// How often packets that are missing, and keyframes, are asked for.
+/// The interval of NACKs and keyframe requests.
 const REPAIR_TICK: Duration = Duration::from_millis(10);
 
 impl Shard {
@@ -77,13 +78,13 @@ impl Shard {
         if !publisher.admits(now, datagram, packet::ssrc(datagram)?) {
             return None;
         }
-        let packet = publisher.transport.open_rtp(now, datagram).ok()?;
+        let packet = publisher.transport.as_mut()?.open_rtp(now, datagram).ok()?;
         if let Some(received) = publisher.receive(now, &packet) {
             open_tap(room, &mut self.tap_pool);
             room.receive(now, session, &received);
             self.schedule_room(place.room);
         }
-        // A packet that is merely out of order has this long to come before it is asked for.
+        // A packet that is merely out of order has this long before a NACK.
         self.schedule_publisher(place, session, now + REPAIR_TICK / 2);
         Some(())
     }
@@ -110,7 +111,7 @@ impl Shard {
         }
         let first = keyframe && room.keyframe_wanted_by(now, place.position);
         self.schedule_room(place.room);
-        // However many ask, the request to the publisher is made once.
+        // Requests of many viewers become one to the publisher.
         if first {
             self.schedule_keyframe(now, place.room);
         }
@@ -119,23 +120,55 @@ impl Shard {
 
     fn handle_publisher_rtcp(&mut self, now: Instant, session: SessionId, place: Place, datagram: &[u8]) -> Option<()> {
         let room = self.rooms.get_mut(&place.room)?;
-        let compound = room.publishers.get_mut(place.position)?.transport.open_rtcp(now, datagram).ok()?;
+        let publisher = room.publishers.get_mut(place.position)?;
+        let compound = publisher.transport.as_mut()?.open_rtcp(now, datagram).ok()?;
         let known = room.clock.is_known();
         for feedback in read::read(&compound) {
             if let Feedback::SenderReport { ssrc, ntp, rtp } = feedback {
                 let publisher = room.publishers.get_mut(place.position)?;
-                if let Some(kind) = publisher.sender_report(now, ssrc, ntp) {
+                if let Some(report) = publisher.sender_report(now, ssrc, ntp, rtp) {
                     open_tap(room, &mut self.tap_pool);
-                    room.sender_report(now, session, kind, ssrc, ntp, rtp);
+                    room.clock_report(now, session, &report);
                 }
             }
         }
-        if !known && room.clock.is_known() {
-            // Once a source: from now on there is something to report to its viewers.
+        if !known {
+            self.schedule_reports(now, place.room);
+        }
+        Some(())
+    }
+
+    /// Makes the subscribers of a room due for sender reports, if its clock is known. Called once a source.
+    fn schedule_reports(&mut self, now: Instant, room: RoomId) {
+        if let Some(room) = self.rooms.get(&room).filter(|room| room.clock.is_known()) {
             let at = grid(self.epoch, now);
             room.subscribers.iter().for_each(|(_, subscriber)| self.peers.schedule(subscriber.id, at));
         }
-        Some(())
+    }
+
+    /// Takes packets of a local source, in the order they were made. Those of any other session are dropped.
+    pub fn handle_source_packets(&mut self, now: Instant, session: SessionId, packets: &[LocalPacket]) {
+        let Some(place) = self.peers.place(session).filter(|place| place.role == Role::Publisher) else { return };
+        let Some(room) = self.rooms.get_mut(&place.room) else { return };
+        let known = room.clock.is_known();
+        for packet in packets {
+            let publisher = room.publishers.get_mut(place.position).filter(|publisher| publisher.transport.is_none());
+            let Some(publisher) = publisher else { return };
+            let Some(received) = publisher.receive_local(now, packet) else { continue };
+            let report = publisher.local_clock.report(now, packet, &received);
+            open_tap(room, &mut self.tap_pool);
+            room.receive(now, session, &received);
+            // While the source is held back, before its first keyframe, there is no timeline to report on.
+            let reported = report.is_some_and(|report| room.clock_report(now, session, &report));
+            if let Some(publisher) = room.publishers.get_mut(place.position).filter(|_| reported) {
+                publisher.local_clock.reported(now, packet.kind);
+            }
+        }
+        if !known {
+            self.schedule_reports(now, place.room);
+        }
+        self.schedule_room(place.room);
+        self.schedule_publisher(place, session, now);
     }
 
     /// Whether datagrams from this address belong to a session here.
@@ -143,7 +176,7 @@ impl Shard {
         self.peers.by_address(from).is_some()
     }
 
-    /// Does what is due by time.
+    /// Runs the peers whose deadlines have passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(session) = self.peers.take_due(now) {
             self.tick(now, session);
@@ -158,17 +191,22 @@ impl Shard {
         let transport = match place.role {
             Role::Publisher => {
                 let Some(publisher) = room.publishers.get_mut(place.position) else { return };
+                if publisher.transport.is_none() {
+                    let due = publisher.take_keyframe_request(now);
+                    return self.events.extend(due.then_some(Event::KeyframeRequested(session)));
+                }
                 if publisher.connected {
                     publisher.feedback(now, &mut self.scratch);
                 }
-                &mut publisher.transport
+                publisher.transport.as_mut()
             }
             Role::Subscriber => {
                 let Some(subscriber) = room.subscribers.get_mut(place.position) else { return };
                 subscriber.reports(now, &room.clock, &mut self.scratch);
-                &mut subscriber.transport
+                Some(&mut subscriber.transport)
             }
         };
+        let Some(transport) = transport else { return };
         if transport.poll_timeout().is_some_and(|at| at <= now) {
             transport.handle_timeout(now);
         }
@@ -194,12 +232,14 @@ impl Shard {
         }
     }
 
-    /// Makes a publisher due for what it is owed: `soon` for requests, on the grid for the rest.
+    /// Schedules a publisher: `soon` for requests, on the grid for reports.
     fn schedule_publisher(&mut self, place: Place, session: SessionId, soon: Instant) {
         let publisher = self.rooms.get(&place.room).and_then(|room| room.publishers.get(place.position));
         let Some(publisher) = publisher.filter(|publisher| publisher.connected) else { return };
-        let at = grid(self.epoch, publisher.feedback_at());
-        self.peers.schedule(session, publisher.request_at(soon).map_or(at, |request| request.min(at)));
+        let feedback = publisher.feedback_at().map(|at| grid(self.epoch, at));
+        if let Some(at) = feedback.into_iter().chain(publisher.request_at(soon)).min() {
+            self.peers.schedule(session, at);
+        }
     }
 
     /// Makes the publisher that feeds a room due for a keyframe request.
@@ -237,7 +277,7 @@ impl Shard {
         self.reschedule(now, session);
     }
 
-    fn connected(&mut self, now: Instant, session: SessionId) {
+    pub(super) fn connected(&mut self, now: Instant, session: SessionId) {
         let Some(place) = self.peers.place(session) else { return };
         let Some(room) = self.rooms.get_mut(&place.room) else { return };
         match place.role {

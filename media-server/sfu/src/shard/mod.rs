@@ -13,11 +13,13 @@ mod drive;
 mod peers;
 mod publisher;
 mod room;
+mod source;
 pub mod stats;
 mod subscriber;
 mod timers;
 
 pub use command::{Command, EndReason, Event};
+pub use source::{Feed, LocalPacket};
 pub use subscriber::Reported;
 
 use crate::forward::slab::{MAX_TRANSMIT, Transmit};
@@ -89,18 +91,22 @@ impl Shard {
                 self.rooms.entry(room).or_insert_with(|| Room::new(room, tapped));
             }
             Command::CloseRoom(room) => self.close_room(now, room),
-            Command::Publish { room, session, transport, tracks, max_bitrate } => {
+            Command::AddSource { room, session, feed, tracks, max_bitrate } => {
                 let ssrc = self.random.random();
-                self.admit(now, room, session, transport, |transport, room| {
+                let parameters = match feed {
+                    Feed::Peer(parameters) => Some(parameters),
+                    Feed::Local => None,
+                };
+                self.admit(now, room, session, parameters, |transport, room| {
                     let publisher = Publisher::new(now, session, transport, tracks, ssrc, max_bitrate);
-                    (Role::Publisher, room.publishers.insert(publisher))
+                    Some((Role::Publisher, room.publishers.insert(publisher)))
                 });
             }
             Command::Subscribe { room, session, transport, tracks } => {
                 let starts = self.random.random();
-                self.admit(now, room, session, transport, |transport, room| {
-                    let subscriber = Subscriber::new(now, session, transport, tracks, starts);
-                    (Role::Subscriber, room.subscribers.insert(subscriber))
+                self.admit(now, room, session, Some(transport), |transport, room| {
+                    let subscriber = Subscriber::new(now, session, transport?, tracks, starts);
+                    Some((Role::Subscriber, room.subscribers.insert(subscriber)))
                 });
             }
             Command::RestartIce { session, local, remote } => self.restart_ice(session, local, remote),
@@ -117,22 +123,27 @@ impl Shard {
         }
     }
 
-    /// Enters a peer that `seat` puts into its room.
+    /// Enters a session that `seat` puts into its room; a local source is one without transport.
     fn admit(
         &mut self,
         now: Instant,
         room: RoomId,
         session: SessionId,
-        parameters: TransportParameters,
-        seat: impl FnOnce(Transport, &mut Room) -> (Role, usize),
+        parameters: Option<TransportParameters>,
+        seat: impl FnOnce(Option<Transport>, &mut Room) -> Option<(Role, usize)>,
     ) {
         let Some(place) = self.rooms.get_mut(&room).filter(|_| !self.peers.contains(session)) else {
             return self.events.push_back(Event::Ended { session, reason: EndReason::Closed });
         };
-        let ufrag = parameters.local.ufrag.clone();
-        let (role, position) = seat(Transport::new(now, &self.identity, parameters), place);
+        let ufrag = parameters.as_ref().map(|parameters| parameters.local.ufrag.clone());
+        let transport = parameters.map(|parameters| Transport::new(now, &self.identity, parameters));
+        let Some((role, position)) = seat(transport, place) else { return };
         self.peers.insert(session, Place { room, role, position });
-        self.peers.add_ufrag(session, ufrag, |_| true);
+        match ufrag {
+            Some(ufrag) => self.peers.add_ufrag(session, ufrag, |_| true),
+            // Without a transport there is nothing to wait for.
+            None => self.connected(now, session),
+        }
         self.reschedule(now, session);
     }
 
@@ -189,7 +200,7 @@ impl Shard {
                 self.bursting = Some(id);
                 return Some(id);
             }
-            // What was due is gone, with its source.
+            // The source that was about to begin has ended.
             self.schedule_room(id);
         }
     }
@@ -261,7 +272,10 @@ mod tests {
             dtls_role: DtlsRole::Server,
         };
         let tracks = PublisherTracks::default();
-        shard.handle_command(now, Command::Publish { room, session, transport, tracks, max_bitrate: None });
+        shard.handle_command(
+            now,
+            Command::AddSource { room, session, feed: Feed::Peer(transport), tracks, max_bitrate: None },
+        );
         (1..100).for_each(|n| shard.handle_command(now, restart(session, n)));
         assert_eq!(shard.peers.ufrags(), ["A0000000", "A0000099"]);
         shard.handle_command(now, Command::Close(session));

@@ -39,7 +39,7 @@ struct Peer {
     due: Option<Instant>,
 }
 
-/// See the module.
+/// The tables.
 #[derive(Default)]
 pub(super) struct Peers {
     peers: HashMap<SessionId, Peer>,
@@ -116,7 +116,7 @@ impl Peers {
         peer.ufrags.push(ufrag);
     }
 
-    /// Leads datagrams from an address to a peer whose check has just come from it.
+    /// Maps an address to a peer, after a check of that peer from there.
     pub(super) fn bind(&mut self, address: SocketAddr, session: SessionId) {
         let previous = self.by_address.get(&address).copied();
         if previous == Some(session) {

@@ -8,6 +8,7 @@ use crate::feedback::reception::Reception;
 use crate::feedback::write;
 use crate::packet::Header;
 use crate::parameters::{Codec, IncomingTrack, MediaKind, PayloadType, PublisherTracks, SessionId};
+use crate::shard::source::{ClockReport, LocalClock};
 use crate::transport::Transport;
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,8 @@ pub(super) struct Received<'a> {
 /// See the module.
 pub(super) struct Publisher {
     pub(super) id: SessionId,
-    pub(super) transport: Transport,
+    /// `None` for a local source.
+    pub(super) transport: Option<Transport>,
     pub(super) tracks: PublisherTracks,
     pub(super) connected: bool,
     pub(super) round_trip: Duration,
@@ -54,6 +56,7 @@ pub(super) struct Publisher {
     pub(super) nacks: u64,
     streams: Vec<Stream>,
     arrivals: Arrivals,
+    pub(super) local_clock: LocalClock,
     ssrc: u32,
     max_bitrate: Option<u64>,
     /// Bytes it may still send at once.
@@ -70,7 +73,7 @@ impl Publisher {
     pub(super) fn new(
         now: Instant,
         id: SessionId,
-        transport: Transport,
+        transport: Option<Transport>,
         tracks: PublisherTracks,
         ssrc: u32,
         max_bitrate: Option<u64>,
@@ -86,6 +89,7 @@ impl Publisher {
             nacks: 0,
             streams: Vec::with_capacity(4),
             arrivals: Arrivals::new(now),
+            local_clock: LocalClock::default(),
             ssrc,
             max_bitrate: None,
             allowance: 0,
@@ -124,7 +128,7 @@ impl Publisher {
         self.allowed_at = now;
     }
 
-    fn admit(&mut self, ssrc: u32, kind: MediaKind, repair: bool) {
+    pub(super) fn admit(&mut self, ssrc: u32, kind: MediaKind, repair: bool) {
         if self.streams.len() < MOST_STREAMS && !self.streams.iter().any(|stream| stream.ssrc == ssrc) {
             self.streams.push(Stream { ssrc, kind, repair, reception: None, heard: None });
         }
@@ -211,12 +215,23 @@ impl Publisher {
         let named = named?;
         received.codec = named.codec;
         received.payload_type = named.number;
+        self.account(now, received, packet.len(), repair)
+    }
+
+    /// Counts a media packet of `len` bytes, and returns it unless it goes beyond the bitrate that was granted.
+    pub(super) fn account<'a>(
+        &mut self,
+        now: Instant,
+        received: Received<'a>,
+        len: usize,
+        repair: bool,
+    ) -> Option<Received<'a>> {
         let stream = self.streams.iter_mut().find(|stream| stream.ssrc == received.ssrc)?;
         stream
             .reception
             .get_or_insert_with(|| Reception::new(now, received.ssrc, received.codec.clock_rate()))
-            .received(now, received.sequence, received.timestamp, packet.len(), repair);
-        self.within_bitrate(now, packet.len()).then_some(received)
+            .received(now, received.sequence, received.timestamp, len, repair);
+        self.within_bitrate(now, len).then_some(received)
     }
 
     fn within_bitrate(&mut self, now: Instant, len: usize) -> bool {
@@ -232,10 +247,11 @@ impl Publisher {
         within
     }
 
-    pub(super) fn sender_report(&mut self, now: Instant, ssrc: u32, ntp: u64) -> Option<MediaKind> {
+    pub(super) fn sender_report(&mut self, now: Instant, ssrc: u32, ntp: u64, timestamp: u32) -> Option<ClockReport> {
         let stream = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc && !stream.repair)?;
-        stream.reception.as_mut()?.sender_report(now, ntp);
-        Some(stream.kind)
+        let reception = stream.reception.as_mut()?;
+        reception.sender_report(now, ntp);
+        Some(ClockReport { kind: stream.kind, ssrc, clock_rate: reception.clock_rate(), ntp, timestamp })
     }
 
     /// `true` when nobody had asked since the last keyframe.
@@ -254,16 +270,18 @@ impl Publisher {
 
     pub(super) fn is_missing_any(&self) -> bool {
         let missing = |stream: &Stream| stream.reception.as_ref().is_some_and(Reception::is_missing_any);
-        self.streams.iter().any(|stream| missing(stream) && self.agreed(stream.kind, |p| p.nack))
+        // Nobody can be asked for what a local source left out.
+        self.transport.is_some() && self.streams.iter().any(|s| missing(s) && self.agreed(s.kind, |p| p.nack))
     }
 
-    /// Returns when [`Publisher::feedback`] is due for a report or for congestion feedback.
-    pub(super) fn feedback_at(&self) -> Instant {
+    /// Returns when [`Publisher::feedback`] is due for a report or for congestion feedback; never for a local source.
+    pub(super) fn feedback_at(&self) -> Option<Instant> {
+        self.transport.as_ref()?;
         let report = self.reported + REPORT_EVERY;
-        match self.arrivals.is_empty() {
+        Some(match self.arrivals.is_empty() {
             true => report,
             false => report.min(self.congestion_reported + CONGESTION_EVERY),
-        }
+        })
     }
 
     /// Returns when [`Publisher::feedback`] is due for a NACK or a keyframe request, `soon` at the earliest.
@@ -343,18 +361,26 @@ impl Publisher {
         }
     }
 
-    fn keyframe(&mut self, now: Instant, out: &mut Vec<u8>) {
-        let Some(since) = self.keyframe_wanted else { return };
+    /// Takes a keyframe request that is due: one that is wanted, and not made too recently.
+    pub(super) fn take_keyframe_request(&mut self, now: Instant) -> bool {
+        let Some(since) = self.keyframe_wanted else { return false };
         if now.saturating_duration_since(since) > KEYFRAME_PATIENCE {
             self.keyframe_wanted = None;
-            return;
+            return false;
         }
-        let Some(ssrc) = self.media_ssrc(MediaKind::Video) else { return };
         if self.keyframe_asked.is_some_and(|asked| now.saturating_duration_since(asked) < KEYFRAME_EVERY) {
-            return;
+            return false;
         }
         self.keyframe_asked = Some(now);
         self.keyframe_requests += 1;
+        true
+    }
+
+    fn keyframe(&mut self, now: Instant, out: &mut Vec<u8>) {
+        let Some(ssrc) = self.media_ssrc(MediaKind::Video) else { return };
+        if !self.take_keyframe_request(now) {
+            return;
+        }
         if self.agreed(MediaKind::Video, |p| p.pli) {
             write::picture_loss(out, self.ssrc, ssrc);
         } else if self.agreed(MediaKind::Video, |p| p.fir) {
@@ -405,7 +431,7 @@ pub(super) mod tests {
         };
         let transport = Transport::new(now, &Identity::generate().unwrap(), parameters);
         let tracks = PublisherTracks { audio: None, video: Some(track) };
-        Publisher::new(now, SessionId(1), transport, tracks, 99, None)
+        Publisher::new(now, SessionId(1), Some(transport), tracks, 99, None)
     }
 
     fn packet(number: u8, ssrc: u32, payload: &[u8]) -> Vec<u8> {

@@ -7,6 +7,7 @@ use crate::parameters::{MediaKind, RoomId, SessionId};
 use crate::shard::clock::SourceClock;
 use crate::shard::peers::Role;
 use crate::shard::publisher::{Publisher, Received};
+use crate::shard::source::ClockReport;
 use crate::shard::subscriber::Subscriber;
 use crate::tap::{TapBatch, TapRecord};
 use crate::track::{Put, SourcePacket, Track};
@@ -294,23 +295,19 @@ impl Room {
         }
     }
 
-    /// A publisher's clock was told.
-    pub(super) fn sender_report(
-        &mut self,
-        now: Instant,
-        from: SessionId,
-        kind: MediaKind,
-        ssrc: u32,
-        ntp: u64,
-        rtp: u32,
-    ) {
+    /// Takes a point of the clock of a source; `false` when that source does not feed the track.
+    pub(super) fn clock_report(&mut self, now: Instant, from: SessionId, report: &ClockReport) -> bool {
+        let ClockReport { kind, ntp, .. } = *report;
         let lane = if kind == MediaKind::Video { &self.video } else { &self.audio };
-        let Some(timestamp) = lane.track.map_timestamp((from, ssrc), rtp) else { return };
-        self.clock.reported(now, kind, ntp, timestamp);
+        let Some(timestamp) = lane.track.map_timestamp((from, report.ssrc), report.timestamp) else {
+            return false;
+        };
+        self.clock.reported(now, kind, report.clock_rate, ntp, timestamp);
         // Of a flood without media, no more than a burst would bring.
         if let Some(tap) = self.tap.as_mut().filter(|tap| tap.records.len() < MOST_UNSENT) {
             tap.records.push(TapRecord::SenderReport { kind, source: from, ntp, timestamp, arrival: now });
         }
+        true
     }
 
     /// A publisher left: the tracks wait for the next source.
@@ -376,7 +373,7 @@ impl Room {
         self.active().is_some_and(|publisher| publisher.want_keyframe(now))
     }
 
-    /// Makes a burst due at `at` that visits this subscriber besides those that are paced already.
+    /// Schedules a burst at `at` that visits this subscriber and those that are paced already.
     pub(super) fn schedule_pacing(&mut self, at: Instant, position: Option<usize>) {
         self.pace_at = Some(self.pace_at.map_or(at, |earlier| earlier.min(at)));
         let Some(position) = position else { return };
@@ -394,7 +391,7 @@ impl Room {
     /// Returns the transport of a peer of this room.
     pub(super) fn transport(&mut self, role: Role, position: usize) -> Option<&mut Transport> {
         match role {
-            Role::Publisher => Some(&mut self.publishers.get_mut(position)?.transport),
+            Role::Publisher => self.publishers.get_mut(position)?.transport.as_mut(),
             Role::Subscriber => Some(&mut self.subscribers.get_mut(position)?.transport),
         }
     }
@@ -561,7 +558,8 @@ mod tests {
         let mut room = room(now);
         room.receive(now, SessionId(1), &picture(5, KEYFRAME));
         burst(&mut room, now);
-        (0..10_000).for_each(|n| room.sender_report(now, SessionId(1), MediaKind::Video, 1, n, 0));
+        let report = ClockReport { kind: MediaKind::Video, ssrc: 1, clock_rate: 90_000, ntp: 0, timestamp: 0 };
+        (0..10_000).for_each(|n| assert!(room.clock_report(now, SessionId(1), &ClockReport { ntp: n, ..report })));
         assert_eq!(room.tap.map(|tap| tap.records.len()), Some(MOST_UNSENT));
     }
 

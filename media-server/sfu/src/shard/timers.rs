@@ -1,12 +1,12 @@
 //! Deadlines in order: one for each key, moved in O(log n), the earliest known at once.
 //!
-//! A key's own deadline is kept by its owner, who passes it to every call: the set then holds exactly one entry for each
-//! key that has a deadline, and nothing that is out of date.
+//! The owner of a key keeps its deadline and passes it to every call, so that the set holds exactly one entry for each
+//! key with a deadline, and none that is out of date.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-/// See the module.
+/// The deadlines.
 pub(super) struct Timers<K>(BTreeSet<(Instant, K)>);
 
 impl<K> Default for Timers<K> {
@@ -34,7 +34,7 @@ impl<K: Copy + Ord> Timers<K> {
         self.0.first().map(|(at, _)| *at)
     }
 
-    /// Returns the key whose deadline passed first, if any did. Its owner clears or moves the deadline by [`Timers::set`].
+    /// Returns the key with the earliest deadline that has passed. The caller clears or moves it by [`Timers::set`].
     pub(super) fn due(&self, now: Instant) -> Option<K> {
         self.0.first().filter(|(at, _)| *at <= now).map(|(_, key)| *key)
     }
