@@ -99,7 +99,7 @@ fn record_without_idr(refresh: bool) -> (usize, usize) {
     let folder = tempfile::tempdir().unwrap();
     let (frames, places) = clips::without_idr(refresh);
     let idr = |frame: &Vec<u8>| clips::units(frame).iter().any(|unit| unit[0] & 0x1f == 5);
-    assert_eq!(frames.iter().filter(|frame| idr(frame)).count(), 1, "the clip is what it is to be");
+    assert_eq!(frames.iter().filter(|frame| idr(frame)).count(), 1, "one IDR picture in the clip");
     let video = Tracks { audio: false, video: true };
     let manifest = record(folder.path(), video, Sender::video(Codec::H264).send_in_order(&frames[10..], &places[10..]));
     assert!(manifest.gaps.is_empty(), "{:?}", manifest.gaps);
@@ -120,7 +120,7 @@ fn intra_refresh_is_recorded_from_recovery_point() {
 #[test]
 fn open_gop_is_recorded_from_recovery_point() {
     let (samples, shown) = record_without_idr(false);
-    // B-frames across the border refer to what was missed.
+    // A B-frame across the border refers to the missed group.
     assert!(samples >= 95 && samples - shown <= 1, "{samples} {shown}");
 }
 

@@ -1,11 +1,11 @@
 //! Where a viewer can enter a track: the first packet of the newest random access point.
 //!
-//! That need not be the packet that tells it ([`inspect`]): parameter sets and what else belongs to the picture come ahead
-//! of it in packets of the same timestamp (RFC 6184 section 5.1), or under a timestamp of their own, and may be lost or
-//! late. So these packets are followed back, and the start is certain once it is known what stands before it.
+//! That need not be the packet with the picture's first slice ([`inspect`]): parameter sets and messages precede it in
+//! packets of the same timestamp (RFC 6184 section 5.1), or under a timestamp of their own, and may be lost or late. So
+//! these packets are followed back, and the start is certain once the packet before it is known.
 //!
 //! An AV1 key frame without a sequence header in its temporal unit is no entry. An H264 picture without parameter sets is
-//! one, for they may have come earlier or stand in the offer; [`KeyframeStart::has_parameters`] tells.
+//! one, since decoders may have them already; see [`KeyframeStart::has_parameters`] and `injection`.
 
 use crate::keyframe::inspect;
 use crate::parameters::Codec;
@@ -59,7 +59,7 @@ impl KeyframeStart {
                 let recovery_frames = known.recovery_frames.min(found.random_access.unwrap_or(u32::MAX));
                 return Some(Self { recovery_frames, ..known });
             }
-            // It came late: an earlier packet of the same picture, or what tells where that begins.
+            // Late: an earlier packet of the same picture, or the one directly in front of it.
             Some(known) if packet.index < known.index && same.is_some() && found.may_begin_random_access() => {
                 packet.index
             }
@@ -99,7 +99,7 @@ impl KeyframeStart {
     }
 }
 
-/// Whether the picture behind these parameters is a random access point that came before them.
+/// Returns whether the picture behind these late parameters is a random access point.
 fn is_random_access(ring: &PacketRing, codec: Codec, parameters: &PacketMeta) -> bool {
     ring.meta(parameters.index + 1)
         .filter(|next| next.timestamp == parameters.timestamp)
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn refresh_starts_at_its_parameter_sets_and_tells_its_length() {
+    fn refresh_starts_at_its_parameter_sets() {
         // Recovery in 24 frames (as in the codec crate's tests), then a slice that is no IDR.
         let sei: &[u8] = &[0x06, 6, 2, 0b0000_1100, 0b1100_0000, 0x80];
         let frames: Frames<'_> = &[
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_sets_under_their_own_timestamp_belong_to_the_picture() {
+    fn sets_with_own_timestamp_belong_to_picture() {
         let frames: Frames<'_> =
             &[(1, true, &[0x41, 1]), (2, true, &[0x67, 0x42]), (3, true, &[0x68, 0xce]), (4, true, &[0x65, 1])];
         for order in [[0, 1, 2, 3], [3, 2, 1, 0]] {

@@ -12,6 +12,7 @@
 pub mod entry;
 pub mod feedback;
 pub mod forward;
+mod injection;
 pub mod keyframe;
 pub mod packet;
 pub mod parameters;

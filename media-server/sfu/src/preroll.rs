@@ -5,7 +5,8 @@
 //! extended sequence numbers.
 
 use crate::entry::{KeyframeStart, PATIENCE};
-use crate::parameters::MediaKind;
+use crate::injection::Parameters;
+use crate::parameters::{Codec, IncomingTrack, MediaKind};
 use crate::ring::{PacketMeta, PacketRing};
 use crate::sequence::Extender;
 use crate::track::{SourceKey, SourcePacket};
@@ -25,6 +26,8 @@ pub(crate) struct Preroll {
     extender: Extender,
     ring: PacketRing,
     keyframe: Option<KeyframeStart>,
+    codec: Option<Codec>,
+    parameters: Parameters,
 }
 
 /// How a source begins.
@@ -44,7 +47,7 @@ impl Preroll {
             MediaKind::Video => VIDEO,
         };
         let (extender, ring) = (Extender::default(), PacketRing::new(capacity));
-        Self { kind, key, since: now, extender, ring, keyframe: None }
+        Self { kind, key, since: now, extender, ring, keyframe: None, codec: None, parameters: Parameters::default() }
     }
 
     pub(crate) fn key(&self) -> SourceKey {
@@ -53,6 +56,21 @@ impl Preroll {
 
     pub(crate) fn ring(&self) -> &PacketRing {
         &self.ring
+    }
+
+    /// Moves the parameter sets seen so far out.
+    pub(crate) fn take_parameters(&mut self) -> Parameters {
+        std::mem::take(&mut self.parameters)
+    }
+
+    /// Returns the codec of its newest packet.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        self.codec
+    }
+
+    /// Takes note of the parameter sets that were offered.
+    pub(crate) fn offer_parameters(&mut self, track: &IncomingTrack) {
+        self.parameters.offer(track);
     }
 
     pub(crate) fn extender(&self) -> Extender {
@@ -68,6 +86,8 @@ impl Preroll {
         if let (MediaKind::Video, true, Some(meta)) = (self.kind, put, self.ring.meta(index).copied()) {
             let known = self.keyframe();
             self.keyframe = KeyframeStart::noted(known, now, &self.ring, 0, &meta, packet.codec);
+            self.codec = Some(packet.codec);
+            self.parameters.observe(packet.codec, packet.payload);
         }
         put
     }

@@ -6,7 +6,8 @@
 //! (see `preroll`), and all of it when [`Track::begin_source`] is called, so that what the last source sent can leave first.
 
 use crate::entry::KeyframeStart;
-use crate::parameters::{Codec, MediaKind, SessionId};
+use crate::injection::{Numbering, Parameters};
+use crate::parameters::{Codec, IncomingTrack, MediaKind, SessionId};
 use crate::preroll::{Beginning, Preroll};
 use crate::ring::{PacketMeta, PacketRing};
 use crate::sequence::Extender;
@@ -36,8 +37,8 @@ pub type SourceKey = (SessionId, u32);
 struct Source {
     key: SourceKey,
     extender: Extender,
-    /// Added to the source's extended sequence number to give the room's index.
-    index_offset: i64,
+    numbering: Numbering,
+    parameters: Parameters,
     /// Added to the source's timestamp to give the room's.
     timestamp_offset: u32,
     /// The lowest index of this source.
@@ -66,6 +67,8 @@ pub struct Track {
     keyframe: Option<KeyframeStart>,
     /// Timestamp and arrival of the newest packet.
     newest: Option<(u32, Instant)>,
+    /// Index of the parameter sets that the last packet had put in front of it.
+    injected: Option<u64>,
 }
 
 impl Track {
@@ -75,7 +78,15 @@ impl Track {
             MediaKind::Audio => PacketRing::AUDIO,
             MediaKind::Video => PacketRing::VIDEO,
         };
-        Self { kind, ring: PacketRing::new(capacity), source: None, preroll: None, keyframe: None, newest: None }
+        Self {
+            kind,
+            ring: PacketRing::new(capacity),
+            source: None,
+            preroll: None,
+            keyframe: None,
+            newest: None,
+            injected: None,
+        }
     }
 
     /// The packets.
@@ -119,10 +130,12 @@ impl Track {
         let Some(source) = self.source.as_mut().filter(|source| source.key == key) else {
             return self.hold(now, key, packet);
         };
-        let index = source.extender.extend(packet.sequence) as i64 + source.index_offset;
-        // Negative when it comes from before the source's first packet.
-        let Some(index) = u64::try_from(index).ok().filter(|index| *index >= source.first) else { return Put::Refused };
-        let meta = PacketMeta {
+        self.injected = None;
+        let sequence = source.extender.extend(packet.sequence);
+        // None, or lower, when it is older than the source's first packet.
+        let index = source.numbering.index(sequence).filter(|index| *index >= source.first);
+        let Some(index) = index else { return Put::Refused };
+        let mut meta = PacketMeta {
             index,
             timestamp: packet.timestamp.wrapping_add(source.timestamp_offset),
             payload_type: packet.payload_type,
@@ -131,6 +144,19 @@ impl Track {
             padding: 0,
         };
         let head = self.ring.head();
+        if self.kind == MediaKind::Video {
+            source.parameters.observe(packet.codec, packet.payload);
+        }
+        if index == head
+            && let Some(sets) =
+                source.parameters.before(now, packet.codec, &self.ring, source.first, &meta, packet.payload)
+            && self.ring.put(PacketMeta { marker: false, ..meta }, &sets)
+        {
+            source.numbering.shift(sequence);
+            self.injected = Some(index);
+            meta.index += 1;
+        }
+        let index = meta.index;
         if !self.ring.put(meta, packet.payload) {
             return Put::Refused;
         }
@@ -155,6 +181,23 @@ impl Track {
         if held { Put::Held } else { Put::Refused }
     }
 
+    /// Index of the parameter sets that the packet put last has in front of it, when it had to be given some.
+    pub fn injected(&self) -> Option<u64> {
+        self.injected
+    }
+
+    /// Takes note of the parameter sets that the source that is held has offered.
+    pub fn offer_parameters(&mut self, track: &IncomingTrack) {
+        if let Some(preroll) = &mut self.preroll {
+            preroll.offer_parameters(track);
+        }
+    }
+
+    /// Returns whether viewers can start at the newest keyframe only with parameter sets that are not known.
+    pub fn lacks_parameters(&self) -> bool {
+        self.keyframe.is_some_and(|start| !start.has_parameters)
+    }
+
     /// From when on the source that is held may begin.
     pub fn ready_at(&self) -> Option<Instant> {
         self.preroll.as_ref()?.ready_at()
@@ -175,7 +218,8 @@ impl Track {
     /// packet under the same nonce.
     pub fn begin_source(&mut self, now: Instant) -> Option<Range<u64>> {
         self.ready(now)?;
-        let preroll = self.preroll.take()?;
+        let mut preroll = self.preroll.take()?;
+        let (mut parameters, codec) = (preroll.take_parameters(), preroll.codec());
         let Beginning { packets, at, keyframe } = preroll.beginning()?;
         let head = self.ring.head();
         let held = preroll.ring().range(packets.clone());
@@ -196,16 +240,27 @@ impl Track {
             certain: true,
             ..start
         });
+        let mut numbering = Numbering::new(packets.start, head);
         for meta in held {
-            let index = meta.index - packets.start + head;
+            let Some(index) = numbering.index(meta.index) else { continue };
             let timestamp = meta.timestamp.wrapping_add(timestamp_offset);
-            self.ring.put(PacketMeta { index, timestamp, ..*meta }, preroll.ring().payload(meta));
+            let (mut placed, payload) = (PacketMeta { index, timestamp, ..*meta }, preroll.ring().payload(meta));
+            if let Some(sets) =
+                codec.and_then(|codec| parameters.before(now, codec, &self.ring, head, &placed, payload))
+                && self.ring.put(PacketMeta { marker: false, ..placed }, &sets)
+            {
+                numbering.shift(meta.index);
+                placed.index += 1;
+                self.keyframe = self.keyframe.map(|start| KeyframeStart { has_parameters: true, ..start });
+            }
+            self.ring.put(placed, payload);
             self.newest = Some((timestamp, now));
         }
         self.source = Some(Source {
             key: preroll.key(),
             extender: preroll.extender(),
-            index_offset: head as i64 - packets.start as i64,
+            numbering,
+            parameters,
             timestamp_offset,
             first: head,
         });
@@ -316,6 +371,107 @@ mod tests {
         assert_eq!(track.entry(now), None);
         assert_eq!(track.put(now, key, &h264(3, 3000, SPS)), Put::Filled(2));
         assert_eq!(track.entry(now).unwrap().index, 2);
+    }
+
+    const FMTP: &str = "packetization-mode=1;sprop-parameter-sets=Z0LADdoFB+TARAAAAwAEAAADAPA=,aM48gA==";
+
+    fn offer(fmtp: &str) -> IncomingTrack {
+        IncomingTrack {
+            mid: "0".to_owned(),
+            kind: MediaKind::Video,
+            payload_types: vec![crate::parameters::PayloadType {
+                number: 96,
+                codec: Codec::H264,
+                fmtp: fmtp.to_owned(),
+                rtx: None,
+                nack: true,
+                pli: true,
+                fir: false,
+                remb: false,
+                transport_cc: false,
+            }],
+            extensions: crate::parameters::HeaderExtensions::default(),
+            ssrc: None,
+            rtx_ssrc: None,
+        }
+    }
+
+    /// First two bytes and length of the packets in the ring, by index.
+    fn kept(track: &Track) -> Vec<(u64, u32, [u8; 2])> {
+        let ring = track.ring();
+        ring.range(0..u64::MAX)
+            .map(|meta| (meta.index, meta.timestamp, [ring.payload(meta)[0], ring.payload(meta)[1]]))
+            .collect()
+    }
+
+    #[test]
+    fn offered_parameter_sets_precede_every_keyframe() {
+        let mut track = Track::new(MediaKind::Video);
+        let (start, key) = (Instant::now(), (SessionId(1), 7));
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        track.put(at(0), key, &h264(9, 0, &[0x41, 1]));
+        track.put(at(1), key, &h264(10, 3000, IDR));
+        track.offer_parameters(&offer(FMTP));
+        assert_eq!(track.begin_source(at(1)), Some(0..2));
+        assert!(!track.lacks_parameters());
+        assert_eq!(track.put(at(40), key, &h264(12, 6000, &[0x41, 2])), Put::Appended(3));
+        assert_eq!(track.put(at(2000), key, &h264(13, 9000, IDR)), Put::Appended(5));
+        assert_eq!(track.injected(), Some(4));
+        assert_eq!(track.put(at(2001), key, &h264(14, 9000, &[0x7c, 0x45])), Put::Appended(6));
+        assert_eq!(
+            (track.injected(), track.put(at(2002), key, &h264(11, 3000, &[0x7c, 0x45]))),
+            (None, Put::Filled(2))
+        );
+        let expected = [
+            (0, 3000, [0x78, 0]),
+            (1, 3000, [0x7c, 0x85]),
+            (2, 3000, [0x7c, 0x45]),
+            (3, 6000, [0x41, 2]),
+            (4, 9000, [0x78, 0]),
+            (5, 9000, [0x7c, 0x85]),
+            (6, 9000, [0x7c, 0x45]),
+        ];
+        assert_eq!(kept(&track), expected);
+        let entry = track.entry(at(2002)).unwrap();
+        assert_eq!((entry.index, entry.has_parameters, entry.certain), (4, true, true));
+    }
+
+    #[test]
+    fn sets_seen_in_band_win_and_are_repeated() {
+        const SEEN: &[u8] = &[0x67, 0x42, 0xc0, 0x1f, 0xda, 0x01];
+        let mut track = Track::new(MediaKind::Video);
+        let (start, key) = (Instant::now(), (SessionId(1), 7));
+        for (sequence, payload) in [(1, SEEN), (2, &[0x68, 0xce, 0x3c, 0x80][..]), (3, IDR)] {
+            track.put(start, key, &h264(sequence, 0, payload));
+        }
+        track.offer_parameters(&offer(FMTP));
+        assert_eq!(track.begin_source(start), Some(0..3), "nothing is put in");
+        let later = start + Duration::from_secs(2);
+        assert_eq!(track.put(later, key, &h264(4, 9000, IDR)), Put::Appended(4));
+        let sets = track.ring().payload(track.ring().meta(3).unwrap()).to_vec();
+        assert_eq!(sets[3..9], *SEEN, "of the camera, not of the offer");
+    }
+
+    #[test]
+    fn nothing_is_put_in_behind_a_hole() {
+        let mut track = Track::new(MediaKind::Video);
+        let (start, key) = (Instant::now(), (SessionId(1), 7));
+        track.put(start, key, &h264(1, 0, IDR));
+        track.offer_parameters(&offer(FMTP));
+        track.begin_source(start + PATIENCE).unwrap();
+        let later = start + Duration::from_secs(2);
+        assert_eq!(track.put(later, key, &h264(3, 9000, IDR)), Put::Appended(3));
+        assert_eq!(track.injected(), None);
+    }
+
+    #[test]
+    fn keyframe_without_any_parameter_sets_is_noticed() {
+        let mut track = Track::new(MediaKind::Video);
+        let start = Instant::now();
+        track.put(start, (SessionId(1), 7), &h264(1, 0, IDR));
+        track.offer_parameters(&offer("packetization-mode=1"));
+        track.begin_source(start + PATIENCE).unwrap();
+        assert!(track.lacks_parameters());
     }
 
     #[test]

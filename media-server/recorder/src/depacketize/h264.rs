@@ -20,7 +20,7 @@ pub(crate) struct Depacketizer {
     /// Where the NAL unit that is arriving in fragments has its length prefix.
     fragment: Option<usize>,
     has_picture: bool,
-    /// An IDR slice or a recovery point came.
+    /// An IDR slice or a recovery point message is in it.
     random_access: bool,
     sets: ParameterSets,
 }

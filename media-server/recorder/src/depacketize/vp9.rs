@@ -23,7 +23,7 @@ pub(crate) struct Depacketizer {
     open: bool,
     /// The largest layer's size, when the scalability structure tells it.
     size: Option<(u16, u16)>,
-    /// The descriptor of its first layer frame says that the picture refers to earlier ones.
+    /// The P bit of its first layer frame.
     predicted: bool,
 }
 

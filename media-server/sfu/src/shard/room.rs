@@ -226,8 +226,11 @@ impl Room {
         };
         let due = if gathered || whole { now } else { now + GATHER };
         self.flush_at = Some(self.flush_at.map_or(due, |at| at.min(due)));
-        if let (Some(tap), Some(meta)) = (&mut self.tap, lane.track.ring().meta(index)) {
-            tap.copy(now, from, received.kind, received.codec, meta, received.payload);
+        if let Some(tap) = &mut self.tap {
+            let ring = lane.track.ring();
+            for meta in lane.track.injected().into_iter().chain([index]).filter_map(|index| ring.meta(index)) {
+                tap.copy(now, from, received.kind, received.codec, meta, ring.payload(meta));
+            }
         }
         if new_keyframe && let Some(publisher) = self.active() {
             publisher.keyframe_came();
@@ -256,7 +259,11 @@ impl Room {
                 self.follow(session);
                 self.started = Some(session);
             }
+            let offered = self.publisher(session).and_then(|publisher| publisher.track(kind)).cloned();
             let lane = if kind == MediaKind::Video { &mut self.video } else { &mut self.audio };
+            if let Some(offered) = &offered {
+                lane.track.offer_parameters(offered);
+            }
             let Some(range) = lane.track.begin_source(now) else { continue };
             lane.planned = range.start;
             let subscribers = self.subscribers.iter_mut();
@@ -540,6 +547,35 @@ mod tests {
         assert_eq!((room.started.take(), room.active), (Some(SessionId(1)), Some(SessionId(1))));
         assert_eq!(room.poll_timeout(), None);
         assert_eq!(room.tap.as_ref().map(|tap| tap.records.len()), Some(1));
+    }
+
+    #[test]
+    fn injected_parameter_sets_reach_the_tap() {
+        let now = Instant::now();
+        let mut room = room(now);
+        let h264 = |sequence, timestamp, payload| Received {
+            codec: Codec::H264,
+            payload_type: 102,
+            timestamp,
+            ..picture(sequence, payload)
+        };
+        let sets: [&[u8]; 2] = [&[0x67, 0x42, 0xc0, 0x1f, 0xda], &[0x68, 0xce, 0x3c, 0x80]];
+        room.receive(now, SessionId(1), &h264(1, 0, sets[0]));
+        room.receive(now, SessionId(1), &h264(2, 0, sets[1]));
+        room.receive(now, SessionId(1), &h264(3, 0, &[0x65, 1]));
+        burst(&mut room, now);
+        assert_eq!(room.tap.as_ref().map(|tap| tap.records.len()), Some(3));
+        room.receive(now + Duration::from_secs(2), SessionId(1), &h264(4, 180_000, &[0x65, 2]));
+        let tap = room.tap.unwrap();
+        let taken: Vec<_> = tap
+            .records
+            .iter()
+            .filter_map(|record| match record {
+                TapRecord::Packet { index, payload, .. } => Some((*index, tap.bytes[payload.start as usize] & 0x1f)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(taken, [(0, 7), (1, 8), (2, 5), (3, 24), (4, 5)]);
     }
 
     #[test]
