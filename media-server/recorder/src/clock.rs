@@ -6,12 +6,17 @@
 
 use std::time::Duration;
 
-/// One tick in this many is added or dropped while the picture is moved.
+/// One tick in this many is added or dropped while the picture is moved …
 const SLEW: i64 = 10;
+/// … and this many when it is off by more than [`FAR`]: timestamps may be a quarter off.
+const FAST_SLEW: i64 = 3;
+const FAR: i64 = 62_000_000;
+/// Of audio: inaudible.
+const SOUND_SLEW: i64 = 200;
 /// Less than this between sound and picture is left alone: reports are not exact.
 const TOLERANCE: i64 = 15_000_000;
-/// More than this is not believed.
-const ABSURD: i64 = 5_000_000_000;
+/// Reports win against arrival, but more than this is not believed: then the two tracks' clocks have nothing in common.
+const ABSURD: i64 = 60_000_000_000;
 
 /// A sender report: the source's own wall clock at one of its timestamps.
 #[derive(Clone, Copy, Debug)]
@@ -74,10 +79,19 @@ impl Clock {
         Clock { rate, offset, target: offset, last: rtp }
     }
 
-    /// Ticks of the timeline for the next frame; moves towards the target by the way.
-    pub(crate) fn advance(&mut self, rtp: i64) -> i64 {
-        let most = (rtp - self.last).max(0) / SLEW;
-        self.offset += (self.target - self.offset).clamp(-most, most);
+    /// Ticks of the timeline for the next frame; moves towards the target by the way. `passed`: nanoseconds between the
+    /// arrivals of the last frame and this one.
+    pub(crate) fn advance(&mut self, rtp: i64, passed: i64) -> i64 {
+        let left = self.target - self.offset;
+        let slew = match self.rate {
+            48_000 => SOUND_SLEW,
+            _ if nanos(left, self.rate).abs() > FAR => FAST_SLEW,
+            _ => SLEW,
+        };
+        let back = (rtp - self.last).max(0);
+        // Later is possible even where timestamps stand still.
+        let forth = back.max(ticks(passed.clamp(0, FAR), self.rate));
+        self.offset += left.clamp(-back / slew, forth / slew);
         self.last = self.last.max(rtp);
         rtp + self.offset
     }
@@ -87,20 +101,32 @@ impl Clock {
         self.offset
     }
 
+    /// Returns the same in nanoseconds.
+    pub(crate) fn shift(&self) -> i64 {
+        nanos(self.offset, self.rate)
+    }
+
+    /// Moves the target so that this error, in nanoseconds, vanishes.
+    pub(crate) fn steer(&mut self, error: i64) {
+        self.target = self.offset - ticks(error, self.rate);
+    }
+
     /// Nanoseconds of the timeline, as of now.
     pub(crate) fn at(&self, rtp: i64) -> i64 {
         nanos(rtp + self.offset, self.rate)
     }
 
-    /// Reports of both tracks are there: sets out to move this (the picture's) clock towards `other` (the sound's).
-    pub(crate) fn follow(&mut self, report: Report, other: &Clock, other_report: Report) {
+    /// Moves the target of this (the video's) clock towards `other` (the audio's), by the reports of both. Returns the
+    /// nanoseconds by which video is later than by the reports.
+    pub(crate) fn follow(&mut self, report: Report, other: &Clock, other_report: Report) -> Option<i64> {
         let apart =
             |clock: &Clock, report: Report| i128::from(clock.at(clock.last)) - report.wall(clock.last, clock.rate);
         let error = apart(self, report) - apart(other, other_report);
-        let Ok(error) = i64::try_from(error) else { return };
-        if error.abs() > TOLERANCE && error.abs() < ABSURD {
-            self.target = self.offset - ticks(error, self.rate);
+        let error = i64::try_from(error).ok().filter(|error| error.abs() < ABSURD)?;
+        if error.abs() > TOLERANCE {
+            self.steer(error);
         }
+        Some(error)
     }
 }
 
@@ -128,11 +154,11 @@ mod tests {
         let mut audio = Clock::new(48_000, 0, 0);
         let mut video = Clock::new(90_000, 0, 60_000_000);
         let report = Report { ntp: ntp(1_000_000_000), rtp: 0 };
-        audio.advance(0);
-        let mut last = video.advance(0);
+        audio.advance(0, 0);
+        let mut last = video.advance(0, 0);
         video.follow(report, &audio, report);
         for frame in 1..60 {
-            let at = video.advance(frame * 3000);
+            let at = video.advance(frame * 3000, 33_000_000);
             assert!((2700..=3300).contains(&(at - last)), "{}", at - last);
             last = at;
         }

@@ -11,6 +11,7 @@ use crate::{
     frames::{Assembler, Timed},
     manifest::{Gap, GapReason},
     mp4::{part::Sample, timescale},
+    pace::{Pace, Step},
     reorder::{Kept, Reorder},
     types::{Config, Packet, Track},
 };
@@ -19,11 +20,10 @@ use crate::{
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// A video frame's duration, in ticks, as long as nothing better is known: 1/30 s.
 const USUAL_FRAME: u32 = 3000;
-/// A timestamp that is off by more than this against arrival, or goes back by more than [`BACK`], begins a new timeline.
-const JUMP: i64 = 10_000_000_000;
-const BACK: i64 = 1_000_000_000;
-/// A media clock may be wrong by one in this many.
-const DRIFT: i64 = 200;
+/// Nanoseconds between video and audio beyond which the picture is moved.
+const APART: i64 = 50_000_000;
+/// The same against arrival: delay may have been long at the start, and moving audio inserts silence or cuts.
+const TOLERANCE: i64 = 200_000_000;
 /// A new timeline or coding makes new files: no more often than this.
 const DISTURBANCE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -32,16 +32,6 @@ const DISTURBANCE_INTERVAL: Duration = Duration::from_millis(500);
 struct Tail {
     sample: Sample,
     arrival: Instant,
-}
-
-/// How timestamps go, against arrival.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    rtp: i64,
-    arrival: Instant,
-    last: (i64, Instant),
-    /// Nanoseconds that media is ahead of arrival since `rtp`, as far as drift explains it.
-    ahead: i64,
 }
 
 /// One track.
@@ -59,7 +49,17 @@ pub(crate) struct Lane {
     pub(crate) report: Option<Report>,
     /// Frames that wait for the clocks to be set.
     pub(crate) held: Vec<Timed>,
-    pace: Option<Pace>,
+    pace: Pace,
+    /// Nanoseconds by which reports want this track later than arrival.
+    pub(crate) bias: i64,
+    /// Frames are dropped up to the end of the samples: its clock went back.
+    pub(crate) dropping: bool,
+    /// Its clock was given another anchor before the next frame.
+    pub(crate) reclocked: bool,
+    /// A gap was marked because video is far off audio.
+    astray: bool,
+    /// Arrival of the newest frame that was placed.
+    placed: Option<Instant>,
     /// When its timeline was begun anew, or its coding changed.
     pub(crate) disturbed: Option<Instant>,
     ready: Vec<Sample>,
@@ -97,7 +97,12 @@ impl Lane {
             clock: None,
             report: None,
             held: Vec::new(),
-            pace: None,
+            pace: Pace::default(),
+            bias: 0,
+            dropping: false,
+            reclocked: false,
+            astray: false,
+            placed: None,
             disturbed: None,
             ready: Vec::new(),
             ready_since: None,
@@ -125,7 +130,10 @@ impl Lane {
         self.assembler = None;
         self.clock = None;
         self.report = None;
-        self.pace = None;
+        self.pace = Pace::default();
+        self.bias = 0;
+        self.dropping = false;
+        self.placed = None;
     }
 
     /// Something of it came, whether it was kept or not.
@@ -174,21 +182,55 @@ impl Lane {
         self.assembler.as_ref().is_some_and(Assembler::wants_keyframe)
     }
 
-    /// Whether this frame's timestamp cannot belong to the timeline of the ones before.
-    pub(crate) fn jumps(&mut self, frame: &Timed) -> bool {
-        let start = Pace { rtp: frame.rtp, arrival: frame.arrival, last: (frame.rtp, frame.arrival), ahead: 0 };
-        let pace = self.pace.get_or_insert(start);
-        let media = nanos(frame.rtp - pace.rtp, self.rate);
-        let ahead = media.saturating_sub(since(frame.arrival, pace.arrival));
-        let back = nanos(frame.rtp - pace.last.0, self.rate) < -BACK;
-        if back || ahead.saturating_sub(pace.ahead).abs() > JUMP {
-            self.pace = Some(start);
+    /// Whether this frame's timestamp cannot belong to the timeline of the ones before. `created`, `epoch` and `reference`:
+    /// see [`Lane::error`].
+    pub(crate) fn jumps(
+        &mut self,
+        frame: &mut Timed,
+        created: Instant,
+        epoch: Option<i64>,
+        reference: Option<i64>,
+    ) -> bool {
+        let step = self.pace.observe(frame.rtp, self.rate, frame.arrival, created);
+        frame.rtp += self.pace.skipped();
+        if step == Step::Jump {
             return true;
         }
-        let most = since(frame.arrival, pace.last.1).max(0) / DRIFT;
-        pace.ahead += (ahead - pace.ahead).clamp(-most, most);
-        pace.last = (frame.rtp, frame.arrival);
-        false
+        let Some(error) = epoch.and_then(|epoch| self.error(epoch)).map(|error| error - reference.unwrap_or(0)) else {
+            return false;
+        };
+        let tolerance = if reference.is_some() { APART } else { TOLERANCE };
+        if error.abs() > tolerance
+            && let Some(clock) = &mut self.clock
+        {
+            clock.steer(error);
+        }
+        // Perceptible, so it is marked, although nothing is missing.
+        if reference.is_some() && error.abs() > TOLERANCE {
+            if !std::mem::replace(&mut self.astray, true) {
+                self.reclocked = true;
+                self.gap.get_or_insert(GapReason::Source);
+            }
+        } else if error.abs() <= APART {
+            self.astray = false;
+        }
+        let lost = self.pace.is_lost(error, frame.arrival);
+        if lost {
+            self.pace.restart(frame.rtp, self.rate, frame.arrival, created);
+        }
+        lost
+    }
+
+    /// Keeps a sender report of its source.
+    pub(crate) fn note_report(&mut self, ntp: u64, rtp: u32) {
+        self.report = Some(Report { ntp, rtp: rtp.wrapping_add(self.pace.skipped() as u32) });
+    }
+
+    /// Returns the nanoseconds by which the track is later on the timeline than by arrival and reports; `None` before
+    /// it has a clock. `epoch`: nanoseconds from the recording's creation to the timeline's start.
+    pub(crate) fn error(&self, epoch: i64) -> Option<i64> {
+        let placed = self.clock.as_ref()?.shift();
+        Some(self.pace.ahead()?.saturating_add(placed).saturating_add(epoch).saturating_sub(self.bias))
     }
 
     /// Whether new files may be made for this track's sake, after the last time.
@@ -210,8 +252,12 @@ impl Lane {
         };
         self.before_gap = true;
         self.reason = GapReason::Loss;
-        let from = self.missing_from();
+        let mut from = self.missing_from();
         self.missing_from = None;
+        if std::mem::take(&mut self.reclocked) {
+            // Where the clock was given another anchor, at least a frame's place is uncertain.
+            from = from.min(to - i64::from(self.usual));
+        }
         self.gap_between(from, to, reason)
     }
 
@@ -239,11 +285,8 @@ impl Lane {
 
     /// Ticks of the timeline that what came at `at` belongs to, as far as can be known without a frame.
     fn place_of(&self, at: Instant, epoch: Instant) -> i64 {
-        match (&self.clock, &self.pace) {
-            (Some(clock), Some(pace)) => {
-                let (rtp, arrival) = pace.last;
-                rtp + clock.offset() + ticks(since(at, arrival), self.rate)
-            }
+        match (&self.clock, self.pace.last()) {
+            (Some(clock), Some((rtp, arrival))) => rtp + clock.offset() + ticks(since(at, arrival), self.rate),
             _ => ticks(since(at, epoch), self.rate),
         }
     }
@@ -251,7 +294,9 @@ impl Lane {
     /// Puts a frame on the timeline.
     pub(crate) fn append(&mut self, timed: Timed) {
         let Some(clock) = &mut self.clock else { return };
-        let pts = clock.advance(timed.rtp);
+        let passed = self.placed.map_or(0, |placed| since(timed.arrival, placed));
+        self.placed = self.placed.max(Some(timed.arrival));
+        let pts = clock.advance(timed.rtp, passed);
         let floor = self.tail.as_ref().map_or(self.end, |tail| tail.sample.dts + 1);
         let dts = pts.max(floor);
         self.settle_tail_at(dts, timed.arrival);

@@ -12,7 +12,7 @@
 //!
 //! [`Output`] is carried out in order: a part is on disk when its [`Output::Sync`] has returned. What arrived more than
 //! [`Config::part_duration`] plus [`Config::reorder_window`] ago has been given out (with the defaults: 0.9 s), so a
-//! crash costs at most that.
+//! crash costs at most that; only the first picture is waited for longer (see the rules).
 //!
 //! # When it is over: [`finalize()`]
 //! One path for the normal end and for the start after a crash: it reads the recording's folder, cuts torn tails,
@@ -40,6 +40,10 @@
 //! # Rules
 //! - Media times are seconds (or ticks of the track) since the first sample of the recording; audio and video share
 //!   that timeline by the sender reports of both (RFC 3550 §6.4.1), and by arrival until those have come.
+//! - Media clocks are checked against arrival without the network's delay. Video is kept within 200 ms of audio,
+//!   and a clock that is off by more than a second for half a second is given a new anchor, by arrival. Both are marked as
+//!   a gap. Timestamps that repeat for 60 ms are replaced by arrival.
+//! - Audio waits up to 5 s for the first picture that was negotiated, so that the first init segment has both.
 //! - Every frame that was received whole is kept. A lost video packet costs the frames up to the next keyframe: later
 //!   frames could not be decoded. Such a gap stands in the manifest with its reason.
 //! - Sync samples are the random access points of the `codec` crate. An H264 recovery point is one, although with intra
@@ -58,6 +62,7 @@ mod frames;
 mod lane;
 mod manifest;
 mod mp4;
+mod pace;
 mod playlist;
 mod recording;
 mod reorder;

@@ -6,14 +6,13 @@ mod timeline;
 use std::time::{Duration, Instant};
 
 use crate::{
-    clock::Report,
     lane::Lane,
     manifest::{Gap, GapReason},
     mp4::init,
     segments::Segments,
     types::{Config, Description, Output, Packet, Stats, Track, Tracks},
 };
-use timeline::{REPORT_WAIT, TRACK_WAIT};
+use timeline::REPORT_WAIT;
 
 /// What is ready for a part may be this much older than a part is long before the part is closed by time.
 const LATENESS: Duration = Duration::from_millis(50);
@@ -98,7 +97,7 @@ impl Recording {
         if lane.source != Some(source) || ntp == 0 {
             return;
         }
-        lane.report = Some(Report { ntp, rtp });
+        lane.note_report(ntp, rtp);
         match self.phase {
             Phase::Starting(_) => self.start_if_ready(now),
             Phase::Running => self.align(),
@@ -197,7 +196,7 @@ impl Recording {
             return None;
         }
         let start = match self.phase {
-            Phase::Starting(Some(since)) => Some(since + if self.framed() { REPORT_WAIT } else { TRACK_WAIT }),
+            Phase::Starting(Some(since)) => Some(since + if self.framed() { REPORT_WAIT } else { self.track_wait() }),
             _ => None,
         };
         let lanes = self.lanes.iter().flat_map(|lane| {
@@ -261,6 +260,8 @@ impl Recording {
     }
 }
 
+#[cfg(test)]
+mod clock_tests;
 #[cfg(test)]
 mod gap_tests;
 #[cfg(test)]

@@ -3,13 +3,21 @@
 use shiguredo_mp4::boxes::SampleEntry;
 
 use super::{Recording, VIDEO, slot};
-use crate::{frames::Timed, lane::Lane, manifest::GapReason, types::Track};
+use crate::{clock::nanos, frames::Timed, lane::Lane, manifest::GapReason, types::Track};
 
 impl Recording {
     /// Puts a frame onto the timeline, where it may begin a new segment.
     pub(super) fn place(&mut self, track: Track, frame: Timed) {
         let lane = &mut self.lanes[slot(track)];
         let Some(at) = lane.clock.as_ref().map(|clock| clock.at(frame.rtp)) else { return };
+        let needs_keyframe = track == Track::Video && !frame.frame.keyframe;
+        if lane.dropping && (needs_keyframe || at < nanos(lane.end, lane.rate)) {
+            if track == Track::Video {
+                lane.lose(GapReason::Source);
+            }
+            return;
+        }
+        lane.dropping = false;
         let changes = frame
             .frame
             .entry

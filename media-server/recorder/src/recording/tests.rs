@@ -13,7 +13,7 @@ use crate::{
 const KEY: &[u8] = &[0x10, 0x50, 0x00, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00, 1, 2];
 const INTER: &[u8] = &[0x10, 0x31, 0x00, 0x00, 9];
 
-fn description() -> Description {
+pub(super) fn description() -> Description {
     Description {
         id: "id".into(),
         room: "room".into(),

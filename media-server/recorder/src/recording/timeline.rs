@@ -16,6 +16,10 @@ use crate::{
 pub(super) const REPORT_WAIT: Duration = Duration::from_millis(600);
 /// … and so long for a track that was negotiated.
 pub(super) const TRACK_WAIT: Duration = Duration::from_secs(1);
+/// A clock set back by at most this continues at the end of the last one; beyond it, media is dropped until there.
+const SQUEEZED: i64 = 200_000_000;
+/// How long audio waits for the first picture, so that one init segment has both.
+const PICTURE_WAIT: Duration = Duration::from_secs(5);
 
 impl Recording {
     pub(super) fn change_source(&mut self, now: Instant, track: Track, source: u64) {
@@ -30,9 +34,10 @@ impl Recording {
         }
     }
 
-    pub(super) fn handle_frame(&mut self, now: Instant, track: Track, frame: Timed) {
+    pub(super) fn handle_frame(&mut self, now: Instant, track: Track, mut frame: Timed) {
+        let reference = self.reference(track);
         let lane = &mut self.lanes[slot(track)];
-        if lane.jumps(&frame) && lane.clock.is_some() {
+        if lane.jumps(&mut frame, self.created, self.epoch, reference) && lane.clock.is_some() {
             if !lane.may_disturb(now) {
                 return lane.lose(GapReason::Loss);
             }
@@ -41,6 +46,8 @@ impl Recording {
             lane.clock = None;
             lane.report = None;
             lane.gap = Some(GapReason::Source);
+            lane.dropping = true;
+            lane.reclocked = true;
             self.phase = Phase::Starting(Some(now));
         }
         match &mut self.phase {
@@ -72,12 +79,24 @@ impl Recording {
         self.needed().all(|lane| !lane.held.is_empty())
     }
 
+    /// Returns how long the start waits for a negotiated track.
+    pub(super) fn track_wait(&self) -> Duration {
+        let first_picture = self.epoch.is_none() && self.expected.video && self.lanes[VIDEO].held.is_empty();
+        if first_picture { PICTURE_WAIT } else { TRACK_WAIT }
+    }
+
+    /// Returns the error that a track is to share: video follows audio.
+    fn reference(&self, track: Track) -> Option<i64> {
+        let epoch = self.epoch.filter(|_| track == Track::Video)?;
+        self.lanes[AUDIO].error(epoch)
+    }
+
     pub(super) fn start_if_ready(&mut self, now: Instant) {
         let Phase::Starting(Some(since)) = self.phase else { return };
         let waited = now.saturating_duration_since(since);
         let reported =
             self.needed().count() < 2 || self.needed().all(|lane| lane.report.is_some() || lane.clock.is_some());
-        if self.framed() && (reported || waited >= REPORT_WAIT) || waited >= TRACK_WAIT {
+        if self.framed() && (reported || waited >= REPORT_WAIT) || waited >= self.track_wait() {
             self.start();
         }
     }
@@ -90,8 +109,12 @@ impl Recording {
             let of = |lane: &Lane, at| Some((lane.report?, lane.held.first()?.rtp, at));
             let [video, audio] = &self.lanes;
             if let (Some(picture), Some(sound)) = (of(video, times[VIDEO]), of(audio, times[AUDIO])) {
-                times[VIDEO] += clock::correction(picture, sound, (video.rate, audio.rate)).unwrap_or(0);
+                let correction = clock::correction(picture, sound, (video.rate, audio.rate)).unwrap_or(0);
+                times[VIDEO] += correction;
+                self.lanes[VIDEO].bias = correction;
             }
+        } else if joining[VIDEO] {
+            times[VIDEO] += self.reference(Track::Video).unwrap_or(0) + self.lanes[VIDEO].bias;
         }
         if joining != [false, false] {
             let joined = [VIDEO, AUDIO].into_iter().filter(|&slot| joining[slot]);
@@ -103,8 +126,13 @@ impl Recording {
                     self.segment_start = None;
                 }
                 // Not before the end of what was: a source's clock may have run ahead of ours.
-                let short = |slot: usize| nanos(self.lanes[slot].end, self.lanes[slot].rate) - (times[slot] - epoch);
-                let shift = joined.clone().map(short).max().unwrap_or(0).max(0);
+                let short = [VIDEO, AUDIO]
+                    .map(|slot| nanos(self.lanes[slot].end, self.lanes[slot].rate) - (times[slot] - epoch));
+                for slot in joined.clone() {
+                    self.lanes[slot].dropping &= short[slot] > SQUEEZED;
+                }
+                let shifted = joined.clone().filter(|&slot| !self.lanes[slot].dropping);
+                let shift = shifted.map(|slot| short[slot]).max().unwrap_or(0).max(0);
                 times = times.map(|time| time + shift);
             }
             let first = joined.clone().map(|slot| times[slot]).min().unwrap_or(0);
@@ -168,7 +196,13 @@ impl Recording {
         if let (Some(picture), Some(report)) = (&mut video.clock, video.report)
             && let (Some(sound), Some(other)) = (&audio.clock, audio.report)
         {
-            picture.follow(report, sound, other);
+            let by_reports = picture.follow(report, sound, other);
+            let epoch = self.epoch.unwrap_or(0);
+            if let (Some(by_reports), Some(error), Some(reference)) =
+                (by_reports, video.error(epoch), audio.error(epoch))
+            {
+                video.bias += error - reference - by_reports;
+            }
         }
     }
 }
