@@ -114,7 +114,11 @@ pub fn rtcp_seeds() -> Vec<Vec<u8>> {
     write::nack(&mut feedback, 9, 1, &[5, 6, 30]);
     write::picture_loss(&mut feedback, 9, 1);
     write::maximum_bitrate(&mut feedback, 9, 1_000_000, &[1]);
-    vec![reports, feedback]
+    // An extended report (DLRR), feedback of an application, and a REMB behind them.
+    let mut others = vec![0x80, 207, 0, 5, 0, 0, 0, 9, 5, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3];
+    others.extend([0x8f, 206, 0, 3, 0, 0, 0, 9, 0, 0, 0, 1, b'L', b'N', b'T', b'F']);
+    write::maximum_bitrate(&mut others, 9, 1_000_000, &[1]);
+    vec![reports, feedback, others]
 }
 
 /// A shard with a camera and a viewer, and datagrams from four addresses. The input is a row of

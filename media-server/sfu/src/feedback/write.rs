@@ -2,7 +2,7 @@
 //! (draft-alvestrand-rmcat-remb-03).
 
 /// One reception report block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReportBlock {
     /// Whose packets.
     pub ssrc: u32,
