@@ -76,6 +76,8 @@ pub struct Camera {
     ready: VecDeque<(SocketAddr, Vec<u8>)>,
     report_at: Option<Instant>,
     paused: bool,
+    /// It sends no sender reports.
+    reportless: bool,
     totals: Totals,
 }
 
@@ -102,6 +104,7 @@ impl Camera {
             ready: VecDeque::new(),
             report_at: None,
             paused: false,
+            reportless: false,
             totals: Totals::default(),
         }
     }
@@ -119,6 +122,30 @@ impl Camera {
     /// No more media from now on; the connection stays.
     pub fn pause(&mut self) {
         self.paused = true;
+    }
+
+    /// Sends again after a pause, from the burst that is due now on.
+    pub fn resume(&mut self, now: Instant) {
+        self.paused = false;
+        while self.start.is_some_and(|start| start + self.stream.next_at() < now) {
+            self.stream.next();
+        }
+        self.report_at = Some(now);
+    }
+
+    /// Sends no sender reports, as many IP cameras.
+    pub fn omit_reports(&mut self) {
+        self.reportless = true;
+    }
+
+    /// The video encoder restarts: other SSRCs of picture and retransmissions, other sequence numbers, a keyframe first.
+    pub fn restart_video(&mut self, ssrc: u32, repair: u32) {
+        (self.behaviour.ssrcs[0], self.behaviour.ssrcs[1]) = (ssrc, repair);
+        let sequence = (ssrc.wrapping_mul(0x9e37_79b9) >> 16) as u16;
+        self.video = Counter { sequence, ..Counter::default() };
+        self.repair_sequence = sequence.wrapping_add(2000);
+        self.history.clear();
+        self.stream.force_keyframe();
     }
 
     /// Says goodbye.
@@ -169,7 +196,9 @@ impl Camera {
         }
         if self.report_at.is_some_and(|at| at <= now) && !self.paused {
             self.report_at = Some(now + REPORT_EVERY);
-            self.report(now, start);
+            if !self.reportless {
+                self.report(now, start);
+            }
         }
     }
 

@@ -64,6 +64,8 @@ pub struct Kept {
     pub tag: Option<Tag>,
     /// How it counted.
     pub arrival: Arrival,
+    /// When it arrived.
+    pub at: Instant,
 }
 
 #[derive(Debug)]
@@ -291,7 +293,7 @@ impl Viewer {
         }
         if self.keep {
             let (timestamp, marker) = (header.timestamp, header.marker);
-            self.kept.push(Kept { kind, sequence, timestamp, marker, tag, arrival });
+            self.kept.push(Kept { kind, sequence, timestamp, marker, tag, arrival, at: now });
         }
     }
 

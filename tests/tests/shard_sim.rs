@@ -7,6 +7,7 @@ use sfu::forward::slab::MAX_TRANSMIT;
 use sfu::packet::{Kind, classify};
 use sfu::parameters::{LocalDescription, MediaKind, PublisherTracks, RoomId, SessionId, TransportParameters};
 use sfu::sdp::Offer;
+use sfu::shard::stats::{PublisherStats, RoleStats};
 use sfu::tap::{TapBatch, TapRecord};
 use sfu::transport::Identity as ServerIdentity;
 use sfu::{Command, Event, Feed, LocalPacket, Shard};
@@ -22,6 +23,8 @@ use streamsession_tests::stream::{KEYFRAME_INTERVAL, Stream, Tag, identify};
 use streamsession_tests::viewer::{Kept, Viewer};
 
 const ROOM: RoomId = RoomId(1);
+/// Restarts of an encoder within one session.
+const RESTARTS: u32 = 6;
 
 /// What a link does, the same in both directions.
 #[derive(Clone, Copy)]
@@ -534,6 +537,132 @@ fn a_camera_whose_first_keyframe_is_lost_is_asked_for_another() {
     world.run(Duration::from_secs(1));
     let viewer = world.viewer_at(viewer);
     assert_eq!(video(viewer.kept())[0].tag, Some(Tag::Parameters));
+}
+
+/// The counts of the only publisher.
+fn publisher_stats(world: &World) -> PublisherStats {
+    let roles = world.shard.stats(world.now).into_iter().map(|session| session.role);
+    roles.filter_map(|role| if let RoleStats::Publisher(stats) = role { Some(stats) } else { None }).next().unwrap()
+}
+
+#[test]
+fn encoder_restarts_are_followed_within_300_ms() {
+    for (pause, lost) in [(0, 0), (0, 10), (2300, 0)] {
+        let mut world = World::new(20 + pause);
+        let link = Link { lost, delay: Duration::from_millis(10), ..SMOOTH };
+        let camera = world.camera(link, true, 500);
+        let viewer = world.viewer(SMOOTH, true);
+        world.run(Duration::from_secs(2));
+        for n in 1..=RESTARTS {
+            if pause > 0 {
+                world.camera_at(camera).pause();
+                world.run(Duration::from_millis(pause));
+                let now = world.now;
+                world.camera_at(camera).resume(now);
+            }
+            let restarted = world.now;
+            world.camera_at(camera).restart_video(10_000 + 2 * n, 10_001 + 2 * n);
+            world.run(Duration::from_millis(700));
+            let kept = video(world.viewer_at(viewer).kept());
+            let back = kept.iter().find(|packet| packet.at > restarted && packet.tag == Some(Tag::Parameters));
+            let took = back.map(|packet| packet.at - restarted);
+            let in_time = took.is_some_and(|took| took <= Duration::from_millis(300));
+            assert!(in_time, "restart {n}, pause {pause}, loss {lost}: back after {took:?}");
+        }
+        let stats = publisher_stats(&world);
+        assert_eq!(stats.ssrc_changes, u64::from(RESTARTS), "pause {pause}, loss {lost}");
+        let viewer = world.viewer_at(viewer);
+        if lost == 0 {
+            assert_unbroken(viewer, &format!("pause {pause}"));
+        }
+        // The recording is to mark that the picture was missing, and only that.
+        let records = world.taps.iter().flat_map(|batch| &batch.records);
+        let indices = records.filter_map(|record| match record {
+            TapRecord::Packet { kind: MediaKind::Video, index, .. } => Some(*index),
+            _ => None,
+        });
+        let indices: BTreeSet<u64> = indices.collect();
+        let holes = indices.iter().zip(indices.iter().skip(1)).filter(|(a, b)| **b != **a + 1).count();
+        assert!(lost > 0 || holes == if pause > 0 { RESTARTS as usize } else { 0 }, "{holes} holes, pause {pause}");
+    }
+}
+
+#[test]
+fn lost_packets_are_requested_once_whatever_the_round_trip() {
+    for round_trip in [10, 100, 300, 600] {
+        let mut world = World::new(round_trip);
+        let link = Link { lost: 30, delay: Duration::from_millis(round_trip / 2), ..SMOOTH };
+        let camera = world.camera(link, true, 500);
+        world.run(Duration::from_secs(30));
+        let stats = publisher_stats(&world);
+        let sent = world.camera_at(camera).totals().repaired;
+        let repaired = stats.repaired;
+        let each = sent as f64 / repaired as f64;
+        println!(
+            "{round_trip} ms: {sent} retransmissions, {each:.2} for each of {repaired}, {} never arrived",
+            stats.lost
+        );
+        assert!(repaired > 150 && each <= 1.3, "{round_trip} ms: {sent} retransmissions for {repaired} lost packets");
+        // This camera repeats no audio: 3 % of 1,500 packets are lost for good.
+        let audio = 50 * 30 * 30 / 1000;
+        assert!(stats.lost <= audio * 2, "{round_trip} ms: {} packets never arrived", stats.lost);
+        let measured = stats.round_trip.unwrap().as_millis() as u64;
+        assert!((round_trip..round_trip + 40).contains(&measured), "{measured} ms of {round_trip}");
+    }
+}
+
+#[test]
+fn viewers_get_reports_of_a_camera_without() {
+    let mut world = World::new(32);
+    let camera = world.camera(SMOOTH, false, 500);
+    world.camera_at(camera).omit_reports();
+    let viewer = world.viewer(SMOOTH, true);
+    world.run(Duration::from_millis(1900));
+    assert_eq!(world.viewer_at(viewer).totals().reports, 0);
+    world.run(Duration::from_secs(8));
+    let reports = world.viewer_at(viewer).totals().reports;
+    assert!((14..=18).contains(&reports), "{reports} sender reports of two tracks in eight seconds");
+    let recorded = world.taps.iter().flat_map(|batch| &batch.records);
+    assert_eq!(recorded.filter(|record| matches!(record, TapRecord::SenderReport { .. })).count(), 0);
+}
+
+#[test]
+fn camera_beyond_the_cap_stays_decodable() {
+    let mut world = World::new(31);
+    let camera = world.camera(SMOOTH, false, 500);
+    // The camera sends 2.5 Mbit/s, half as much again.
+    world.shard.handle_command(world.now, Command::SetMaxBitrate(Some(1_670_000)));
+    let viewer = world.viewer(SMOOTH, true);
+    world.run(Duration::from_secs(20));
+    let sent = world.camera_at(camera).totals();
+    let stats = publisher_stats(&world);
+    assert!(stats.bitrate_exceeded && stats.policed > 0 && stats.nacks_sent == 0, "{stats:?}");
+    let viewer = world.viewer_at(viewer);
+    assert_eq!(viewer.totals().asked, 0, "policed packets are no losses");
+    assert_unbroken(viewer, "beyond the cap");
+    let mut frames: BTreeMap<u32, BTreeSet<u16>> = BTreeMap::new();
+    let mut sizes = BTreeMap::new();
+    for packet in video(viewer.kept()) {
+        if let Some(Tag::Part { frame, part, parts }) = packet.tag {
+            frames.entry(frame).or_default().insert(part);
+            sizes.insert(frame, parts);
+        }
+    }
+    let last = *frames.keys().last().unwrap();
+    for (frame, parts) in frames.iter().filter(|(frame, _)| **frame < last) {
+        assert_eq!(parts.len(), usize::from(sizes[frame]), "frame {frame} is incomplete");
+        let decodable = frame % KEYFRAME_INTERVAL == 0 || frames.contains_key(&(frame - 1));
+        assert!(decodable, "frame {frame} refers to one that was dropped");
+    }
+    let shown = frames.len() as u64 * 100 / sent.frames;
+    println!("{shown} % of the frames shown at two thirds of the bitrate");
+    assert!((60..90).contains(&shown), "{shown} % of the frames");
+    let seen = frames.len() as u64 + stats.frames_policed;
+    assert!(
+        seen <= sent.frames && seen + 1 >= sent.frames,
+        "{seen} of {} frames, the last may be on its way",
+        sent.frames
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub enum TapRecord {
         codec: Codec,
         /// The publisher's session: changes when another one takes over.
         source: SessionId,
-        /// The room's index, contiguous but for losses; goes on over sources.
+        /// The packet's number in the track, contiguous but for losses and other gaps; continues over sources.
         index: u64,
         /// The room's timeline, clock of the codec.
         timestamp: u32,

@@ -198,6 +198,11 @@ impl Track {
         self.keyframe.is_some_and(|start| !start.has_parameters)
     }
 
+    /// Returns the source that is held.
+    pub fn held(&self) -> Option<SourceKey> {
+        self.preroll.as_ref().map(Preroll::key)
+    }
+
     /// From when on the source that is held may begin.
     pub fn ready_at(&self) -> Option<Instant> {
         self.preroll.as_ref()?.ready_at()

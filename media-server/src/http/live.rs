@@ -41,6 +41,13 @@ pub(super) struct PublisherView {
     keyframe_requests: u64,
     /// Packets dropped beyond limits.maxBitrate.
     packets_policed: u64,
+    /// Video frames of these, dropped entirely or in part.
+    frames_policed: u64,
+    /// Restarts of an encoder under a new SSRC.
+    encoder_restarts: u64,
+    /// Round trip, once it is measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trip_ms: Option<f64>,
     /// `H264`, `VP8`, `VP9` or `AV1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     video_codec: Option<&'static str>,
@@ -102,6 +109,9 @@ fn publisher(session: &SessionSnapshot) -> Option<PublisherView> {
         nacks: stats.nacks_sent,
         keyframe_requests: stats.keyframe_requests,
         packets_policed: stats.policed,
+        frames_policed: stats.frames_policed,
+        encoder_restarts: stats.ssrc_changes,
+        round_trip_ms: stats.round_trip.map(|time| time.as_secs_f64() * 1000.0),
         video_codec: stats.video.map(|codec| codec.name()),
         audio_codec: stats.audio.map(|codec| codec.name()),
     })

@@ -37,6 +37,8 @@ impl Totals {
                     sum.nacks_sent += new.nacks_sent.saturating_sub(old.nacks_sent);
                     sum.keyframe_requests += new.keyframe_requests.saturating_sub(old.keyframe_requests);
                     sum.policed += new.policed.saturating_sub(old.policed);
+                    sum.frames_policed += new.frames_policed.saturating_sub(old.frames_policed);
+                    sum.ssrc_changes += new.ssrc_changes.saturating_sub(old.ssrc_changes);
                 }
                 RoleStats::Subscriber(new) => {
                     let zero = SubscriberStats::default();
@@ -77,7 +79,13 @@ impl Totals {
         ] {
             metrics::counter!(name, "direction" => direction).absolute(value);
         }
-        metrics::counter!("media_server_policed_packets_total").absolute(publishers.policed);
+        for (name, value) in [
+            ("media_server_policed_packets_total", publishers.policed),
+            ("media_server_policed_frames_total", publishers.frames_policed),
+            ("media_server_encoder_restarts_total", publishers.ssrc_changes),
+        ] {
+            metrics::counter!(name).absolute(value);
+        }
     }
 }
 
@@ -104,6 +112,8 @@ pub(super) fn describe() {
             "Keyframes asked for: of publishers by us (in), of us by subscribers (out).",
         ),
         ("media_server_policed_packets_total", "Packets of publishers dropped beyond limits.maxBitrate."),
+        ("media_server_policed_frames_total", "Video frames of publishers dropped beyond limits.maxBitrate."),
+        ("media_server_encoder_restarts_total", "Changes of a publisher's SSRC that were followed within its session."),
         ("media_server_udp_datagrams_total", "UDP datagrams of all kinds."),
         (
             "media_server_udp_dropped_total",

@@ -176,7 +176,7 @@ impl Turn {
         self.counted_at = now;
         self.stats.counters = self.worker.shard.counters();
         self.stats.cpu = thread_cpu();
-        self.worker.board.put(self.worker.index, now, self.stats, self.worker.shard.stats());
+        self.worker.board.put(self.worker.index, now, self.stats, self.worker.shard.stats(now));
         self.stats.longest_turn = Duration::ZERO;
     }
 }

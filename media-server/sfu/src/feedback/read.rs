@@ -1,10 +1,10 @@
-//! RTCP as it arrives, reduced to what forwarding acts on.
+//! RTCP as it arrives, reduced to the feedback that forwarding acts on.
 //!
 //! The compound is walked by the length fields alone (RFC 3550 §6.1), and each packet is read on its own: a type, a block or a
 //! feedback format that is unknown, and a packet with broken contents, hide nothing of the others. Neither the order nor a
-//! leading report is required (reduced-size RTCP, RFC 5506). What follows the last complete packet is ignored.
+//! leading report is required (reduced-size RTCP, RFC 5506). Bytes after the last complete packet are ignored.
 //! Formats: RFC 3550 §6.4 (reports), RFC 4585 §6.2 and §6.3, RFC 5104 §4.3.1 (FIR), draft-alvestrand-rmcat-remb-03, RFC 3611
-//! §4.5 (DLRR). Called only with what SRTCP has authenticated; the output is bounded by the datagram and [`MOST_NACKED`].
+//! §4.5 (DLRR). Called only with authenticated SRTCP; the output is bounded by the datagram and [`MOST_NACKED`].
 
 /// One thing that a peer told us.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +93,7 @@ fn packets(mut rest: &[u8]) -> impl Iterator<Item = Packet<'_>> {
     })
 }
 
-/// Reads a compound packet, skipping what is unknown or broken.
+/// Parses a compound packet, skipping unknown and broken parts.
 pub fn read(compound: &[u8]) -> Vec<Feedback> {
     let mut out = Vec::new();
     let mut nacked = 0;
@@ -244,7 +244,7 @@ mod tests {
         assert!(matches!(read(&out)[..], [Feedback::Reception { lost: 0, .. }]));
     }
 
-    /// A report, a NACK, two keyframe requests and a REMB, each as a packet of its own, and what is read of them.
+    /// A report, a NACK, two keyframe requests and a REMB, each as a separate packet, and the feedback in them.
     fn known() -> (Vec<Vec<u8>>, Vec<Feedback>) {
         let mut packets = vec![Vec::new(); 5];
         write::sender_report(&mut packets[0], 1, 2 << 32, 3, 4, 5);
@@ -373,7 +373,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn unknown_packets_never_change_what_is_read(
+        fn unknown_packets_change_nothing_else(
             places in proptest::collection::vec((0usize..6, 0u8..32, 208u8..224, 0usize..6), 0..8),
             garbage in proptest::collection::vec(any::<u8>(), 0..3),
         ) {

@@ -1,15 +1,18 @@
 //! One SSRC as we receive it: loss, jitter, and which packets to ask for again.
 //!
-//! RFC 3550 §6.4.1 and appendix A (reports), RFC 4585 §6.2.1 (generic NACK).
+//! RFC 3550 §6.4.1 and appendix A (reports), RFC 4585 §6.2.1 (generic NACK), RFC 4588 §4 (retransmissions are no part of the
+//! stream they repeat). A report counts a packet as lost that did not arrive by itself, repaired or not; [`Reception::lost`] counts
+//! those that never arrived. A packet that arrives twice counts once: the last [`SEEN`] sequence numbers are remembered.
 
 use crate::feedback::write::ReportBlock;
 use crate::sequence::Extender;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// A packet that has not come is asked for this often at most.
 const ATTEMPTS: u8 = 10;
-/// Longer than any useful reordering, shorter than the rings.
+/// Longer than any useful reordering, shorter than the rings. Where the round trip is long, three of them, up to twice this.
 const GIVE_UP: Duration = Duration::from_secs(1);
 /// A jump of the sequence number longer than this is a restart, not a loss.
 const LONGEST_GAP: u64 = 512;
@@ -19,19 +22,36 @@ const MOST_MISSING: usize = 512;
 const MOST_ASKED: usize = 96;
 /// The first packet that comes may be this many behind the first that was sent.
 const LATE_START: u64 = 64;
-/// A second request for the same packet waits at least so long.
-const SHORTEST_RETRY: Duration = Duration::from_millis(20);
+/// A second request for the same packet waits at least this long.
+pub(crate) const SHORTEST_RETRY: Duration = Duration::from_millis(20);
+/// Sequence numbers behind the highest of which it is known whether they arrived.
+const SEEN: u64 = 8192;
+
+/// Classification of a received packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It is the first with its sequence number, which is given without wraps.
+    First {
+        /// Starts one cycle up.
+        sequence: u64,
+        /// It was requested: how long ago for the first time, and how often.
+        requested: Option<(Duration, u8)>,
+    },
+    /// It arrived before, or is too old to know.
+    Duplicate,
+}
 
 struct Missing {
     sequence: u64,
     since: Instant,
+    first_asked: Instant,
     asked: Option<Instant>,
     attempts: u8,
 }
 
 impl Missing {
     fn new(now: Instant, sequence: u64) -> Self {
-        Self { sequence, since: now, asked: None, attempts: 0 }
+        Self { sequence, since: now, first_asked: now, asked: None, attempts: 0 }
     }
 }
 
@@ -41,7 +61,10 @@ pub struct Reception {
     clock_rate: u32,
     extender: Extender,
     first: u64,
+    seen: Box<[u64]>,
+    /// Packets, each counted once, and those of them that were no retransmissions.
     received: u64,
+    originals: u64,
     bytes: u64,
     repaired: u64,
     missing: VecDeque<Missing>,
@@ -61,7 +84,9 @@ impl Reception {
             clock_rate,
             extender: Extender::default(),
             first: 0,
+            seen: vec![0; SEEN as usize / 64].into_boxed_slice(),
             received: 0,
+            originals: 0,
             bytes: 0,
             repaired: 0,
             missing: VecDeque::new(),
@@ -73,12 +98,17 @@ impl Reception {
         }
     }
 
-    /// Takes note of a packet; `repair` says that it came as a retransmission.
-    pub fn received(&mut self, now: Instant, sequence: u16, timestamp: u32, len: usize, repair: bool) {
+    /// Records a packet; `repair` marks a retransmission.
+    pub fn received(&mut self, now: Instant, sequence: u16, timestamp: u32, len: usize, repair: bool) -> Arrival {
         let highest = self.extender.highest();
         let extended = self.extender.extend(sequence);
+        if !self.see(highest, extended) {
+            return Arrival::Duplicate;
+        }
         self.bytes += len as u64;
         self.received += 1;
+        self.originals += u64::from(!repair);
+        let mut requested = None;
         match highest {
             None => self.first = extended,
             Some(highest) if extended > highest => {
@@ -91,22 +121,57 @@ impl Reception {
             }
             Some(_) if extended < self.first => {
                 // Reordered at the very start: what stands between is missing too.
-                if self.first - extended <= LATE_START {
-                    let between = extended + 1..self.first;
-                    between.rev().for_each(|sequence| self.missing.push_front(Missing::new(now, sequence)));
-                    self.missing.truncate(MOST_MISSING);
-                    self.first = extended;
-                }
+                let between = extended + 1..self.first;
+                between.rev().for_each(|sequence| self.missing.push_front(Missing::new(now, sequence)));
+                self.missing.truncate(MOST_MISSING);
+                self.first = extended;
             }
             Some(_) => {
-                let before = self.missing.len();
-                self.missing.retain(|missing| missing.sequence != extended);
-                self.repaired += u64::from(repair && self.missing.len() < before);
+                if let Some(position) = self.missing.iter().position(|missing| missing.sequence == extended) {
+                    let missing = self.missing.remove(position);
+                    self.repaired += u64::from(repair);
+                    requested = missing
+                        .filter(|missing| missing.attempts > 0)
+                        .map(|missing| (now.saturating_duration_since(missing.first_asked), missing.attempts));
+                }
             }
         }
         if !repair {
             self.measure_jitter(now, timestamp);
         }
+        Arrival::First { sequence: extended, requested }
+    }
+
+    /// Marks a sequence number as seen; `false` when it was, or is too old to know.
+    fn see(&mut self, highest: Option<u64>, extended: u64) -> bool {
+        if let Some(highest) = highest {
+            let too_old = extended + SEEN <= highest || extended + LATE_START < self.first;
+            if too_old || extended <= highest && self.has_seen(extended) {
+                return false;
+            }
+            for skipped in (highest + 1..extended).rev().take(SEEN as usize) {
+                self.seen[(skipped / 64 % (SEEN / 64)) as usize] &= !(1 << (skipped % 64));
+            }
+        }
+        self.seen[(extended / 64 % (SEEN / 64)) as usize] |= 1 << (extended % 64);
+        true
+    }
+
+    fn has_seen(&self, extended: u64) -> bool {
+        self.seen[(extended / 64 % (SEEN / 64)) as usize] >> (extended % 64) & 1 == 1
+    }
+
+    /// Returns whether the packet has not arrived and would be of use.
+    pub fn lacks(&self, sequence: u16) -> bool {
+        let Some(highest) = self.extender.highest() else { return true };
+        let extended = self.extender.clone().extend(sequence);
+        extended > highest
+            || extended + SEEN > highest && extended + LATE_START >= self.first && !self.has_seen(extended)
+    }
+
+    /// Stops requesting the packets in `range`.
+    pub fn give_up(&mut self, range: Range<u64>) {
+        self.missing.retain(|missing| !range.contains(&missing.sequence));
     }
 
     fn measure_jitter(&mut self, now: Instant, timestamp: u32) {
@@ -130,18 +195,23 @@ impl Reception {
         self.report = Some(((ntp >> 16) as u32, now));
     }
 
-    /// Sequence numbers to ask for now; `round_trip` spaces the attempts. Empty when nothing is due.
-    pub fn nacks(&mut self, now: Instant, round_trip: Duration, out: &mut Vec<u16>) {
+    /// Collects the sequence numbers to request now. The second attempt follows after `retry`, which should be longer than a
+    /// round trip, each further one after `retry` more than the last. Empty when nothing is due.
+    pub fn nacks(&mut self, now: Instant, retry: Duration, out: &mut Vec<u16>) {
         out.clear();
+        let retry = retry.max(SHORTEST_RETRY);
+        let give_up = (3 * retry).clamp(GIVE_UP, 2 * GIVE_UP);
         self.missing
-            .retain(|missing| missing.attempts < ATTEMPTS && now.saturating_duration_since(missing.since) < GIVE_UP);
-        let retry = SHORTEST_RETRY.max(round_trip + round_trip / 2);
+            .retain(|missing| missing.attempts < ATTEMPTS && now.saturating_duration_since(missing.since) < give_up);
         for missing in &mut self.missing {
             if out.len() >= MOST_ASKED {
                 break;
             }
-            if missing.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= retry) {
-                missing.asked = Some(now);
+            let wait = retry * u32::from(missing.attempts);
+            if missing.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= wait) {
+                if missing.asked.replace(now).is_none() {
+                    missing.first_asked = now;
+                }
                 missing.attempts += 1;
                 out.push(missing.sequence as u16);
             }
@@ -157,16 +227,16 @@ impl Reception {
     pub fn report(&mut self, now: Instant) -> Option<ReportBlock> {
         let highest = self.extender.highest()?;
         let expected = highest - self.first + 1;
-        let (last_expected, last_received) = std::mem::replace(&mut self.previous, (expected, self.received));
+        let (last_expected, last_received) = std::mem::replace(&mut self.previous, (expected, self.originals));
         let interval = expected - last_expected;
-        let lost_now = interval.saturating_sub(self.received - last_received);
+        let lost_now = interval.saturating_sub(self.originals - last_received);
         let (last_report, delay) = self.report.map_or((0, 0), |(middle, at)| {
             (middle, (now.saturating_duration_since(at).as_micros() * 65_536 / 1_000_000) as u32)
         });
         Some(ReportBlock {
             ssrc: self.ssrc,
             fraction_lost: (lost_now * 256).checked_div(interval).unwrap_or(0).min(255) as u8,
-            cumulative_lost: self.lost() as u32,
+            cumulative_lost: expected.saturating_sub(self.originals).min(0x7f_ffff) as u32,
             // Cycles start at 0 for the peer; our extension starts one up.
             highest_sequence: (highest - (self.first & !0xffff)) as u32,
             jitter: self.jitter(),
@@ -180,7 +250,7 @@ impl Reception {
         self.extender.highest().map_or(0, |highest| (highest - self.first + 1).saturating_sub(self.received))
     }
 
-    /// Packets that came, retransmissions included.
+    /// Received packets, each counted once, retransmissions included.
     pub fn packets(&self) -> u64 {
         self.received
     }
@@ -204,6 +274,7 @@ impl Reception {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_gap_is_asked_for_until_it_is_filled() {
@@ -212,16 +283,21 @@ mod tests {
         reception.received(now, 10, 0, 100, false);
         reception.received(now, 13, 0, 100, false);
         let mut out = Vec::new();
-        let rtt = Duration::from_millis(40);
-        reception.nacks(now, rtt, &mut out);
+        let retry = Duration::from_millis(60);
+        let at = |millis| now + Duration::from_millis(millis);
+        reception.nacks(now, retry, &mut out);
         assert_eq!(out, [11, 12]);
-        reception.nacks(now + Duration::from_millis(30), rtt, &mut out);
+        reception.nacks(at(59), retry, &mut out);
         assert!(out.is_empty());
-        reception.received(now, 12, 0, 100, true);
-        reception.nacks(now + Duration::from_millis(61), rtt, &mut out);
-        assert_eq!(out, [11]);
-        reception.nacks(now + Duration::from_secs(2), rtt, &mut out);
-        assert!(out.is_empty());
+        let answer = Arrival::First { sequence: (1 << 16) + 12, requested: Some((Duration::from_millis(45), 1)) };
+        assert_eq!(reception.received(at(45), 12, 0, 100, true), answer);
+        let mut asked = Vec::new();
+        for millis in 60..2000 {
+            reception.nacks(at(millis), retry, &mut out);
+            asked.extend(out.iter().map(|sequence| (millis, *sequence)));
+        }
+        assert_eq!(asked, [(60, 11), (180, 11), (360, 11), (600, 11), (900, 11)]);
+        assert!(!reception.is_missing_any());
         assert_eq!((reception.lost(), reception.repaired()), (1, 1));
     }
 
@@ -236,6 +312,68 @@ mod tests {
         reception.nacks(now, Duration::ZERO, &mut out);
         assert_eq!(out, [10, 11, 13]);
         assert_eq!((reception.lost(), reception.packets()), (3, 4));
+    }
+
+    #[test]
+    fn duplicates_hide_no_loss() {
+        let now = Instant::now();
+        let mut reception = Reception::new(now, 1, 90_000);
+        let mut first = 0;
+        for sequence in (65_000..=65_535).chain(0..500u16).filter(|sequence| sequence % 10 != 0) {
+            for repair in [false, false, true] {
+                let arrival = reception.received(now, sequence, 0, 100, repair);
+                first += u64::from(matches!(arrival, Arrival::First { .. }));
+            }
+        }
+        // 65,000 is before the first packet; 65,010 to 65,530 and 0 to 490 are lost.
+        let lost = 53 + 50;
+        assert_eq!((reception.packets(), reception.lost(), first), (1035 - lost, lost, 1035 - lost));
+        let block = reception.report(now).unwrap();
+        assert_eq!((block.cumulative_lost, block.fraction_lost), (lost as u32, (lost * 256 / 1035) as u8));
+        // A repaired packet was lost on the path all the same.
+        assert!(reception.lacks(490));
+        reception.received(now, 490, 0, 100, true);
+        assert!(!reception.lacks(490));
+        assert_eq!(reception.received(now, 490, 0, 100, false), Arrival::Duplicate);
+        assert_eq!((reception.lost(), reception.report(now).unwrap().cumulative_lost), (lost - 1, lost as u32));
+    }
+
+    #[test]
+    fn packets_given_up_are_not_requested() {
+        let now = Instant::now();
+        let mut reception = Reception::new(now, 1, 90_000);
+        for sequence in [10, 20] {
+            reception.received(now, sequence, 0, 100, false);
+        }
+        let cycle = 1 << 16;
+        reception.give_up(cycle + 12..cycle + 19);
+        let mut out = Vec::new();
+        reception.nacks(now, Duration::ZERO, &mut out);
+        assert_eq!(out, [11, 19]);
+    }
+
+    proptest! {
+        #[test]
+        fn each_packet_counts_once(steps in proptest::collection::vec((-300i64..400, any::<bool>()), 1..600)) {
+            let now = Instant::now();
+            let mut reception = Reception::new(now, 1, 90_000);
+            let (mut highest, mut seen) = (70_000i64, std::collections::BTreeSet::new());
+            let mut first = None;
+            for (step, repair) in steps {
+                let sequence = if first.is_none() { highest } else { highest + step };
+                let lowest: i64 = *first.get_or_insert(sequence);
+                let arrival = reception.received(now, sequence as u16, 0, 1, repair);
+                if sequence + LATE_START as i64 >= lowest {
+                    prop_assert_eq!(arrival != Arrival::Duplicate, seen.insert(sequence));
+                    first = Some(lowest.min(sequence));
+                } else {
+                    prop_assert_eq!(arrival, Arrival::Duplicate);
+                }
+                highest = highest.max(sequence);
+            }
+            prop_assert_eq!(reception.packets(), seen.len() as u64);
+            prop_assert_eq!(reception.lost(), (highest - first.unwrap() + 1) as u64 - reception.packets());
+        }
     }
 
     #[test]

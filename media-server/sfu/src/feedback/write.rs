@@ -1,5 +1,5 @@
-//! RTCP as we send it, appended to a buffer: RFC 3550 §6.4 and §6.5, RFC 4585 §6.2 and §6.3, RFC 5104 §4.3.1, and REMB
-//! (draft-alvestrand-rmcat-remb-03).
+//! RTCP as we send it, appended to a buffer: RFC 3550 §6.4 and §6.5, RFC 4585 §6.2 and §6.3, RFC 5104 §4.3.1, RFC 3611 §4.4,
+//! and REMB (draft-alvestrand-rmcat-remb-03).
 
 /// One reception report block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,7 @@ const SOURCE_DESCRIPTION: u8 = 202;
 const GOODBYE: u8 = 203;
 const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
+const EXTENDED_REPORT: u8 = 207;
 
 fn packet(out: &mut Vec<u8>, count: u8, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
@@ -131,9 +132,21 @@ pub fn maximum_bitrate(out: &mut Vec<u8>, sender: u32, bits_per_second: u64, med
     });
 }
 
+/// A receiver reference time, NTP in 32.32 fixed point, that the peer answers by DLRR if it can.
+pub fn reference_time(out: &mut Vec<u8>, sender: u32, ntp: u64) {
+    const BLOCK: u32 = 4 << 24 | 2;
+    packet(out, 0, EXTENDED_REPORT, |out| {
+        put(out, sender);
+        put(out, BLOCK);
+        out.extend_from_slice(&ntp.to_be_bytes());
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rtc_rtcp::extended_report::ExtendedReport;
+    use rtc_rtcp::extended_report::rrt::ReceiverReferenceTimeReportBlock;
     use rtc_rtcp::packet::Packet;
     use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
     use rtc_rtcp::receiver_report::ReceiverReport;
@@ -163,8 +176,12 @@ mod tests {
         full_intra(&mut out, 1, 2, 3);
         maximum_bitrate(&mut out, 1, 8_000_000, &[2]);
         goodbye(&mut out, &[1, 2]);
+        reference_time(&mut out, 1, 2 << 32 | 3);
         let packets = parse(&out);
-        assert_eq!(packets.len(), 7);
+        assert_eq!(packets.len(), 8);
+        let extended = packets[7].as_any().downcast_ref::<ExtendedReport>().unwrap();
+        let reference = extended.reports[0].as_any().downcast_ref::<ReceiverReferenceTimeReportBlock>().unwrap();
+        assert_eq!((extended.sender_ssrc, reference.ntp_timestamp), (1, 2 << 32 | 3));
         let sr = packets[0].as_any().downcast_ref::<SenderReport>().unwrap();
         assert_eq!((sr.ntp_time, sr.rtp_time, sr.packet_count, sr.octet_count), (2 << 32, 3, 4, 5));
         let rr = packets[1].as_any().downcast_ref::<ReceiverReport>().unwrap();

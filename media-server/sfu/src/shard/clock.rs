@@ -106,8 +106,7 @@ fn ntp_duration(elapsed: Duration) -> u64 {
 
 impl SourceClock {
     /// Records a report with a timestamp that is already the room's.
-    pub(super) fn reported(&mut self, now: Instant, kind: MediaKind, ntp: u64, timestamp: u32) {
-        let clock_rate = self.track(kind).arrivals.map_or(kind.clock_rate(), |arrivals| arrivals.clock_rate);
+    pub(super) fn reported(&mut self, now: Instant, kind: MediaKind, clock_rate: u32, ntp: u64, timestamp: u32) {
         self.track_mut(kind).report = Some(Report { ntp, timestamp, at: now, clock_rate });
         self.choose(now);
     }
@@ -129,8 +128,11 @@ impl SourceClock {
     }
 
     /// Returns whether any track has a clock.
-    pub(super) fn is_known(&self, now: Instant) -> bool {
-        [MediaKind::Video, MediaKind::Audio].into_iter().any(|kind| self.at(now, kind).is_some())
+    pub(super) fn is_known(&self) -> bool {
+        [&self.video, &self.audio].into_iter().any(|track| match self.origin {
+            Origin::Reports => track.report.is_some(),
+            Origin::Arrivals => track.arrivals.is_some(),
+        })
     }
 
     fn track(&self, kind: MediaKind) -> &TrackClock {
@@ -237,7 +239,7 @@ mod tests {
         let now = Instant::now();
         let mut clock = SourceClock::default();
         assert_eq!(clock.at(now, MediaKind::Video), None);
-        clock.reported(now, MediaKind::Video, 5 << 32, 1000);
+        clock.reported(now, MediaKind::Video, 90_000, 5 << 32, 1000);
         let later = now + Duration::from_millis(500);
         assert_eq!(clock.at(later, MediaKind::Video), Some(((5 << 32) + (1 << 31), 46_000)));
     }
@@ -246,7 +248,7 @@ mod tests {
     fn round_trip_is_what_the_peer_did_not_hold() {
         let now = Instant::now();
         let mut clock = SourceClock::default();
-        clock.reported(now, MediaKind::Video, 0x1234_5678_9abc_def0, 0);
+        clock.reported(now, MediaKind::Video, 90_000, 0x1234_5678_9abc_def0, 0);
         let sent = 0x5678_9abc;
         let got = clock.round_trip(now + Duration::from_millis(150), MediaKind::Video, sent, 65_536 / 10).unwrap();
         assert!((49..=51).contains(&got.as_millis()), "{got:?}");
@@ -277,11 +279,11 @@ mod tests {
         send(&mut clock, start, 0, 10_000, 15);
         let now = start + ms(10_000);
         let (before, at) = media_time(&clock, now, MediaKind::Video).unwrap();
-        clock.reported(now, MediaKind::Video, 77 << 32, 10 * 90_000);
+        clock.reported(now, MediaKind::Video, 90_000, 77 << 32, 10 * 90_000);
         let unchanged = media_time(&clock, now, MediaKind::Video).unwrap();
         assert_eq!(unchanged, (before, at), "audio has no report: both stay with their arrival");
         // The camera means its audio 80 ms later than it seemed.
-        clock.reported(now, MediaKind::Audio, 77 << 32, 10 * 48_000 - 3840);
+        clock.reported(now, MediaKind::Audio, 48_000, 77 << 32, 10 * 48_000 - 3840);
         let (ntp, video) = media_time(&clock, now, MediaKind::Video).unwrap();
         assert!((ntp - video - (before - at)).abs() < 1e-3, "video moved by {}", ntp - video - (before - at));
         let (same, audio) = media_time(&clock, now, MediaKind::Audio).unwrap();
@@ -293,7 +295,7 @@ mod tests {
         let start = Instant::now();
         let mut clock = SourceClock::default();
         send(&mut clock, start, 0, 1000, 0);
-        clock.reported(start + ms(1000), MediaKind::Video, 77 << 32, 90_000);
+        clock.reported(start + ms(1000), MediaKind::Video, 90_000, 77 << 32, 90_000);
         send(&mut clock, start, 1000, 5980, 0);
         let now = start + ms(5990);
         assert_eq!(clock.at(now, MediaKind::Video).map(|(ntp, _)| ntp >> 32), Some(81));
@@ -328,8 +330,8 @@ mod tests {
                 match what {
                     0 => clock.arrived(now, MediaKind::Video, 90_000, timestamp),
                     1 => clock.arrived(now, MediaKind::Audio, 48_000, timestamp),
-                    2 => clock.reported(now, MediaKind::Video, ntp, timestamp),
-                    _ => clock.reported(now, MediaKind::Audio, ntp, timestamp),
+                    2 => clock.reported(now, MediaKind::Video, 90_000, ntp, timestamp),
+                    _ => clock.reported(now, MediaKind::Audio, 48_000, ntp, timestamp),
                 }
                 let both = [MediaKind::Video, MediaKind::Audio].map(|kind| clock.at(now, kind));
                 if let ([Some(video), Some(audio)], Origin::Arrivals) = (both, clock.origin) {

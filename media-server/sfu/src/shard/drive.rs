@@ -81,7 +81,12 @@ impl Shard {
         let packet = publisher.transport.as_mut()?.open_rtp(now, datagram).ok()?;
         if let Some(received) = publisher.receive(now, &packet) {
             open_tap(room, &mut self.tap_pool);
+            let known = room.clock.is_known();
             room.receive(now, session, &received);
+            // Arrival times may have become the clock.
+            if !known {
+                self.schedule_reports(now, place.room);
+            }
             self.schedule_room(place.room);
         }
         // A packet that is merely out of order has this long before a NACK.
@@ -124,12 +129,18 @@ impl Shard {
         let compound = publisher.transport.as_mut()?.open_rtcp(now, datagram).ok()?;
         let known = room.clock.is_known();
         for feedback in read::read(&compound) {
-            if let Feedback::SenderReport { ssrc, ntp, rtp } = feedback {
-                let publisher = room.publishers.get_mut(place.position)?;
-                if let Some(report) = publisher.sender_report(now, ssrc, ntp, rtp) {
-                    open_tap(room, &mut self.tap_pool);
-                    room.clock_report(now, session, &report);
+            let publisher = room.publishers.get_mut(place.position)?;
+            match feedback {
+                Feedback::SenderReport { ssrc, ntp, rtp } => {
+                    if let Some(report) = publisher.sender_report(now, ssrc, ntp, rtp) {
+                        open_tap(room, &mut self.tap_pool);
+                        room.clock_report(now, session, &report);
+                    }
                 }
+                Feedback::ReferenceAnswer { ssrc, reference, delay } => {
+                    publisher.reference_answered(now, ssrc, reference, delay);
+                }
+                _ => {}
             }
         }
         if !known {

@@ -11,10 +11,13 @@ mod clock;
 mod command;
 mod drive;
 mod peers;
+mod policer;
 mod publisher;
 mod room;
+mod round_trip;
 mod source;
 pub mod stats;
+mod streams;
 mod subscriber;
 mod timers;
 
@@ -118,7 +121,7 @@ impl Shard {
             Command::Close(session) => self.end(now, session, EndReason::Closed),
             Command::SetMaxBitrate(limit) => {
                 let publishers = self.rooms.values_mut().flat_map(|room| &mut room.publishers);
-                publishers.for_each(|(_, publisher)| publisher.set_max_bitrate(now, limit));
+                publishers.for_each(|(_, publisher)| publisher.set_max_bitrate(limit));
             }
         }
     }
@@ -228,10 +231,10 @@ impl Shard {
     }
 
     /// Every session, as it stands.
-    pub fn stats(&self) -> Vec<SessionStats> {
+    pub fn stats(&self, now: Instant) -> Vec<SessionStats> {
         let mut out = Vec::with_capacity(self.peers.len());
         for room in self.rooms.values() {
-            out.extend(room.publishers.iter().map(|(_, publisher)| publisher.session_stats(room.id)));
+            out.extend(room.publishers.iter().map(|(_, publisher)| publisher.session_stats(now, room.id)));
             out.extend(room.subscribers.iter().map(|(_, subscriber)| subscriber.session_stats(room.id)));
         }
         out

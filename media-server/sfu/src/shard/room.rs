@@ -4,13 +4,14 @@ use crate::entry::KeyframeStart;
 use crate::forward::plan::Plan;
 use crate::forward::slab::Transmit;
 use crate::parameters::{MediaKind, RoomId, SessionId};
+use crate::ring::PacketMeta;
 use crate::shard::clock::SourceClock;
 use crate::shard::peers::Role;
 use crate::shard::publisher::{Publisher, Received};
 use crate::shard::source::ClockReport;
 use crate::shard::subscriber::Subscriber;
 use crate::tap::{TapBatch, TapRecord};
-use crate::track::{Put, SourcePacket, Track};
+use crate::track::{Put, SourceKey, SourcePacket, Track};
 use crate::transport::Transport;
 use slab::Slab;
 use std::time::{Duration, Instant};
@@ -36,9 +37,34 @@ const SPARSE_FROM: usize = 64;
 /// Sender reports wait in the tap for a burst: no more than so many.
 const MOST_UNSENT: usize = 1024;
 
+/// An SSRC that follows another one of its session at once leaves no gap in a recording; after longer than this it does.
+const SEAMLESS: Duration = Duration::from_millis(200);
+
+/// The numbers that packets have in the tap: the room's indices, with one left out wherever media is missing although the room's
+/// are unbroken.
+#[derive(Default)]
+struct TapNumbers {
+    /// One left out for each gap so far.
+    gaps: u64,
+    /// The first index behind the newest gap.
+    boundary: u64,
+}
+
+impl TapNumbers {
+    fn insert_gap(&mut self, boundary: u64) {
+        (self.gaps, self.boundary) = (self.gaps + 1, boundary);
+    }
+
+    fn number(&self, meta: &PacketMeta) -> PacketMeta {
+        let late = u64::from(self.gaps > 0 && meta.index < self.boundary);
+        PacketMeta { index: meta.index + self.gaps - late, ..*meta }
+    }
+}
+
 /// A track with what the next burst needs.
 struct Lane {
     track: Track,
+    tap_numbers: TapNumbers,
     /// One past the last index of any plan so far.
     planned: u64,
     /// Packets that filled holes since the last plan.
@@ -48,7 +74,13 @@ struct Lane {
 
 impl Lane {
     fn new(kind: MediaKind) -> Self {
-        Self { track: Track::new(kind), planned: 0, late: Vec::with_capacity(64), plan: Plan::default() }
+        Self {
+            track: Track::new(kind),
+            tap_numbers: TapNumbers::default(),
+            planned: 0,
+            late: Vec::with_capacity(64),
+            plan: Plan::default(),
+        }
     }
 
     /// The newest packet's index and timestamp.
@@ -200,7 +232,11 @@ impl Room {
         let keyframe_at = lane.track.keyframe().map(|start| start.at);
         let put = lane.track.put(now, (from, received.ssrc), &packet);
         let index = match put {
-            Put::Appended(index) => index,
+            Put::Appended(index) => {
+                let timestamp = lane.newest().1;
+                self.clock.arrived(now, received.kind, received.codec.clock_rate(), timestamp);
+                index
+            }
             Put::Filled(index) => {
                 // What no plan has named yet will be in the next one anyhow.
                 if index < lane.planned && lane.late.len() < lane.late.capacity() {
@@ -210,7 +246,8 @@ impl Room {
             }
             Put::Held => {
                 let lacks_keyframe = lane.track.lacks_keyframe(now);
-                if let Some(publisher) = self.publisher(from).filter(|_| lacks_keyframe) {
+                let feeds = |publisher: &&mut Publisher| publisher.feeds(received.kind, received.ssrc);
+                if let Some(publisher) = self.publisher(from).filter(|p| lacks_keyframe && feeds(p)) {
                     publisher.want_keyframe(now);
                 }
                 return;
@@ -226,10 +263,15 @@ impl Room {
         };
         let due = if gathered || whole { now } else { now + GATHER };
         self.flush_at = Some(self.flush_at.map_or(due, |at| at.min(due)));
+        let injected = lane.track.injected();
+        if received.after_gap {
+            lane.tap_numbers.insert_gap(injected.unwrap_or(index));
+        }
         if let Some(tap) = &mut self.tap {
             let ring = lane.track.ring();
-            for meta in lane.track.injected().into_iter().chain([index]).filter_map(|index| ring.meta(index)) {
-                tap.copy(now, from, received.kind, received.codec, meta, ring.payload(meta));
+            for meta in injected.into_iter().chain([index]).filter_map(|index| ring.meta(index)) {
+                let numbered = lane.tap_numbers.number(meta);
+                tap.copy(now, from, received.kind, received.codec, &numbered, ring.payload(meta));
             }
         }
         if new_keyframe && let Some(publisher) = self.active() {
@@ -247,14 +289,24 @@ impl Room {
 
     /// A source can begin, on either track.
     fn is_ready(&self, now: Instant) -> bool {
-        self.video.track.ready(now).is_some() || self.audio.track.ready(now).is_some()
+        self.next_source(now, MediaKind::Video).is_some() || self.next_source(now, MediaKind::Audio).is_some()
+    }
+
+    /// Returns the source that may start to feed a track now.
+    fn next_source(&self, now: Instant, kind: MediaKind) -> Option<SourceKey> {
+        let lane = if kind == MediaKind::Video { &self.video } else { &self.audio };
+        lane.track.ready(now).filter(|key| self.may_begin(kind, *key))
+    }
+
+    /// Returns whether the publisher has settled on this SSRC; while it is a candidate only, it is held.
+    fn may_begin(&self, kind: MediaKind, (session, ssrc): SourceKey) -> bool {
+        self.publisher_of(session).is_some_and(|publisher| publisher.feeds(kind, ssrc))
     }
 
     /// Lets the sources that can begin do so. Nothing may be pending.
     fn begin_sources(&mut self, now: Instant) {
         for kind in [MediaKind::Video, MediaKind::Audio] {
-            let ready = if kind == MediaKind::Video { &self.video } else { &self.audio }.track.ready(now);
-            let Some((session, _)) = ready else { continue };
+            let Some((session, ssrc)) = self.next_source(now, kind) else { continue };
             if self.active != Some(session) {
                 self.follow(session);
                 self.started = Some(session);
@@ -264,12 +316,19 @@ impl Room {
             if let Some(offered) = &offered {
                 lane.track.offer_parameters(offered);
             }
+            let (last, newest) = (lane.track.source(), lane.newest().1);
             let Some(range) = lane.track.begin_source(now) else { continue };
+            let first = lane.track.ring().meta(range.start).map_or(newest, |meta| meta.timestamp);
+            let missing = u128::from(first.wrapping_sub(newest)) * 1000 / u128::from(kind.clock_rate());
+            if last.is_some_and(|(of, _)| of == session) && missing > SEAMLESS.as_millis() {
+                lane.tap_numbers.insert_gap(range.start);
+            }
             lane.planned = range.start;
             let subscribers = self.subscribers.iter_mut();
             subscribers.filter_map(|(_, s)| s.outgoing(kind)).for_each(|o| o.begin_source(range.start));
             let mut publishers = self.publishers.iter_mut().map(|(_, publisher)| publisher);
             let Some(publisher) = publishers.find(|publisher| publisher.id == session) else { continue };
+            publisher.started(kind, ssrc);
             if kind == MediaKind::Video {
                 publisher.keyframe_came();
             }
@@ -278,7 +337,7 @@ impl Room {
                 let ring = lane.track.ring();
                 for meta in ring.range(range) {
                     if let Some(codec) = publisher.codec(kind, meta.payload_type) {
-                        tap.copy(now, session, kind, codec, meta, ring.payload(meta));
+                        tap.copy(now, session, kind, codec, &lane.tap_numbers.number(meta), ring.payload(meta));
                     }
                 }
             }
@@ -404,7 +463,9 @@ impl Room {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let ready = [&self.video, &self.audio].map(|lane| lane.track.ready_at());
+        let ready = [(MediaKind::Video, &self.video), (MediaKind::Audio, &self.audio)].map(|(kind, lane)| {
+            lane.track.held().filter(|key| self.may_begin(kind, *key)).and_then(|_| lane.track.ready_at())
+        });
         [self.flush_at, self.pace_at].into_iter().chain(ready).flatten().min()
     }
 
@@ -516,12 +577,24 @@ mod tests {
 
     fn picture(sequence: u16, payload: &[u8]) -> Received<'_> {
         let (kind, codec) = (MediaKind::Video, Codec::Vp8);
-        Received { kind, ssrc: 1, codec, payload_type: 96, sequence, timestamp: 9, marker: true, payload }
+        Received {
+            kind,
+            ssrc: 1,
+            codec,
+            payload_type: 96,
+            sequence,
+            timestamp: 9,
+            marker: true,
+            payload,
+            after_gap: false,
+        }
     }
 
     fn room(now: Instant) -> Room {
         let mut room = Room::new(RoomId(1), true);
-        room.publishers.insert(publisher(now));
+        let mut publisher = publisher(now);
+        publisher.streams.hear(now, 1, (MediaKind::Video, false));
+        room.publishers.insert(publisher);
         room
     }
 

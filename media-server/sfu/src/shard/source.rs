@@ -91,7 +91,7 @@ impl Publisher {
             MediaKind::Audio => 1,
             MediaKind::Video => 2,
         });
-        self.admit(ssrc, packet.kind, false);
+        self.streams.hear(now, ssrc, (packet.kind, false));
         let received = Received {
             kind: packet.kind,
             ssrc,
@@ -101,6 +101,7 @@ impl Publisher {
             timestamp: packet.timestamp,
             marker: packet.marker,
             payload: &packet.payload,
+            after_gap: false,
         };
         // As long as the packet would be as RTP, so that a cap means the same for every feed.
         let len = 12 + packet.payload.len();

@@ -3,13 +3,14 @@
 use crate::parameters::{Codec, IncomingTrack, RoomId, SessionId};
 use crate::shard::publisher::Publisher;
 use crate::shard::subscriber::{Reported, Subscriber};
+use std::time::{Duration, Instant};
 
 /// What a publisher sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PublisherStats {
-    /// RTP packets, retransmissions included.
+    /// RTP packets with media, each counted once, retransmissions included; not those that were policed.
     pub packets: u64,
-    /// Bytes of RTP.
+    /// Bytes of these.
     pub bytes: u64,
     /// Packets that never came.
     pub lost: u64,
@@ -21,6 +22,14 @@ pub struct PublisherStats {
     pub keyframe_requests: u64,
     /// Packets dropped because they went beyond the bitrate cap.
     pub policed: u64,
+    /// Frames of these, dropped entirely or from some packet on.
+    pub frames_policed: u64,
+    /// Packets are policed again and again: the publisher keeps sending more than the cap.
+    pub bitrate_exceeded: bool,
+    /// Changes of SSRC that were followed: restarts of an encoder.
+    pub ssrc_changes: u64,
+    /// Smoothed round trip, once it is measured.
+    pub round_trip: Option<Duration>,
     /// What it sends or could send first.
     pub video: Option<Codec>,
     /// Likewise.
@@ -80,22 +89,24 @@ pub struct ShardCounters {
 }
 
 impl Publisher {
-    pub(super) fn session_stats(&self, room: RoomId) -> SessionStats {
+    pub(super) fn session_stats(&self, now: Instant, room: RoomId) -> SessionStats {
         let codec = |track: &Option<IncomingTrack>| Some(track.as_ref()?.payload_types.first()?.codec);
-        let mut stats = PublisherStats {
+        let counts = self.streams.counts();
+        let stats = PublisherStats {
+            packets: counts.packets.saturating_sub(self.budget.packets()),
+            bytes: counts.bytes.saturating_sub(self.budget.bytes()),
+            lost: counts.lost,
+            repaired: counts.repaired,
             nacks_sent: self.nacks,
             keyframe_requests: self.keyframe_requests,
-            policed: self.policed,
+            policed: self.budget.packets(),
+            frames_policed: self.budget.frames(),
+            bitrate_exceeded: self.budget.is_exceeded(now),
+            ssrc_changes: self.streams.changes(),
+            round_trip: self.round_trip.smoothed(),
             video: codec(&self.tracks.video),
             audio: codec(&self.tracks.audio),
-            ..PublisherStats::default()
         };
-        for reception in self.receptions() {
-            stats.packets += reception.packets();
-            stats.bytes += reception.bytes();
-            stats.lost += reception.lost();
-            stats.repaired += reception.repaired();
-        }
         SessionStats { session: self.id, room, connected: self.connected, role: RoleStats::Publisher(stats) }
     }
 }
