@@ -385,7 +385,7 @@ mod tests {
         assert_eq!((config.udp.port, config.udp.address), (8189, None));
         assert_eq!(config.auth, AuthPlan::Open);
         assert_eq!((config.limits.max_publishers, config.limits.max_subscribers_per_room), (4, 50));
-        assert_eq!(config.limits.max_bitrate, Some(8_000_000));
+        assert_eq!(config.limits.max_bitrate, Some(20_000_000));
         assert_eq!(config.recordings_dir, Path::new("streamsession-data/recordings"));
         assert_eq!(config.idle_timeout, Duration::from_secs(30));
         assert!(config.carries_media() && config.recording.enabled && config.turn.is_none());

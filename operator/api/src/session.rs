@@ -127,7 +127,7 @@ pub struct Limits {
     /// Streams at once for each account (the claim account of the token; tokens without it are not counted), at least 1. Default: no such cap. Live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_streams_per_account: Option<u32>,
-    /// Bits per second that each publisher may send, at least 100k: told to it by congestion feedback, then enforced. Default 8M. Live, but a managed relay carries more than 60M only when the pod is replaced.
+    /// Bits per second that each publisher may send, at least 100k: signalled to it, then enforced by dropping frames. Default 20M, enough for a 4K camera. Live, but a managed relay carries more than 60M only when the pod is replaced.
     pub max_bitrate: Quantity,
 }
 
@@ -137,7 +137,7 @@ impl Default for Limits {
             max_publishers: 4,
             max_subscribers_per_room: 50,
             max_streams_per_account: None,
-            max_bitrate: Quantity::literal("8M"),
+            max_bitrate: Quantity::literal("20M"),
         }
     }
 }

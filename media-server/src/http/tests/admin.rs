@@ -39,7 +39,7 @@ async fn a_session_says_what_is_in_force_and_how_the_server_does() {
     let expected = json!({
         "version": env!("CARGO_PKG_VERSION"), "generation": 0, "draining": false, "drained": false,
         "limits": {
-            "maxPublishers": 4, "maxSubscribersPerRoom": 50, "maxStreamsPerAccount": null, "maxBitrate": 8_000_000
+            "maxPublishers": 4, "maxSubscribersPerRoom": 50, "maxStreamsPerAccount": null, "maxBitrate": 20_000_000
         },
         "announced": ["192.0.2.1:8189"], "turnUrls": [],
         "publishers": 1, "subscribers": 0, "rooms": 1,

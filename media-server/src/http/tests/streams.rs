@@ -193,7 +193,7 @@ async fn listeners_are_bounded() {
 async fn limits_are_shown_and_replaced_live() {
     let bench = open().await;
     let before = bench.get("/admin/limits").await.json();
-    assert_eq!(before, json!({"maxPublishers": 4, "maxSubscribersPerRoom": 50, "maxBitrate": 8_000_000}));
+    assert_eq!(before, json!({"maxPublishers": 4, "maxSubscribersPerRoom": 50, "maxBitrate": 20_000_000}));
     let new = json!({"maxPublishers": 1, "maxSubscribersPerRoom": 2, "maxStreamsPerAccount": 3});
     let put = bench.call("PUT /admin/limits", &[JSON], new.to_string()).await;
     assert_eq!((put.status, put.json()), (StatusCode::OK, new.clone()));
