@@ -158,7 +158,7 @@ fn rtcp_and_tick_reach_only_their_peer() {
     viewer.request_keyframe();
     let (_, datagram) = std::iter::from_fn(|| viewer.poll_datagram()).last().unwrap();
     measured_rtcp(&mut world.shard, world.now, address(session), &datagram, &mut world.slab);
-    let requests = world.shard.stats().into_iter().map(|stats| match stats.role {
+    let requests = world.shard.stats(world.now).into_iter().map(|stats| match stats.role {
         RoleStats::Subscriber(subscriber) => (stats.session, subscriber.keyframe_requests),
         RoleStats::Publisher(publisher) => (stats.session, publisher.keyframe_requests),
     });

@@ -164,7 +164,7 @@ fn maximum_bitrate(body: &[u8]) -> Option<u64> {
     (body.get(8..12)? == b"REMB").then_some(())?;
     let bitrate = word(body, 12)?;
     let (exponent, mantissa) = (bitrate >> 18 & 0x3f, u64::from(bitrate & 0x3_ffff));
-    Some(mantissa.checked_mul(1u64.checked_shl(exponent)?).unwrap_or(u64::MAX))
+    Some(mantissa.saturating_mul(1u64.checked_shl(exponent)?))
 }
 
 /// The blocks of an extended report.

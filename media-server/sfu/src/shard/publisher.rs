@@ -255,7 +255,11 @@ impl Publisher {
 
     pub(super) fn is_missing_any(&self) -> bool {
         // No one can be asked for packets that a local source left out.
-        self.transport.is_some() && self.streams.receptions().any(Reception::is_missing_any)
+        self.transport.is_some()
+            && self.streams.used().any(|stream| {
+                let missing = stream.reception.as_ref().is_some_and(|reception| reception.is_missing_any());
+                missing && self.agreed(stream.kind, |p| p.nack)
+            })
     }
 
     /// Returns when [`Publisher::feedback`] is due for a report or for congestion feedback; never for a local source.
@@ -283,7 +287,7 @@ impl Publisher {
         let report_due = now.saturating_duration_since(self.reported) >= REPORT_EVERY;
         if report_due {
             self.reported = now;
-            let blocks: Vec<_> = self.streams.receptions_mut().filter_map(|reception| reception.report(now)).collect();
+            let blocks = self.report_blocks(now);
             write::receiver_report(out, self.ssrc, &blocks);
             if let Some(reference) = self.round_trip.reference(now) {
                 write::reference_time(out, self.ssrc, reference);
@@ -307,6 +311,12 @@ impl Publisher {
         }
     }
 
+    /// Returns a block for each SSRC in use; others are over.
+    fn report_blocks(&mut self, now: Instant) -> Vec<write::ReportBlock> {
+        let used = self.streams.used_ssrcs().into_iter().flatten();
+        used.filter_map(|ssrc| self.streams.get_mut(ssrc)?.reception.as_mut()?.report(now)).collect()
+    }
+
     fn agreed(&self, kind: MediaKind, what: impl Fn(&PayloadType) -> bool) -> bool {
         self.track(kind).is_some_and(|track| track.payload_types.iter().any(what))
     }
@@ -321,7 +331,7 @@ impl Publisher {
     fn missing(&mut self, now: Instant, out: &mut Vec<u8>) {
         let mut sequences = Vec::new();
         let retry = self.round_trip.retry();
-        for ssrc in self.streams.in_use().into_iter().flatten() {
+        for ssrc in self.streams.used_ssrcs().into_iter().flatten() {
             let Some(kind) = self.streams.get(ssrc).map(|stream| stream.kind) else { continue };
             if !self.agreed(kind, |p| p.nack) {
                 continue;
@@ -448,6 +458,26 @@ pub(super) mod tests {
             assert!(publisher.admits(now, &packet(97, ssrc, b"forged"), ssrc));
         }
         assert!((100..200).all(|ssrc| !publisher.streams.contains(ssrc)));
+    }
+
+    #[test]
+    fn losses_of_a_replaced_ssrc_are_not_awaited() {
+        let start = Instant::now();
+        let mut publisher = publisher(start);
+        let numbered = |ssrc, sequence| {
+            let mut packet = packet(96, ssrc, b"x");
+            packet[3] = sequence;
+            packet
+        };
+        assert!(
+            took(&mut publisher, start, &numbered(1, 5)).is_some()
+                && took(&mut publisher, start, &numbered(1, 7)).is_some()
+        );
+        assert!(publisher.is_missing_any());
+        let later = start + Duration::from_millis(100);
+        assert_eq!(took(&mut publisher, later, &numbered(7, 9)), Some((7, 9, 96)));
+        assert!(!publisher.is_missing_any());
+        assert_eq!(publisher.report_blocks(later).iter().map(|block| block.ssrc).collect::<Vec<_>>(), [7]);
     }
 
     #[test]

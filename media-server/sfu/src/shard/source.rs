@@ -237,8 +237,9 @@ mod tests {
         let frame: &'static [u8] = Box::leak(vec![0x10; 1200].into_boxed_slice());
         let packets: Vec<_> = (0..100).map(|n| picture(n, Duration::ZERO, frame)).collect();
         shard.handle_source_packets(start, SESSION, &packets);
-        let RoleStats::Publisher(stats) = &shard.stats()[0].role else { panic!("a subscriber") };
-        assert_eq!((stats.packets, stats.policed), (100, 92), "ten kilobytes at once");
+        let RoleStats::Publisher(stats) = &shard.stats(start)[0].role else { panic!("a subscriber") };
+        // All are of one frame, which ends in debt: twice the 12,500 bytes of a second.
+        assert_eq!((stats.packets, stats.policed), (21, 79));
     }
 
     #[test]
@@ -249,7 +250,7 @@ mod tests {
         let audio = LocalPacket { kind: MediaKind::Audio, ..picture(0, Duration::ZERO, KEYFRAME) };
         shard.handle_source_packets(start, SESSION, &[unknown, audio]);
         shard.handle_source_packets(start, SessionId(8), &[picture(0, Duration::ZERO, KEYFRAME)]);
-        let RoleStats::Publisher(stats) = &shard.stats()[0].role else { panic!("a subscriber") };
+        let RoleStats::Publisher(stats) = &shard.stats(start)[0].role else { panic!("a subscriber") };
         assert_eq!(stats.packets, 0);
         assert_eq!(shard.poll_timeout(), None);
     }

@@ -172,9 +172,8 @@ impl Streams {
         if self.entries.len() < MOST_STREAMS {
             return;
         }
-        let used = [&self.audio, &self.video].map(|s| [s.feeding, s.candidate.map(|(ssrc, _)| ssrc)]);
-        let is_used = |ssrc: u32| used.iter().flatten().any(|of| *of == Some(ssrc));
-        let idle = self.entries.iter().enumerate().filter(|(_, stream)| !is_used(stream.ssrc));
+        let used = self.used_ssrcs();
+        let idle = self.entries.iter().enumerate().filter(|(_, stream)| !used.contains(&Some(stream.ssrc)));
         if let Some(position) = idle.min_by_key(|(_, stream)| stream.heard).map(|(position, _)| position) {
             let stream = self.entries.remove(position);
             stream.reception.iter().for_each(|reception| self.evicted.add(reception));
@@ -253,9 +252,14 @@ impl Streams {
     }
 
     /// Returns the media SSRCs in use: those that feed a track or may be next.
-    pub(super) fn in_use(&self) -> [Option<u32>; 4] {
+    pub(super) fn used_ssrcs(&self) -> [Option<u32>; 4] {
         let [audio, video] = [&self.audio, &self.video].map(|s| (s.feeding, s.candidate.map(|(ssrc, _)| ssrc)));
         [video.0, audio.0, video.1, audio.1]
+    }
+
+    /// Returns the entries of [`Streams::used_ssrcs`].
+    pub(super) fn used(&self) -> impl Iterator<Item = &Stream> {
+        self.used_ssrcs().into_iter().flatten().filter_map(|ssrc| self.get(ssrc))
     }
 
     pub(super) fn get(&self, ssrc: u32) -> Option<&Stream> {
@@ -266,18 +270,11 @@ impl Streams {
         self.entries.iter_mut().find(|stream| stream.ssrc == ssrc)
     }
 
-    pub(super) fn receptions(&self) -> impl Iterator<Item = &Reception> {
-        self.entries.iter().filter_map(|stream| stream.reception.as_deref())
-    }
-
-    pub(super) fn receptions_mut(&mut self) -> impl Iterator<Item = &mut Reception> {
-        self.entries.iter_mut().filter_map(|stream| stream.reception.as_deref_mut())
-    }
-
     /// Returns the counts of all SSRCs so far.
     pub(super) fn counts(&self) -> Counts {
         let mut counts = self.evicted;
-        self.receptions().for_each(|reception| counts.add(reception));
+        let receptions = self.entries.iter().filter_map(|stream| stream.reception.as_deref());
+        receptions.for_each(|reception| counts.add(reception));
         counts
     }
 
