@@ -9,7 +9,7 @@
 //! [`Gate`] also closes the gaps that this leaves in the sequence numbers, or viewers would take the dropped packets for losses
 //! and request them. It remembers [`MOST_CUTS`] cuts; packets from before the oldest of them are dropped.
 
-use crate::keyframe::starts_keyframe;
+use crate::keyframe::inspect;
 use crate::parameters::Codec;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -158,6 +158,8 @@ pub(super) struct Gate {
     frame: Option<Frame>,
     /// Nothing passes until a keyframe.
     closed: bool,
+    /// It opened for parameters, and no random access point has followed them yet.
+    opening: bool,
     /// The packet that passed last was the first after that.
     reopened: bool,
     cuts: VecDeque<Range<u64>>,
@@ -203,7 +205,13 @@ impl Gate {
 
     fn pass_next(&mut self, budget: &mut Budget, packet: &VideoPacket<'_>) -> bool {
         let last = self.frame;
-        let starts = starts_keyframe(packet.codec, packet.payload);
+        let found = inspect(packet.codec, packet.payload);
+        let starts = found.may_begin_random_access();
+        if self.opening && !starts && last.is_none_or(|last| last.timestamp != packet.timestamp) {
+            // The parameters were those of an ordinary frame.
+            (self.opening, self.closed) = (false, true);
+        }
+        self.opening &= found.random_access.is_none();
         let mut frame = match last.filter(|frame| frame.timestamp == packet.timestamp) {
             Some(frame) => frame,
             None => {
@@ -213,6 +221,7 @@ impl Gate {
         };
         if self.closed && starts && !frame.start_dropped && budget.rate.is_none_or(|_| budget.video > 0) {
             (self.closed, self.reopened) = (false, true);
+            self.opening = found.random_access.is_none();
             frame.passes = true;
         } else if frame.passes && budget.rate.is_some_and(|rate| budget.video <= -rate) {
             // Longer than a second of the cap: the rest of the frame is useless.
@@ -415,6 +424,25 @@ mod tests {
             let bits = camera.passed.len() as u64 * 1200 * 8;
             assert!(bits <= CAP * 5 / 4 * 31 + 1_000_000, "{bits} bits in 30 s");
         }
+    }
+
+    #[test]
+    fn parameters_alone_do_not_reopen() {
+        let mut camera = Camera::new(CAP);
+        camera.frame(0, Duration::ZERO, 2_400_000, KEY);
+        camera.frame(1, Duration::from_millis(33), 12_000, DELTA);
+        assert_eq!(camera.frames(), [0], "beyond the cap");
+        // Parameter sets ahead of every frame, and no random access point.
+        for n in 0..30 {
+            let at = Duration::from_millis(2000 + 33 * n);
+            camera.frame(2 + 2 * n as u32, at, 1200, &[0x67, 0x42]);
+            camera.frame(3 + 2 * n as u32, at, 12_000, DELTA);
+        }
+        assert!(camera.frames().iter().all(|frame| frame % 2 == 0), "{:?}", camera.frames());
+        camera.frame(100, Duration::from_secs(4), 1200, &[0x67, 0x42]);
+        camera.frame(101, Duration::from_secs(4), 12_000, KEY);
+        camera.frame(102, Duration::from_secs(4), 12_000, DELTA);
+        assert!(camera.frames().ends_with(&[100, 101, 102]));
     }
 
     #[test]
