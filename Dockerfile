@@ -1,4 +1,5 @@
-# The two programs, static, each on an empty base, without root; the media server with the usual authorities' certificates.
+# The programs, static, on empty bases, without root; the media server with the usual authorities' certificates and with
+# media-client, the headless camera and viewer, whose `probe` is the smoke test.
 #
 #   docker build -t streamsession/media-server --target media-server .
 #   docker build -t streamsession/operator --target operator .
@@ -20,7 +21,8 @@ RUN cargo rustc --locked --release -p streamsession-operator --bin operator -- -
 
 FROM source AS build-media-server
 RUN cargo rustc --locked --release -p media-server --bin media-server -- -C target-feature=+crt-static -C strip=debuginfo \
- && mkdir -p /out/data && cp target/release/media-server /out/
+ && cargo rustc --locked --release -p media-client --bin media-client -- -C target-feature=+crt-static -C strip=debuginfo \
+ && mkdir -p /out/data && cp target/release/media-server target/release/media-client /out/
 
 FROM scratch AS operator
 COPY --from=build-operator /out/operator /operator
@@ -32,6 +34,7 @@ FROM scratch AS media-server
 # Whom a store elsewhere may have its certificate from.
 COPY --from=source /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build-media-server /out/media-server /media-server
+COPY --from=build-media-server /out/media-client /media-client
 COPY --from=build-media-server --chown=65532:65532 /out/data /data
 USER 65532:65532
 EXPOSE 8080/tcp 8189/udp

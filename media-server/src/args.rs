@@ -39,10 +39,10 @@ pub struct Args {
 /// What to do instead of serving.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Publish to a server, watch it, and give a verdict as the exit code.
-    #[command(disable_help_flag = true)]
+    /// Refused: the probe is a command of media-client.
+    #[command(hide = true, disable_help_flag = true)]
     Probe {
-        /// Passed to the probe; `media-server probe --help` lists them.
+        /// What media-client takes.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
@@ -242,6 +242,16 @@ fn shards(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "write a whole number of at least 1, or leave it out".to_owned())
 }
 
+/// Returns the refusal of `media-server probe`, with the command that does it now.
+pub fn probe_moved(args: &[String]) -> String {
+    let mut command = "media-client probe".to_owned();
+    for arg in args {
+        command.push(' ');
+        command.push_str(arg);
+    }
+    format!("the probe moved to media-client, which is in the same image and build: run `{command}`")
+}
+
 /// Writes the completions for `shell`.
 pub fn write_completions(shell: clap_complete::Shell, out: &mut dyn io::Write) {
     let mut script = Vec::new();
@@ -273,16 +283,21 @@ mod tests {
     }
 
     #[test]
-    fn probe_takes_its_own_flags_through() {
-        let args = Args::try_parse_from(["media-server", "probe", "--viewers", "2", "http://x"]).unwrap();
-        match args.command {
-            Some(Command::Probe { args }) => assert_eq!(args, ["--viewers", "2", "http://x"]),
-            other => panic!("{other:?}"),
+    fn probe_with_flags_names_the_new_command() {
+        for arguments in [&["--url", "http://x:8080", "--wait", "9"][..], &["--help"], &[]] {
+            let command = ["media-server", "probe"].iter().chain(arguments);
+            let Some(Command::Probe { args }) = Args::try_parse_from(command).unwrap().command else {
+                panic!("{arguments:?} is refused by the parser, without the remedy")
+            };
+            let text = probe_moved(&args);
+            assert!(
+                text.contains(&format!(
+                    "run `{}`",
+                    ["media-client probe"].iter().chain(arguments).copied().collect::<Vec<_>>().join(" ")
+                )),
+                "{text}"
+            );
         }
-        assert!(matches!(
-            Args::try_parse_from(["media-server", "probe", "--help"]).unwrap().command,
-            Some(Command::Probe { args }) if args == ["--help"]
-        ));
     }
 
     #[test]

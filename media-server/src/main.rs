@@ -4,8 +4,8 @@
 
 #![forbid(unsafe_code)]
 
-use clap::{Args as _, CommandFactory, FromArgMatches, Parser};
-use media_server::args::{Args, Command, LogFormat, ServeArgs, TokenArgs, write_completions, write_man};
+use clap::Parser;
+use media_server::args::{Args, Command, LogFormat, ServeArgs, TokenArgs, probe_moved, write_completions, write_man};
 use media_server::config::{Environment, load};
 use media_server::server;
 use std::io::{IsTerminal, Write};
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
         None => serve(&args.serve),
-        Some(Command::Probe { args }) => probe(args),
+        Some(Command::Probe { args }) => refuse(MISCONFIGURED, &probe_moved(&args)),
         Some(Command::Token(args)) => token(&args),
         Some(Command::Recordings(args)) => media_server::cli::recordings::run(&args),
         Some(Command::Relay(args)) => media_server::relay::run(&args),
@@ -55,21 +55,6 @@ fn serve(args: &ServeArgs) -> ExitCode {
     }
 }
 
-fn probe(args: Vec<String>) -> ExitCode {
-    let command = media_client::probe::Args::augment_args(clap::Command::new("media-server probe"))
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Publishes a clip to a server, watches it, and says how it went; ends with 1 if it did not go well");
-    let matches = command.get_matches_from(std::iter::once("media-server probe".to_owned()).chain(args));
-    let args = match media_client::probe::Args::from_arg_matches(&matches) {
-        Ok(args) => args,
-        Err(error) => error.format(&mut Args::command()).exit(),
-    };
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => ExitCode::from(runtime.block_on(media_client::cli::probe_and_print(&args))),
-        Err(error) => fail(FAILED, &error),
-    }
-}
-
 fn token(args: &TokenArgs) -> ExitCode {
     match media_server::token::make(args, &Environment::of_process(), jiff::Timestamp::now()) {
         Ok(minted) => {
@@ -95,7 +80,11 @@ fn log(format: LogFormat) {
 }
 
 fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+    refuse(code, &error.to_string())
+}
+
+fn refuse(code: u8, message: &str) -> ExitCode {
     // Nothing can be done when stderr is gone.
-    let _ = writeln!(std::io::stderr(), "media-server: {error}");
+    let _ = writeln!(std::io::stderr(), "media-server: {message}");
     ExitCode::from(code)
 }

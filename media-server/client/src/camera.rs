@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::outgoing::{Outgoing, Progress};
 use crate::rtp::feedback::FeedbackState;
 use crate::signal::Access;
-use crate::source::Source;
+use ingest::source::Source;
 
 pub use crate::outgoing::SentTrack;
 pub use crate::rtp::feedback::Feedback;

@@ -1,10 +1,10 @@
-//! The commands of `media-client`: data goes to standard output, talk and progress to standard error.
+//! The commands of `media-client`: data goes to standard output, messages and progress to standard error.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::camera::{Camera, CameraStats, Ended};
 use crate::error::Error;
 use crate::probe;
-use crate::source::{Clip, FrameRate, Source};
 use crate::viewer::{TrackReport, Viewer, ViewerReport, Watching};
+use ingest::source::{Clip, FrameRate, Source};
 
 /// A headless camera and viewer for WHIP and WHEP servers
 #[derive(Debug, Parser)]
@@ -29,8 +29,15 @@ enum Command {
     Camera(CameraArgs),
     /// Watch a room and count what comes
     View(ViewArgs),
-    /// Publish, watch, and tell whether media passes through a server
+    /// Publish a clip, watch it, and give a verdict as the exit code: 0 if media passes through the server, 1 if not
     Probe(probe::Args),
+    /// Print the completions for a shell to stdout
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff) to stdout
+    Man,
 }
 
 #[derive(Debug, clap::Args)]
@@ -132,7 +139,14 @@ pub async fn run(cli: Cli) -> u8 {
     let done = match cli.command {
         Command::Camera(args) => camera(args).await,
         Command::View(args) => view(args).await,
-        Command::Probe(args) => return probe_and_print(&args).await,
+        Command::Probe(args) => return probe(&args).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "media-client", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(0)
+        }
+        Command::Man => return man(),
     };
     match done {
         Ok(code) => code,
@@ -143,8 +157,16 @@ pub async fn run(cli: Cli) -> u8 {
     }
 }
 
-/// Probes and writes the verdict; the result is the exit code. For programs that offer the probe under their own name.
-pub async fn probe_and_print(args: &probe::Args) -> u8 {
+/// Writes the manual page; the result is the exit code.
+fn man() -> u8 {
+    let mut page = Vec::new();
+    let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
+    print(&String::from_utf8_lossy(&page));
+    u8::from(rendered.is_err())
+}
+
+/// Probes and writes the verdict; the result is the exit code.
+async fn probe(args: &probe::Args) -> u8 {
     let bar = spinner();
     bar.set_message("publishing and watching");
     let verdict = probe::run(args).await;
@@ -159,7 +181,7 @@ pub async fn probe_and_print(args: &probe::Args) -> u8 {
 
 async fn camera(args: CameraArgs) -> Result<u8, Error> {
     let source = if args.video.is_none() && args.audio.is_none() {
-        crate::demo::source()
+        ingest::demo::source()
     } else {
         let video = args.video.as_deref().map(|path| Clip::open(path, args.fps)).transpose()?;
         let audio = args.audio.as_deref().map(|path| Clip::open(path, None)).transpose()?;
@@ -389,7 +411,6 @@ fn tell(error: &Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

@@ -2,7 +2,7 @@
 
 use crate::peer::{NotConnected, PeerError};
 use crate::signal::SignalError;
-use crate::source::SourceError;
+use ingest::source::SourceError;
 
 /// Why it failed. The text is for people; [`fix`](Error::fix) says what to do about it.
 #[derive(Debug, thiserror::Error)]

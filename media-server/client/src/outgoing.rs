@@ -15,11 +15,11 @@ use webrtc::peer_connection::{MediaEngine, Registry};
 use webrtc::rtp_transceiver::RtpSender;
 
 use crate::call::Half;
-use crate::codec::{Codec, MediaKind};
 use crate::peer::{Offered, Peer, PeerError, media_engine, rtc_codec, rtc_kind};
 use crate::rtp::feedback::{FeedbackState, FeedbackTap};
-use crate::rtp::writer::{MediaClock, TrackWriter};
-use crate::source::{Scheduled, Source};
+use ingest::packetize::{MediaClock, TrackWriter};
+use ingest::source::{Scheduled, Source};
+use ingest::{Codec, MediaKind};
 
 /// How long the last packets may be asked for again when a source has been played.
 const LINGER: Duration = Duration::from_millis(200);

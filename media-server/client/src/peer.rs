@@ -20,7 +20,7 @@ use webrtc::peer_connection::{
     RTCIceGatheringState, RTCPeerConnectionState, RTCSessionDescription, Registry, SrtpProtectionProfile,
 };
 
-use crate::codec::{Codec, MediaKind};
+use ingest::{Codec, MediaKind};
 
 /// Between two connectivity checks, and from the first answer to the nomination.
 const CHECK_INTERVAL: Duration = Duration::from_millis(5);

@@ -204,7 +204,7 @@ pub async fn run(args: &Args) -> Verdict {
     };
     let ca = args.ca.as_ref().map(|ca| ca.0.clone());
     let access = Access { token: args.token.clone(), authorities: ca.clone() };
-    let camera = Camera::new(format!("{base}/whip/{room}"), crate::demo::source())
+    let camera = Camera::new(format!("{base}/whip/{room}"), ingest::demo::source())
         .with_token(args.token.clone())
         .with_authorities(ca.clone());
     let camera = match start(camera, args.wait).await {
@@ -335,8 +335,8 @@ fn random_room() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Codec;
     use crate::viewer::TrackReport;
+    use ingest::Codec;
 
     fn track(codec: Codec, packets: u64, lost: u64, keyframes: u64) -> Option<TrackReport> {
         Some(TrackReport {

@@ -8,11 +8,11 @@ use serde::Serialize;
 use webrtc::peer_connection::{MediaEngine, Registry};
 
 use crate::call::{Call, Half};
-use crate::codec::{Codec, MediaKind};
 use crate::error::Error;
 use crate::peer::{Offered, Peer, PeerError, media_engine, rtc_kind};
 use crate::rtp::reception::{Reception, ReceptionTap};
 use crate::signal::Access;
+use ingest::{Codec, MediaKind};
 
 pub use crate::rtp::reception::TrackReport;
 

@@ -20,7 +20,7 @@ use rtc::shared::TransportContext;
 use rtc::shared::error::Error as RtcError;
 use serde::Serialize;
 
-use super::writer::MediaClock;
+use ingest::packetize::MediaClock;
 
 /// Between two reports of a stream. The first goes with the first packet.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -203,9 +203,9 @@ impl Interceptor for FeedbackTap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Codec;
-    use crate::rtp::writer::TrackWriter;
     use bytes::Bytes;
+    use ingest::Codec;
+    use ingest::packetize::TrackWriter;
     use rtc::rtcp::transport_feedbacks::transport_layer_nack::nack_pairs_from_sequence_numbers;
     use std::time::SystemTime;
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::codec::{Codec, Part};
+use ingest::{Codec, Part};
 
 /// Frames that are remembered while their packets come in.
 const OPEN_FRAMES: usize = 64;
@@ -101,10 +101,10 @@ impl FrameAssembler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::writer::TrackWriter;
+    use ingest::packetize::TrackWriter;
 
     fn packets() -> Vec<(i64, u32, bool, Part)> {
-        let clip = crate::demo::source().video.unwrap();
+        let clip = ingest::demo::source().video.unwrap();
         let mut writer = TrackWriter::new(Codec::H264, 1, 102);
         let mut sequence = 0;
         let mut packets = Vec::new();

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use super::feedback::rtcp;
 use super::frames::{FrameAssembler, Whole};
 use super::loss::{Arrival, LossTracker};
-use crate::codec::{Codec, MediaKind};
+use ingest::{Codec, MediaKind};
 
 /// A picture that shows no keyframe for this long is asked for one, again and again.
 const KEYFRAME_PATIENCE: Duration = Duration::from_millis(500);
@@ -284,8 +284,8 @@ impl Interceptor for ReceptionTap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::writer::TrackWriter;
     use bytes::{BufMut, Bytes, BytesMut};
+    use ingest::packetize::TrackWriter;
     use rtc::interceptor::{AttributedPacket, RTCPFeedback};
     use rtc::shared::TransportContext;
 
@@ -331,7 +331,7 @@ mod tests {
     fn a_lost_packet_is_asked_for_and_its_retransmission_completes_the_keyframe() {
         let (mut tap, reception) = tap();
         let start = Instant::now();
-        let clip = crate::demo::source().video.unwrap();
+        let clip = ingest::demo::source().video.unwrap();
         let mut packets = TrackWriter::new(Codec::H264, 1, 102).packets(Duration::ZERO, &clip.frames[0].data).unwrap();
         let missing = packets.remove(3);
         for packet in packets {
@@ -358,7 +358,7 @@ mod tests {
     fn a_picture_without_a_keyframe_is_asked_for_one() {
         let (mut tap, _) = tap();
         let start = Instant::now();
-        let clip = crate::demo::source().video.unwrap();
+        let clip = ingest::demo::source().video.unwrap();
         for packet in TrackWriter::new(Codec::H264, 1, 102).packets(Duration::ZERO, &clip.frames[1].data).unwrap() {
             feed(&mut tap, start, packet);
         }

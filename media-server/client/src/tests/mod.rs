@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use self::standin::{StandIn, loopback};
 use crate::call::Half;
 use crate::camera::{Camera, Ended};
-use crate::codec::{Codec, MediaKind};
 use crate::error::Error;
 use crate::outgoing::Outgoing;
 use crate::peer::Peer;
 use crate::signal::SignalError;
-use crate::source::{Clip, Source};
 use crate::viewer::{Incoming, Viewer};
+use ingest::source::{Clip, Source};
+use ingest::{Codec, MediaKind};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -29,7 +29,7 @@ fn short(milliseconds: u64) -> Source {
             clip
         })
     };
-    let whole = crate::demo::source();
+    let whole = ingest::demo::source();
     Source::new(cut(whole.video), cut(whole.audio)).unwrap()
 }
 
@@ -74,7 +74,7 @@ async fn lost_packets_are_asked_for_and_sent_again() {
 
 #[tokio::test]
 async fn a_viewer_sees_a_keyframe_soon_after_its_post() {
-    let stand_in = StandIn::start(crate::demo::source(), 0).await;
+    let stand_in = StandIn::start(ingest::demo::source(), 0).await;
     let watching = Viewer::new(format!("{}/whep/a", stand_in.url)).start().await.unwrap();
     let seen = watching.wait_for(|report| {
         let begun = |track: &Option<crate::viewer::TrackReport>| {
@@ -102,7 +102,7 @@ async fn a_full_room_is_told_with_the_remedy() {
 async fn a_silent_media_address_is_named() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
-    let (outgoing, incoming) = (Outgoing::new(&crate::demo::source()), Incoming::default());
+    let (outgoing, incoming) = (Outgoing::new(&ingest::demo::source()), Incoming::default());
     let camera = Peer::new(loopback(), outgoing.media_engine().unwrap(), outgoing.interceptors()).await.unwrap();
     let _tracks = outgoing.add_tracks(&camera).await.unwrap();
     let other = Peer::new(loopback(), incoming.media_engine().unwrap(), incoming.interceptors()).await.unwrap();
@@ -120,8 +120,8 @@ async fn a_silent_media_address_is_named() {
 
 #[tokio::test]
 async fn offers_have_what_a_server_needs() {
-    let stand_in = StandIn::start(crate::demo::source(), 0).await;
-    let camera = Camera::new(format!("{}/whip/a", stand_in.url), crate::demo::source()).start().await.unwrap();
+    let stand_in = StandIn::start(ingest::demo::source(), 0).await;
+    let camera = Camera::new(format!("{}/whip/a", stand_in.url), ingest::demo::source()).start().await.unwrap();
     camera.stop().await.unwrap();
     let offer = stand_in.offers.lock().unwrap()[0].clone();
     for line in [

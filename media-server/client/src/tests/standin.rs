@@ -12,8 +12,8 @@ use super::lossy::lossy;
 use crate::call::Half;
 use crate::outgoing::{Outgoing, Progress};
 use crate::peer::Peer;
-use crate::source::Source;
 use crate::viewer::Incoming;
+use ingest::source::Source;
 
 /// The endpoint. `/whip/…` watches whoever publishes, `/whep/…` plays a source; any other path answers 503.
 pub(super) struct StandIn {

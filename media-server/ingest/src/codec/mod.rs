@@ -70,7 +70,7 @@ impl Codec {
     }
 
     /// What one RTP payload says of the frame it is part of.
-    pub(crate) fn inspect(self, payload: &[u8]) -> Part {
+    pub fn inspect(self, payload: &[u8]) -> Part {
         match self {
             Codec::H264 => h264::inspect(payload),
             Codec::Vp8 => vp8::inspect(payload),
@@ -90,15 +90,15 @@ impl fmt::Display for Codec {
 
 /// What one RTP payload says of the frame it is part of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Part {
+pub struct Part {
     /// The frame can begin with this packet.
-    pub(crate) begins: bool,
+    pub begins: bool,
     /// The frame is one that a decoder can begin with.
-    pub(crate) key: bool,
+    pub key: bool,
     /// A sequence parameter set is in it (H264).
-    pub(crate) sps: bool,
+    pub sps: bool,
     /// A picture parameter set is in it (H264).
-    pub(crate) pps: bool,
+    pub pps: bool,
 }
 
 #[cfg(test)]

@@ -170,8 +170,10 @@ impl Clip {
 /// What one camera sends: a picture, a sound, or both, once or again and again.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
-    pub(crate) video: Option<Clip>,
-    pub(crate) audio: Option<Clip>,
+    /// The picture.
+    pub video: Option<Clip>,
+    /// The sound.
+    pub audio: Option<Clip>,
     pub(crate) repeat: bool,
 }
 

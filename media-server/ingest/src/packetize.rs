@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use rtc::rtp;
-use rtc::rtp::packetizer::Payloader;
-use rtc::shared::error::Error as RtcError;
+use rtc_rtp as rtp;
+use rtc_rtp::packetizer::Payloader;
+use rtc_shared::error::Error as RtcError;
 
 use crate::codec::{Codec, vp9};
 
@@ -20,6 +20,11 @@ const HEADERS: usize = 12 + 12;
 
 /// Seconds from 1900, where NTP begins, to 1970.
 const NTP_EPOCH: u64 = 2_208_988_800;
+
+/// Why a frame could not be cut into packets.
+#[derive(Debug, thiserror::Error)]
+#[error("the frame cannot be packetized: {0}")]
+pub struct PacketizeError(#[from] RtcError);
 
 /// How frames become payloads.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ impl Cutter {
 
 /// One track being sent.
 #[derive(Debug)]
-pub(crate) struct TrackWriter {
+pub struct TrackWriter {
     payloader: Cutter,
     codec: Codec,
     ssrc: u32,
@@ -54,7 +59,8 @@ pub(crate) struct TrackWriter {
 }
 
 impl TrackWriter {
-    pub(crate) fn new(codec: Codec, ssrc: u32, payload_type: u8) -> TrackWriter {
+    /// A track with a random first sequence number and timestamp (RFC 3550 §5.1).
+    pub fn new(codec: Codec, ssrc: u32, payload_type: u8) -> TrackWriter {
         let payloader = match codec {
             Codec::H264 => Cutter::Library(Box::<rtp::codec::h264::H264Payloader>::default()),
             Codec::Vp8 => {
@@ -69,8 +75,18 @@ impl TrackWriter {
         TrackWriter { payloader, codec, ssrc, payload_type, sequence_number: rand::random(), base: rand::random() }
     }
 
-    /// The packets of a frame, in order; the last of a picture has the marker.
-    pub(crate) fn packets(&mut self, at: Duration, frame: &Bytes) -> Result<Vec<rtp::Packet>, RtcError> {
+    /// Its SSRC.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Its codec.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Returns the packets of a frame that is due at `at`, in order; the last of a picture has the marker.
+    pub fn packets(&mut self, at: Duration, frame: &Bytes) -> Result<Vec<rtp::Packet>, PacketizeError> {
         let timestamp = self.base.wrapping_add(ticks(at, self.codec.clock_rate()));
         let payloads = self.payloader.payloads(frame)?;
         let last = payloads.len().saturating_sub(1);
@@ -94,7 +110,7 @@ impl TrackWriter {
 
 /// Ties the RTP timestamps of a camera's tracks to one wall clock.
 #[derive(Debug)]
-pub(crate) struct MediaClock {
+pub struct MediaClock {
     start: Instant,
     /// Wall clock at `start`, since 1970.
     wall: Duration,
@@ -103,17 +119,14 @@ pub(crate) struct MediaClock {
 }
 
 impl MediaClock {
-    pub(crate) fn new<'a>(
-        start: Instant,
-        wall: SystemTime,
-        tracks: impl Iterator<Item = &'a TrackWriter>,
-    ) -> MediaClock {
+    /// A clock that began at `start`, when the wall clock said `wall`.
+    pub fn new<'a>(start: Instant, wall: SystemTime, tracks: impl Iterator<Item = &'a TrackWriter>) -> MediaClock {
         let tracks = tracks.map(|track| (track.ssrc, (track.base, track.codec.clock_rate()))).collect();
         MediaClock { start, wall: wall.duration_since(UNIX_EPOCH).unwrap_or_default(), tracks }
     }
 
-    /// NTP time (seconds in the upper half) and RTP timestamp of the track at `now`.
-    pub(crate) fn at(&self, now: Instant, ssrc: u32) -> Option<(u64, u32)> {
+    /// Returns the NTP time (seconds in the upper half) and RTP timestamp of the track at `now`.
+    pub fn at(&self, now: Instant, ssrc: u32) -> Option<(u64, u32)> {
         let (base, clock_rate) = *self.tracks.get(&ssrc)?;
         let elapsed = now.saturating_duration_since(self.start);
         let wall = self.wall + elapsed;
@@ -133,7 +146,7 @@ fn ticks(time: Duration, clock_rate: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::codec::MediaKind;
-    use rtc::rtp::packetizer::Depacketizer;
+    use rtc_rtp::packetizer::Depacketizer;
 
     #[test]
     fn timestamps_follow_the_frames_and_sequence_numbers_the_packets() {
