@@ -10,6 +10,8 @@ import {fileURLToPath} from 'node:url';
 import {eventually, folder} from './browser.js';
 
 const RELEASE = fileURLToPath(new URL('../../target/release/', import.meta.url));
+/** The headless camera and viewer. */
+export const MEDIA_CLIENT = process.env.MEDIA_CLIENT ?? join(RELEASE, 'media-client');
 
 /** Short segments and parts of a second, so that what grows can be seen within a test. */
 const SESSION = `apiVersion: media.streamsession.io/v1alpha1
@@ -49,7 +51,7 @@ export async function start({session = SESSION, env = {}} = {}) {
 
 /** The headless camera: plays files into a room until `stop()`. */
 export function camera(url, room, {video, audio = null, args = []}) {
-  return run(process.env.MEDIA_CLIENT ?? join(RELEASE, 'media-client'),
+  return run(MEDIA_CLIENT,
     ['camera', `${url}/whip/${room}`, '--video', video, ...(audio ? ['--audio', audio] : []), '--loop', ...args]);
 }
 
