@@ -171,8 +171,8 @@ impl Server {
         }
         let router = router_with(app, recording_routes(recording.library()));
         let serving = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
-        if config.demo {
-            tokio::spawn(demo::play(http, auth, shutdown.clone()));
+        if let (true, Some(media)) = (config.demo, &media) {
+            tokio::spawn(demo::play(control.clone(), media.clone(), shutdown.clone()));
         }
         Ok(Self {
             config,

@@ -14,6 +14,7 @@ mod admin;
 mod caps;
 mod cleanup;
 mod crash;
+mod demo;
 mod disk;
 mod harness;
 mod hostile;
