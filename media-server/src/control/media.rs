@@ -93,9 +93,9 @@ pub enum MediaEvent {
 pub enum EndReason {
     /// By [`Media::close`] or [`Media::close_room`].
     Closed,
-    /// It never connected (10 s), or nothing valid came from it for 15 s (RFC 7675).
+    /// It never connected (10 s), or nothing valid came from it for 30 s (RFC 7675).
     Timeout,
-    /// The handshake failed; the text is for logs.
+    /// The handshake failed; the text names the cause and the remedy.
     Failed(String),
     /// The peer said goodbye (DTLS `close_notify`).
     PeerClosed,

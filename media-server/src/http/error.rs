@@ -7,7 +7,7 @@ use axum::http::HeaderValue;
 use axum::http::header::WWW_AUTHENTICATE;
 use std::time::Duration;
 
-/// After this time a busy room is worth another try: an abandoned session is noticed after 15 s.
+/// After this time a busy room is worth another try: an abandoned session is noticed after 30 s.
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 
 /// After this time a disk may have recovered.

@@ -247,7 +247,7 @@ function links() {
   const whip = pageUrl(`/whip/${name}`);
   const needsToken = () => Boolean(token());
   const ffmpeg = link('ffmpeg 8 or newer', '', {note: 'Replace input.mp4 by any file or device.'});
-  const gstreamer = link('GStreamer', '', {note: 'whipclientsink is in gst-plugins-rs. GStreamer 1.28 or newer: older ones have no certificate that this server takes.'});
+  const gstreamer = link('GStreamer', '', {note: 'whipclientsink is in gst-plugins-rs.'});
   const obs = link('OBS', whip, {note: 'Settings, Stream: service WHIP, this server. Bearer token: your token, if the server asks for one. Keyframe interval: 2 s; B-frames: 0.'});
   const render = () => {
     ffmpeg.set('ffmpeg -re -stream_loop -1 -i input.mp4 -c:v libx264 -preset veryfast -tune zerolatency -bf 0 -g 60 -pix_fmt yuv420p '

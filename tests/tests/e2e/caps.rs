@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// From the answer to the first connectivity check.
 const NEVER_CONNECTED: Duration = Duration::from_secs(10);
 /// From the last sign of life on.
-const SILENT: Duration = Duration::from_secs(15);
+const SILENT: Duration = Duration::from_secs(30);
 /// Until the server has noticed, and a look has.
 const NOTICE: Duration = Duration::from_secs(2);
 

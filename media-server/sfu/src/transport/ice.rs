@@ -16,8 +16,8 @@ use subtle::ConstantTimeEq;
 const FIRST_CHECK: Duration = Duration::from_secs(10);
 /// From the first check that passes to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(20);
-/// How long a peer may be silent.
-const CONSENT: Duration = Duration::from_secs(15);
+/// How long a peer may be silent (RFC 7675 §5.1).
+const CONSENT: Duration = Duration::from_secs(30);
 /// Addresses of one peer that are remembered.
 pub(super) const MAX_ADDRESSES: usize = 8;
 
@@ -151,9 +151,10 @@ impl Ice {
 
     /// Why it is over, when the deadline has passed.
     pub(super) fn expired(&self, now: Instant, connected: bool) -> Option<TransportError> {
-        (now >= self.deadline(connected)).then_some(match connected {
-            true => TransportError::ConsentExpired,
-            false => TransportError::Timeout,
+        (now >= self.deadline(connected)).then_some(match (connected, self.first_passed) {
+            (true, _) => TransportError::ConsentExpired,
+            (false, Some(_)) => TransportError::HandshakeTimeout,
+            (false, None) => TransportError::Timeout,
         })
     }
 

@@ -1,11 +1,11 @@
-//! One peer's transport: ICE-lite responder, DTLS server, SRTP both ways.
+//! One peer's transport: ICE-lite responder, DTLS server or client, SRTP both ways.
 //!
 //! Datagrams come in by kind (the first byte tells, RFC 7983), and with them the time; what is to be sent, and what
 //! happened, is polled. A transport answers nobody but who passed a STUN integrity check, takes DTLS from no other
 //! address, and gives keys only to the certificate whose fingerprint was signalled.
 //!
 //! The life of one: a check passes within 10 seconds, the handshake ends within 20 more (`Connected`), and then it
-//! lives for as long as the peer is heard every 15 seconds. DTLS is taken before an address is nominated, since
+//! lives for as long as the peer is heard every 30 seconds. DTLS is taken before an address is nominated, since
 //! browsers start it with the first check.
 
 mod dtls;
@@ -22,9 +22,8 @@ pub use stun::StunRequest;
 
 use crate::parameters::{Fingerprint, IceCredentials, TransportParameters};
 use bytes::BytesMut;
-use dtls::{DtlsServer, Step};
+use dtls::{DtlsEndpoint, Step};
 use ice::{Check, Ice};
-use rtc_srtp::crypto::RTCCryptoProvider;
 use srtp::Srtp;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -35,8 +34,7 @@ use std::time::Instant;
 #[derive(Clone)]
 pub struct Identity {
     certificate: Arc<dimpl::DtlsCertificate>,
-    config: Arc<dimpl::Config>,
-    crypto: Arc<dyn RTCCryptoProvider>,
+    configs: dtls::Configs,
 }
 
 impl Identity {
@@ -44,9 +42,7 @@ impl Identity {
     pub fn generate() -> Result<Identity, TransportError> {
         let certificate = dimpl::certificate::generate_self_signed_certificate()
             .map_err(|error| TransportError::Identity(error.to_string()))?;
-        let crypto =
-            rtc_srtp::crypto::default_provider().map_err(|error| TransportError::Identity(error.to_string()))?;
-        Ok(Identity { certificate: Arc::new(certificate), config: dtls::config()?, crypto })
+        Ok(Identity { certificate: Arc::new(certificate), configs: dtls::Configs::new()? })
     }
 
     /// For `a=fingerprint`.
@@ -78,8 +74,7 @@ pub enum TransportOutput {
 /// One peer's transport.
 pub struct Transport {
     ice: Ice,
-    dtls: DtlsServer,
-    crypto: Arc<dyn RTCCryptoProvider>,
+    dtls: DtlsEndpoint,
     srtp: Option<Box<Srtp>>,
     /// Where DTLS came from last: its retransmissions go there until an address is nominated.
     dtls_from: Option<SocketAddr>,
@@ -92,8 +87,7 @@ impl Transport {
     pub fn new(now: Instant, identity: &Identity, parameters: TransportParameters) -> Transport {
         Transport {
             ice: Ice::new(now, parameters.local, parameters.remote),
-            dtls: DtlsServer::new(identity.clone(), parameters.fingerprint),
-            crypto: identity.crypto.clone(),
+            dtls: DtlsEndpoint::new(identity.clone(), parameters.dtls_role, parameters.fingerprint),
             srtp: None,
             dtls_from: None,
             outputs: VecDeque::new(),
@@ -118,6 +112,9 @@ impl Transport {
                 if nominated {
                     self.outputs.push_back(TransportOutput::Nominated(from));
                 }
+                // A DTLS client speaks first, but never to an address that has not passed.
+                let step = self.dtls.start(now);
+                self.take(step, Some(from));
                 true
             }
         }
@@ -141,7 +138,7 @@ impl Transport {
             return self.end(error);
         }
         let step = self.dtls.handle_timeout(now);
-        let to = self.ice.nominated().or(self.dtls_from);
+        let to = self.ice.nominated().or(self.dtls_from).or(self.ice.peer());
         self.take(step, to);
     }
 
@@ -214,12 +211,16 @@ impl Transport {
     fn take(&mut self, step: Result<Step, TransportError>, to: Option<SocketAddr>) {
         let step = match step {
             Ok(step) => step,
-            Err(error) => return self.end(error),
+            Err(error) => {
+                let alert = self.dtls.take_alert();
+                self.send(alert.into_iter().collect(), to);
+                return self.end(error);
+            }
         };
         self.send(step.datagrams, to);
         if let Some((profile, material)) = step.keys {
             let keys =
-                SrtpProfile::try_from(profile).and_then(|profile| Srtp::new(profile, &material, self.crypto.clone()));
+                SrtpProfile::try_from(profile).and_then(|profile| Srtp::new(profile, self.dtls.role(), &material));
             match keys {
                 Ok(keys) => self.srtp = Some(Box::new(keys)),
                 Err(error) => return self.end(error),

@@ -1,20 +1,20 @@
 //! SRTP and SRTCP (RFC 3711, RFC 7714) with the keys that DTLS gives (RFC 5764).
 //!
-//! What goes out is sealed by [`Sealer`], in place and without allocation, since it is done once a packet and viewer.
-//! What comes in is opened by `rtc-srtp`, once a packet, with guards around it (see `open`).
+//! Outgoing packets are sealed by [`Sealer`], in place and without allocation, since it is done once a packet and viewer.
+//! Inbound ones are opened once a packet, with replay windows for a bounded number of sources (see `open`).
 
+mod cipher;
 mod kdf;
 mod open;
 mod seal;
+mod sources;
 
 pub use seal::Sealer;
 
 use super::TransportError;
+use crate::parameters::DtlsRole;
+use cipher::{Cipher, Purpose};
 use open::Opener;
-use rtc_srtp::context::Context;
-use rtc_srtp::crypto::RTCCryptoProvider;
-use rtc_srtp::protection_profile::ProtectionProfile;
-use std::sync::Arc;
 
 /// How packets are encrypted and authenticated (RFC 5764 §4.1.2, RFC 7714 §14.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +51,6 @@ impl SrtpProfile {
             SrtpProfile::Aes128CmSha1 => 10,
         }
     }
-
-    fn protection(self) -> ProtectionProfile {
-        match self {
-            SrtpProfile::Aes256Gcm => ProtectionProfile::AeadAes256Gcm,
-            SrtpProfile::Aes128Gcm => ProtectionProfile::AeadAes128Gcm,
-            SrtpProfile::Aes128CmSha1 => ProtectionProfile::Aes128CmHmacSha1_80,
-        }
-    }
 }
 
 impl TryFrom<dimpl::SrtpProfile> for SrtpProfile {
@@ -78,37 +70,46 @@ impl TryFrom<dimpl::SrtpProfile> for SrtpProfile {
 pub(super) struct Srtp {
     pub(super) opener: Opener,
     pub(super) sealer: Sealer,
-    rtcp: Context,
+    rtcp: Cipher,
+    /// SRTCP index of the next packet, of all sender SSRCs together.
+    rtcp_index: u32,
 }
 
 impl Srtp {
-    /// From what DTLS exported: the client's key, ours, the client's salt, ours (RFC 5764 §4.2).
-    pub(super) fn new(
-        profile: SrtpProfile,
-        material: &[u8],
-        crypto: Arc<dyn RTCCryptoProvider>,
-    ) -> Result<Srtp, TransportError> {
+    /// From the keys that DTLS exports: the client's key, the server's, the client's salt, the server's (RFC 5764 §4.2).
+    pub(super) fn new(profile: SrtpProfile, role: DtlsRole, material: &[u8]) -> Result<Srtp, TransportError> {
         let (key, salt) = (profile.key_len(), profile.salt_len());
         if material.len() != 2 * (key + salt) {
             return Err(TransportError::NoSrtpProfile);
         }
         let (keys, salts) = material.split_at(2 * key);
-        let (client_key, server_key) = keys.split_at(key);
-        let (client_salt, server_salt) = salts.split_at(salt);
-        let rtcp = Context::new(server_key, server_salt, profile.protection(), None, None, crypto.crypto())
-            .map_err(TransportError::Srtp)?;
+        let client = (&keys[..key], &salts[..salt]);
+        let server = (&keys[key..], &salts[salt..]);
+        let ((key, salt), theirs) = match role {
+            DtlsRole::Server => (server, client),
+            DtlsRole::Client => (client, server),
+        };
         Ok(Srtp {
-            opener: Opener::new(profile, client_key, client_salt, crypto),
-            sealer: Sealer::new(profile, server_key, server_salt)?,
-            rtcp,
+            opener: Opener::new(profile, theirs.0, theirs.1)?,
+            sealer: Sealer::new(profile, key, salt)?,
+            rtcp: Cipher::new(profile, Purpose::Rtcp, key, salt).ok_or(TransportError::NoSrtpProfile)?,
+            rtcp_index: 1,
         })
     }
 
-    /// Seals one compound RTCP packet; the index counts up for each sender SSRC.
+    /// Seals one compound RTCP packet. An index is never used twice, whatever the SSRC.
     pub(super) fn seal_rtcp(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), TransportError> {
         out.clear();
-        let sealed = self.rtcp.encrypt_rtcp(plain).map_err(TransportError::Srtp)?;
-        out.extend_from_slice(&sealed);
-        Ok(())
+        let ssrc = plain.get(4..8).and_then(|bytes| bytes.first_chunk()).ok_or(TransportError::Malformed)?;
+        let index = self.rtcp_index;
+        // After 2^31 packets the keys are used up (RFC 3711 §9.2).
+        if index >> 31 != 0 {
+            return Err(TransportError::NotConnected);
+        }
+        self.rtcp_index += 1;
+        match self.rtcp.seal_rtcp(plain, u32::from_be_bytes(*ssrc), index, out) {
+            true => Ok(()),
+            false => Err(TransportError::Malformed),
+        }
     }
 }

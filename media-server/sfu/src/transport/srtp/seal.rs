@@ -2,27 +2,15 @@
 //!
 //! The choice of libraries is measured: ring is the fastest GCM, and the slowest SHA-1.
 
-use super::kdf::{Label, derive};
+use super::cipher::{Cipher, Purpose, SHA1_80};
 use super::{SrtpProfile, TransportError};
-use aes::Aes128;
-use ctr::cipher::{InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
-use ctr::{CtrCore, flavors::Ctr128BE};
 use hmac::{Hmac, Mac};
-use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use sha1::Sha1;
-
-/// Bytes of the truncated HMAC.
-const SHA1_80: usize = 10;
+use ring::aead::Aad;
 
 /// Seals outbound SRTP in place; no allocation.
 pub struct Sealer {
     profile: SrtpProfile,
     cipher: Cipher,
-}
-
-enum Cipher {
-    Gcm { key: Box<LessSafeKey>, salt: [u8; 12] },
-    Cm { key: Box<Aes128>, salt: [u8; 14], mac: Box<Hmac<Sha1>> },
 }
 
 impl Sealer {
@@ -31,11 +19,7 @@ impl Sealer {
         if master_key.len() != profile.key_len() || master_salt.len() != profile.salt_len() {
             return Err(TransportError::NoSrtpProfile);
         }
-        let cipher = match profile {
-            SrtpProfile::Aes256Gcm => Cipher::gcm(&AES_256_GCM, master_key, master_salt),
-            SrtpProfile::Aes128Gcm => Cipher::gcm(&AES_128_GCM, master_key, master_salt),
-            SrtpProfile::Aes128CmSha1 => Cipher::cm(master_key, master_salt),
-        };
+        let cipher = Cipher::new(profile, Purpose::Rtp, master_key, master_salt);
         cipher.map(|cipher| Sealer { profile, cipher }).ok_or(TransportError::NoSrtpProfile)
     }
 
@@ -60,27 +44,17 @@ impl Sealer {
         }
         let (plain, tag) = packet[..sealed].split_at_mut(len);
         match &self.cipher {
-            Cipher::Gcm { key, salt } => {
-                // RFC 7714 §8.1: two zero bytes, SSRC, rollover counter, sequence number.
-                let mut iv = *salt;
-                xor(&mut iv[2..6], &ssrc.to_be_bytes());
-                xor(&mut iv[6..12], &index.to_be_bytes()[2..]);
+            Cipher::Gcm { key, .. } => {
                 let (header, payload) = plain.split_at_mut(header_len);
-                let nonce = Nonce::assume_unique_for_key(iv);
+                let nonce = self.cipher.nonce(ssrc, index);
                 match key.seal_in_place_separate_tag(nonce, Aad::from(&*header), payload) {
                     Ok(value) => tag.copy_from_slice(value.as_ref()),
                     // Only for payloads of more than 64 GiB.
                     Err(_) => return 0,
                 }
             }
-            Cipher::Cm { key, salt, mac } => {
-                // RFC 3711 §4.1.1: salt·2^16 xor SSRC·2^64 xor index·2^16.
-                let mut iv = [0; 16];
-                iv[..14].copy_from_slice(salt);
-                xor(&mut iv[4..8], &ssrc.to_be_bytes());
-                xor(&mut iv[8..14], &index.to_be_bytes()[2..]);
-                let core = CtrCore::<&Aes128, Ctr128BE>::inner_iv_init(key, &iv.into());
-                StreamCipherCoreWrapper::from_core(core).apply_keystream(&mut plain[header_len..]);
+            Cipher::Cm { mac, .. } => {
+                self.cipher.apply_keystream(ssrc, index, &mut plain[header_len..]);
                 let mut mac = Hmac::clone(mac);
                 mac.update(plain);
                 mac.update(&((index >> 16) as u32).to_be_bytes());
@@ -91,35 +65,10 @@ impl Sealer {
     }
 }
 
-impl Cipher {
-    fn gcm(algorithm: &'static ring::aead::Algorithm, master_key: &[u8], master_salt: &[u8]) -> Option<Cipher> {
-        let (mut key, mut salt) = ([0; 32], [0; 12]);
-        let key = &mut key[..algorithm.key_len()];
-        let derived = derive(master_key, master_salt, Label::Encryption, key)
-            && derive(master_key, master_salt, Label::Salt, &mut salt);
-        let key = UnboundKey::new(algorithm, key).ok().filter(|_| derived)?;
-        Some(Cipher::Gcm { key: Box::new(LessSafeKey::new(key)), salt })
-    }
-
-    fn cm(master_key: &[u8], master_salt: &[u8]) -> Option<Cipher> {
-        let (mut key, mut salt, mut authentication) = ([0; 16], [0; 14], [0; 20]);
-        let derived = derive(master_key, master_salt, Label::Encryption, &mut key)
-            && derive(master_key, master_salt, Label::Salt, &mut salt)
-            && derive(master_key, master_salt, Label::Authentication, &mut authentication);
-        let mac = <Hmac<Sha1> as Mac>::new_from_slice(&authentication).ok().filter(|_| derived)?;
-        Some(Cipher::Cm { key: Box::new(Aes128::new(&key.into())), salt, mac: Box::new(mac) })
-    }
-}
-
-fn xor(target: &mut [u8], with: &[u8]) {
-    for (byte, with) in target.iter_mut().zip(with) {
-        *byte ^= with;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ring::aead::{AES_128_GCM, AES_256_GCM, LessSafeKey, UnboundKey};
 
     fn hex(text: &str) -> Vec<u8> {
         (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()

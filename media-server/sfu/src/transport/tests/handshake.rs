@@ -26,51 +26,144 @@ fn handshake_before_nomination_connects_in_two_round_trips() {
     assert!(!world.told.iter().any(|output| matches!(output, TransportOutput::Nominated(_))));
 }
 
+/// We as DTLS server, and as DTLS client.
+const ROLES: [fn() -> World; 2] = [World::new, World::passive];
+
 #[test]
 fn handshake_survives_the_loss_of_any_one_datagram() {
-    for to_server in [true, false] {
-        for lost in 0..6 {
-            let mut world = World::new();
+    for (role, make) in ROLES.into_iter().enumerate() {
+        for (to_server, lost) in [true, false].into_iter().flat_map(|to| (0..6).map(move |lost| (to, lost))) {
+            let mut world = make();
             let took = world.handshake(Duration::from_secs(5), &mut |sent| {
                 if sent.to_server == to_server && sent.datagram == lost { vec![] } else { vec![HOP] }
             });
-            assert!(world.connected(), "lost {lost} to_server {to_server}: {:?}", world.told);
-            assert!(took < Duration::from_millis(1500), "lost {lost} to_server {to_server}: took {took:?}");
+            assert!(world.connected(), "role {role} lost {lost} to_server {to_server}: {:?}", world.told);
+            assert!(took < Duration::from_millis(1500), "role {role} lost {lost} to_server {to_server}: took {took:?}");
         }
     }
 }
 
 #[test]
 fn handshake_survives_the_loss_of_each_flight() {
-    for to_server in [true, false] {
-        for lost in 0..3 {
-            let mut world = World::new();
+    for (role, make) in ROLES.into_iter().enumerate() {
+        for (to_server, lost) in [true, false].into_iter().flat_map(|to| (0..3).map(move |lost| (to, lost))) {
+            let mut world = make();
             let took = world.handshake(Duration::from_secs(5), &mut |sent| {
                 if sent.to_server == to_server && sent.burst == lost { vec![] } else { vec![HOP] }
             });
-            assert!(world.connected(), "lost {lost} to_server {to_server}: {:?}", world.told);
-            assert!(took < Duration::from_millis(1500), "lost {lost} to_server {to_server}: took {took:?}");
+            assert!(world.connected(), "role {role} lost {lost} to_server {to_server}: {:?}", world.told);
+            assert!(took < Duration::from_millis(1500), "role {role} lost {lost} to_server {to_server}: took {took:?}");
         }
     }
 }
 
 #[test]
 fn handshake_survives_the_loss_of_every_flight_once() {
-    let mut lost = std::collections::HashSet::new();
-    let mut world = World::new();
-    let took = world.handshake(Duration::from_secs(10), &mut |sent| {
-        // The first two bursts of each side are its flights; what follows repeats them.
-        if sent.burst < 2 && lost.insert((sent.to_server, sent.burst, sent.datagram)) { vec![] } else { vec![HOP] }
-    });
-    assert!(world.connected(), "{:?}", world.told);
-    assert!(took < Duration::from_secs(4), "took {took:?}");
+    for make in ROLES {
+        let mut lost = std::collections::HashSet::new();
+        let mut world = make();
+        let took = world.handshake(Duration::from_secs(10), &mut |sent| {
+            // The first two bursts of each side are its flights; what follows repeats them.
+            if sent.burst < 2 && lost.insert((sent.to_server, sent.burst, sent.datagram)) { vec![] } else { vec![HOP] }
+        });
+        assert!(world.connected(), "{:?}", world.told);
+        assert!(took < Duration::from_secs(4), "took {took:?}");
+    }
+}
+
+#[test]
+fn client_sends_nothing_before_a_check_and_only_to_its_address() {
+    let mut world = World::passive();
+    world.now += Duration::from_secs(5);
+    world.server.handle_timeout(world.now);
+    world.server.handle_dtls(world.now, address(HOME), &[22; 40]);
+    assert!(world.outputs().is_empty());
+    let forged = check("Alocal:remote", "wrong-password", &[]);
+    assert!(!world.server.handle_stun(world.now, address(ELSEWHERE), &StunRequest::parse(&forged).unwrap()));
+    assert!(world.outputs().is_empty());
+    assert!(world.check(HOME, false));
+    let sent = world.outputs();
+    assert_eq!(sent.iter().filter(|(_, bytes)| bytes[0] == 22).count(), 1);
+    // A second check opens no second handshake.
+    assert!(world.check(HOME, true));
+    let sent = [sent, world.outputs()].concat();
+    assert_eq!(sent.iter().filter(|(_, bytes)| bytes[0] == 22).count(), 1);
+    assert!(sent.iter().all(|(to, _)| *to == address(HOME)));
+}
+
+#[test]
+fn client_repeats_its_hello_until_the_deadline() {
+    let mut world = World::passive();
+    assert!(world.check(HOME, false));
+    let (start, mut hellos) = (world.now, Vec::new());
+    while let Some(next) = world.server.poll_timeout() {
+        hellos.extend(world.outputs().into_iter().filter(|(_, bytes)| bytes[0] == 22).map(|_| world.now - start));
+        world.now = next;
+        world.server.handle_timeout(next);
+    }
+    world.outputs();
+    assert!(hellos.len() >= 5 && hellos[1] <= Duration::from_millis(300), "{hellos:?}");
+    assert!(matches!(world.closed(), Some(TransportError::HandshakeTimeout)), "{:?}", world.told);
+    assert_eq!(world.now - start, Duration::from_secs(20));
+}
+
+#[test]
+fn client_role_takes_its_own_keys_and_closes() {
+    let mut world = World::passive();
+    let took = world.handshake(Duration::from_secs(5), &mut |_| vec![HOP]);
+    // One round trip more than as server: this peer requires a cookie.
+    assert!(world.connected() && took <= 6 * HOP, "took {took:?}: {:?}", world.told);
+    assert_eq!(world.server.sealer().unwrap().profile(), SrtpProfile::Aes256Gcm);
+    // The contexts of a DTLS client are the first ones; this peer is the server.
+    let (mut open, mut seal) = world.client.srtp();
+    let mut plain = vec![0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5];
+    plain.extend_from_slice(&[7; 500]);
+    let sealed = seal.encrypt_rtp(&plain).unwrap();
+    assert_eq!(world.server.open_rtp(world.now, &sealed).unwrap()[..], plain);
+    let sealer = world.server.sealer().unwrap();
+    let mut packet = plain.clone();
+    packet.resize(plain.len() + sealer.overhead(), 0);
+    sealer.seal(&mut packet, plain.len(), 12, 5, 1);
+    assert_eq!(open.decrypt_rtp(&packet).unwrap()[..], plain);
+    let mut report = Vec::new();
+    world.server.seal_rtcp(&[0x80, 201, 0, 1, 0, 0, 0, 6], &mut report).unwrap();
+    assert_eq!(open.decrypt_rtcp(&report).unwrap()[..], [0x80, 201, 0, 1, 0, 0, 0, 6]);
+    world.server.close(world.now);
+    for (_, bytes) in world.outputs() {
+        world.client.receive(world.now, &bytes);
+    }
+    world.client.poll();
+    assert!(world.client.closed);
+}
+
+#[test]
+fn longer_fingerprints_are_compared() {
+    use ring::digest::{SHA384, SHA512, digest};
+    for flip in [0, 1] {
+        for long in [false, true] {
+            let now = Instant::now();
+            let client = Client::new(now);
+            let value = digest(if long { &SHA512 } else { &SHA384 }, &client.certificate.certificate);
+            let mut value = value.as_ref().to_vec();
+            *value.last_mut().unwrap() ^= flip;
+            let fingerprint = match long {
+                true => Fingerprint::Sha512(value.try_into().unwrap()),
+                false => Fingerprint::Sha384(value.try_into().unwrap()),
+            };
+            let mut world = World::with(now, client, fingerprint);
+            world.handshake(Duration::from_secs(5), &mut |_| vec![HOP]);
+            assert_eq!(world.connected(), flip == 0);
+            let mismatch = matches!(world.closed(), Some(TransportError::FingerprintMismatch));
+            assert_eq!(mismatch, flip == 1, "{:?}", world.told);
+        }
+    }
 }
 
 #[test]
 fn handshake_survives_duplicates_and_reordering() {
     for seed in 1..=60 {
         let mut dice = Dice(seed * 0x9e37_79b9);
-        let mut world = World::new();
+        let mut world = ROLES[seed as usize % 2]();
         world.handshake(Duration::from_secs(10), &mut |_| {
             (0..1 + dice.below(3)).map(|_| Duration::from_millis(1 + dice.below(60))).collect()
         });
@@ -82,7 +175,7 @@ fn handshake_survives_duplicates_and_reordering() {
 fn handshake_survives_random_loss() {
     for seed in 1..=60 {
         let mut dice = Dice(seed * 0x51_7cc1b7);
-        let mut world = World::new();
+        let mut world = ROLES[seed as usize % 2]();
         let took = world.handshake(Duration::from_secs(10), &mut |_| match dice.below(5) {
             0 => vec![],
             1 => vec![HOP, Duration::from_millis(dice.below(80))],
@@ -162,12 +255,4 @@ fn transports_may_move_between_threads() {
     fn send<T: Send>() {}
     send::<Transport>();
     send::<StunRequest>();
-}
-
-#[test]
-fn a_peer_without_a_certificate_of_our_kind_is_told_apart() {
-    let none = dimpl::Error::CertificateError(dimpl::CertificateError::NoClientCertificateReceived);
-    assert!(matches!(TransportError::from(none), TransportError::NoCertificate));
-    let other = dimpl::Error::CertificateError(dimpl::CertificateError::NoServerCertificateReceived);
-    assert!(matches!(TransportError::from(other), TransportError::Handshake(_)));
 }

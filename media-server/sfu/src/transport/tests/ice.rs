@@ -239,17 +239,17 @@ fn checks_without_a_handshake_close_after_twenty_seconds() {
         }
         assert!(second < 30);
     }
-    assert!(matches!(world.closed(), Some(TransportError::Timeout)));
+    assert!(matches!(world.closed(), Some(TransportError::HandshakeTimeout)));
 }
 
 #[test]
-fn silence_for_fifteen_seconds_closes() {
+fn silence_for_thirty_seconds_closes() {
     let mut world = connected();
     let heard = world.now + 7 * SECOND;
     assert_eq!(sleep(&mut world, heard), None);
     assert!(world.check(HOME, false));
     let closed = sleep(&mut world, heard + 60 * SECOND).unwrap();
-    assert_eq!(closed, heard + 15 * SECOND);
+    assert_eq!(closed, heard + 30 * SECOND);
     assert!(matches!(world.closed(), Some(TransportError::ConsentExpired)));
     assert!(world.server.sealer().is_none());
 }
@@ -260,7 +260,7 @@ fn authentic_packets_are_consent_and_forged_ones_are_not() {
     let (mut sealer, _) = world.client.srtp();
     let start = world.now;
     let mut last = start;
-    for second in 1..=40 {
+    for second in 1..=50 {
         assert_eq!(sleep(&mut world, start + second * SECOND), None);
         let mut plain = vec![0x80, 96, 0, second as u8, 0, 0, 0, 0, 0, 0, 0, 9];
         plain.extend_from_slice(&[7; 100]);
@@ -273,5 +273,34 @@ fn authentic_packets_are_consent_and_forged_ones_are_not() {
             last = world.now;
         }
     }
-    assert_eq!(sleep(&mut world, start + 99 * SECOND), Some(last + 15 * SECOND));
+    assert_eq!(sleep(&mut world, start + 99 * SECOND), Some(last + 30 * SECOND));
+}
+
+#[test]
+fn peer_back_after_29_seconds_has_its_session() {
+    // From its old address, from a new one, and from a new one after a restart.
+    for (from, restart) in [(HOME, false), (ELSEWHERE, false), (ELSEWHERE, true)] {
+        let mut world = connected();
+        assert!(world.check(HOME, true));
+        world.outputs();
+        let (mut sealer, _) = world.client.srtp();
+        let silent = world.now;
+        assert_eq!(sleep(&mut world, silent + 29 * SECOND), None);
+        let username = if restart {
+            world.server.restart_ice(credentials("Afresh"), credentials("other"));
+            ("Afresh:other", credentials("Afresh").pwd)
+        } else {
+            ("Alocal:remote", credentials("Alocal").pwd)
+        };
+        let bytes = check(username.0, &username.1, &[(ATTR_USE_CANDIDATE, &[])]);
+        assert!(world.server.handle_stun(world.now, address(from), &StunRequest::parse(&bytes).unwrap()));
+        world.outputs();
+        assert_eq!(world.server.peer(), Some(address(from)));
+        let mut plain = vec![0x80, 96, 0, 9, 0, 0, 0, 0, 0, 0, 0, 9];
+        plain.extend_from_slice(&[7; 100]);
+        let sealed = sealer.encrypt_rtp(&plain).unwrap();
+        assert_eq!(world.server.open_rtp(world.now, &sealed).unwrap()[..], plain);
+        let back = world.now;
+        assert_eq!(sleep(&mut world, back + 99 * SECOND), Some(back + 30 * SECOND));
+    }
 }

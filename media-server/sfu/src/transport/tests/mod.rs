@@ -2,6 +2,8 @@
 //!
 //! Time is virtual: the network is a list of datagrams with arrival times.
 
+mod certificates;
+mod foreign;
 mod handshake;
 mod hostile;
 mod ice;
@@ -68,12 +70,17 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(now: Instant) -> Client {
+        Client::with_role(now, true)
+    }
+
+    /// With the DTLS role that it offered: `active`, or passive.
+    pub(super) fn with_role(now: Instant, active: bool) -> Client {
         static CERTIFICATE: OnceLock<DtlsCertificate> = OnceLock::new();
         let certificate =
             CERTIFICATE.get_or_init(|| dimpl::certificate::generate_self_signed_certificate().unwrap()).clone();
         let config = Config::builder().mtu(1200).flight_start_rto(Duration::from_millis(250)).flight_retries(7);
         let mut dtls = Dtls::new_12(Arc::new(config.build().unwrap()), certificate.clone(), now);
-        dtls.set_active(true);
+        dtls.set_active(active);
         dtls.handle_timeout(now).unwrap();
         Client { certificate, dtls, timer: None, keys: None, closed: false }
     }
@@ -159,12 +166,20 @@ impl World {
     }
 
     pub(super) fn with(now: Instant, client: Client, fingerprint: Fingerprint) -> World {
-        let parameters = TransportParameters {
-            local: credentials("Alocal"),
-            remote: credentials("remote"),
-            fingerprint,
-            dtls_role: DtlsRole::Server,
-        };
+        World::with_role(now, client, fingerprint, DtlsRole::Server)
+    }
+
+    /// A peer that waits for our ClientHello.
+    pub(super) fn passive() -> World {
+        let now = Instant::now();
+        let peer = Client::with_role(now, false);
+        let fingerprint = peer.fingerprint();
+        World::with_role(now, peer, fingerprint, DtlsRole::Client)
+    }
+
+    fn with_role(now: Instant, client: Client, fingerprint: Fingerprint, dtls_role: DtlsRole) -> World {
+        let parameters =
+            TransportParameters { local: credentials("Alocal"), remote: credentials("remote"), fingerprint, dtls_role };
         let server = Transport::new(now, &identity(), parameters);
         World { now, client, server, told: Vec::new(), travelling: Vec::new() }
     }
@@ -202,7 +217,6 @@ impl World {
     /// Runs until both sides have keys, it is over, or the time is up. Gives the time it took.
     pub(super) fn handshake(&mut self, limit: Duration, weather: &mut Weather<'_>) -> Duration {
         assert!(self.check(HOME, false));
-        self.outputs();
         let (start, mut counts) = (self.now, [(0, 0); 2]);
         loop {
             let sent = self.client.poll();

@@ -21,7 +21,7 @@ fn sides(profile: SrtpProfile) -> (Srtp, Context, Context) {
         Context::new(key, salt, protection, None, None, crypto.crypto()).unwrap()
     };
     let peer = (context(0), context(1));
-    (Srtp::new(profile, &material, crypto).unwrap(), peer.0, peer.1)
+    (Srtp::new(profile, DtlsRole::Server, &material).unwrap(), peer.0, peer.1)
 }
 
 fn rtp(ssrc: u32, sequence: u16, payload: usize) -> Vec<u8> {
@@ -181,23 +181,64 @@ fn a_forged_first_packet_does_not_shut_the_window() {
 }
 
 #[test]
-fn sixteen_sources_are_served_and_no_more_and_forged_ones_do_not_count() {
+fn thousand_sources_in_turn_are_all_opened() {
+    for profile in PROFILES {
+        let (mut ours, mut peer, _) = sides(profile);
+        let mut recorded = Vec::new();
+        // The microphone speaks once at the beginning and once at the end.
+        ours.opener.open_rtp(&peer.encrypt_rtp(&rtp(1, 65_535, 10)).unwrap()).unwrap();
+        for ssrc in 1000..2000_u32 {
+            for sequence in 0..3 {
+                let media = peer.encrypt_rtp(&rtp(ssrc, sequence, 60)).unwrap();
+                assert_eq!(ours.opener.open_rtp(&media).unwrap()[..], rtp(ssrc, sequence, 60), "{profile:?} {ssrc}");
+                recorded.push(media);
+            }
+            let report = peer.encrypt_rtcp(&rtcp(ssrc)).unwrap();
+            assert_eq!(ours.opener.open_rtcp(&report).unwrap()[..], rtcp(ssrc), "{profile:?} {ssrc}");
+            assert!(matches!(ours.opener.open_rtcp(&report), Err(TransportError::Replayed)));
+        }
+        // None of them is accepted again, parked or not, and all of them may continue.
+        assert!(recorded.iter().all(|packet| matches!(ours.opener.open_rtp(packet), Err(TransportError::Replayed))));
+        let next = peer.encrypt_rtp(&rtp(1, 0, 10)).unwrap();
+        assert_eq!(ours.opener.open_rtp(&next).unwrap()[..], rtp(1, 0, 10), "{profile:?}");
+        for ssrc in 1000..2000 {
+            assert!(ours.opener.open_rtp(&peer.encrypt_rtp(&rtp(ssrc, 3, 60)).unwrap()).is_ok(), "{profile:?} {ssrc}");
+        }
+    }
+}
+
+#[test]
+fn forged_sources_take_no_place() {
     let (mut ours, mut peer, _) = sides(SrtpProfile::Aes256Gcm);
-    for ssrc in 1000..2000 {
+    ours.opener.open_rtp(&peer.encrypt_rtp(&rtp(5, 65_535, 10)).unwrap()).unwrap();
+    for ssrc in 1000..4000 {
         let (mut media, mut report) = (rtp(ssrc, 1, 60), rtcp(ssrc));
         media.resize(100, 0xaa);
-        report.resize(60, 0xaa);
-        assert!(matches!(ours.opener.open_rtp(&media), Err(TransportError::Srtp(_))));
-        assert!(matches!(ours.opener.open_rtcp(&report), Err(TransportError::Srtp(_))));
+        report.extend_from_slice(&[0xaa; 40]);
+        assert!(matches!(ours.opener.open_rtp(&media), Err(TransportError::NotAuthentic)));
+        assert!(matches!(ours.opener.open_rtcp(&report), Err(TransportError::NotAuthentic)));
+        let genuine = peer.encrypt_rtp(&rtp(ssrc, 2, 10)).unwrap();
+        if ssrc % 100 == 0 {
+            assert!(ours.opener.open_rtp(&genuine).is_ok());
+        }
     }
-    for ssrc in 0..16 {
-        ours.opener.open_rtp(&peer.encrypt_rtp(&rtp(ssrc, 1, 10)).unwrap()).unwrap();
-        ours.opener.open_rtcp(&peer.encrypt_rtcp(&rtcp(ssrc)).unwrap()).unwrap();
+    // It was authentic least recently, but its rollover counter is still there.
+    assert!(ours.opener.open_rtp(&peer.encrypt_rtp(&rtp(5, 0, 10)).unwrap()).is_ok());
+}
+
+#[test]
+fn packet_a_second_late_at_50_mbit_is_opened() {
+    const SECOND: u16 = 5_500;
+    for profile in PROFILES {
+        let (mut ours, mut peer, _) = sides(profile);
+        let late = peer.encrypt_rtp(&rtp(5, 60_000, 30)).unwrap();
+        for ahead in 1..=SECOND + 2_000 {
+            let packet = peer.encrypt_rtp(&rtp(5, 60_000_u16.wrapping_add(ahead), 30)).unwrap();
+            assert!(ours.opener.open_rtp(&packet).is_ok());
+            assert!(ahead != SECOND || ours.opener.open_rtp(&late).is_ok(), "{profile:?}");
+        }
+        assert!(matches!(ours.opener.open_rtp(&late), Err(TransportError::Replayed)));
     }
-    let (media, report) = (peer.encrypt_rtp(&rtp(16, 1, 10)).unwrap(), peer.encrypt_rtcp(&rtcp(16)).unwrap());
-    assert!(matches!(ours.opener.open_rtp(&media), Err(TransportError::TooManySources)));
-    assert!(matches!(ours.opener.open_rtcp(&report), Err(TransportError::TooManySources)));
-    assert!(ours.opener.open_rtp(&peer.encrypt_rtp(&rtp(15, 2, 10)).unwrap()).is_ok());
 }
 
 #[test]
@@ -237,7 +278,7 @@ fn mirrored() -> Srtp {
     let material: Vec<u8> = (0..2 * (key + salt)).map(|at| (at * 37 + 11) as u8).collect();
     let (keys, salts) = material.split_at(2 * key);
     let turned = [&keys[key..], &keys[..key], &salts[salt..], &salts[..salt]].concat();
-    Srtp::new(SrtpProfile::Aes128Gcm, &turned, rtc_srtp::crypto::default_provider().unwrap()).unwrap()
+    Srtp::new(SrtpProfile::Aes128Gcm, DtlsRole::Server, &turned).unwrap()
 }
 
 #[test]

@@ -1,18 +1,30 @@
-//! The DTLS server of one peer (RFC 6347, RFC 5764), by dimpl.
+//! The DTLS end of one peer (RFC 6347, RFC 5764), by dimpl.
 //!
-//! It is always the passive side, always DTLS 1.2 (dimpl takes the client's first SRTP profile in 1.3, which is
-//! CM-SHA1 with browsers; in 1.2 it prefers AES-256-GCM, AES-128-GCM, CM-SHA1 in this order, which cannot be changed),
-//! and always asks for the certificate whose fingerprint was offered. It keeps no cookie: whoever gets here has passed
-//! an integrity check from this address. After the keys are out it only waits for `close_notify`; an error then ends
-//! DTLS and not the media.
+//! It is the server unless the peer offered to be it (`a=setup:passive`), and always DTLS 1.2 (dimpl takes the client's
+//! first SRTP profile in 1.3, which is CM-SHA1 with browsers; in 1.2 it prefers AES-256-GCM, AES-128-GCM, CM-SHA1 in this
+//! order, which cannot be changed). The server requires the certificate of the offer's fingerprint, and uses no cookie:
+//! datagrams come only from addresses that passed an integrity check. The client sends the first flight, once the
+//! transport calls [`DtlsEndpoint::start`]. After the keys are out both wait for `close_notify`; an error then ends DTLS
+//! and not the media.
+//!
+//! [`certificate`] has the accepted kinds of certificates, and [`request`] the server's request for them. A peer that
+//! cannot be served gets a fatal alert, and [`TransportError`] names the cause as soon as it is seen: suites other than
+//! ECDHE with ECDSA and AEAD, no extended master secret, SRTP profiles other than the three. As client, dimpl offers no RSA
+//! suites, so a peer that is the server must have an ECDSA certificate.
 //!
 //! Two traps of dimpl are closed here: `handle_packet` panics before the first `handle_timeout`, and `poll_output`
 //! panics when the peer's certificate is larger than the buffer.
 
+mod certificate;
+mod hello;
+mod provider;
+mod request;
+
 use super::{Identity, TransportError};
-use crate::parameters::Fingerprint;
+use crate::parameters::{DtlsRole, Fingerprint};
+use certificate::PublicKey;
 use dimpl::{Config, Dtls, KeyingMaterial, Output};
-use ring::digest::{SHA256, digest};
+use ring::digest::{SHA256, SHA384, SHA512, digest};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
@@ -27,18 +39,30 @@ const RETRANSMISSIONS: usize = 7;
 const MAX_HANDSHAKE: usize = 64 * 1024;
 /// Smallest buffer that outputs are polled into.
 const OUTPUT: usize = 2048;
+/// A fatal `handshake_failure` alert in plain text (RFC 5246 §7.2.2), with a sequence number that no handshake reaches.
+const HANDSHAKE_FAILURE: [u8; 15] = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 2, 2, 40];
 
-/// What all transports of a process share.
-pub(super) fn config() -> Result<Arc<Config>, TransportError> {
-    Config::builder()
-        .mtu(MTU)
-        .use_server_cookie(false)
-        .require_client_certificate(true)
-        .flight_start_rto(FIRST_RETRANSMISSION)
-        .flight_retries(RETRANSMISSIONS)
-        .build()
-        .map(Arc::new)
-        .map_err(|error| TransportError::Identity(error.to_string()))
+/// Configurations of both roles, shared by all transports of a process.
+#[derive(Clone)]
+pub(super) struct Configs {
+    server: Arc<Config>,
+    client: Arc<Config>,
+}
+
+impl Configs {
+    pub(super) fn new() -> Result<Configs, TransportError> {
+        let common = || {
+            Config::builder()
+                .use_server_cookie(false)
+                .require_client_certificate(true)
+                .flight_start_rto(FIRST_RETRANSMISSION)
+                .flight_retries(RETRANSMISSIONS)
+        };
+        let server = common().mtu(MTU - request::GROWTH).with_crypto_provider(provider::server()).build();
+        let client = common().mtu(MTU).with_crypto_provider(provider::client()).build();
+        let failed = |error: dimpl::Error| TransportError::Identity(error.to_string());
+        Ok(Configs { server: Arc::new(server.map_err(failed)?), client: Arc::new(client.map_err(failed)?) })
+    }
 }
 
 /// SHA-256 of a certificate in DER.
@@ -46,6 +70,16 @@ pub(super) fn fingerprint(certificate: &[u8]) -> Fingerprint {
     let mut value = [0; 32];
     value.copy_from_slice(digest(&SHA256, certificate).as_ref());
     Fingerprint::Sha256(value)
+}
+
+/// Returns whether a certificate in DER has this fingerprint.
+fn has_fingerprint(certificate: &[u8], expected: &Fingerprint) -> bool {
+    let algorithm = match expected {
+        Fingerprint::Sha256(_) => &SHA256,
+        Fingerprint::Sha384(_) => &SHA384,
+        Fingerprint::Sha512(_) => &SHA512,
+    };
+    digest(algorithm, certificate).as_ref().ct_eq(expected.bytes()).into()
 }
 
 /// What one step gave.
@@ -60,7 +94,7 @@ pub(super) struct Step {
 }
 
 enum State {
-    /// The peer has sent nothing yet, and nothing is allocated.
+    /// Nothing was sent by either side, and nothing is allocated.
     Waiting,
     Handshake,
     Connected,
@@ -68,9 +102,10 @@ enum State {
     Over,
 }
 
-/// The DTLS server of one peer.
-pub(super) struct DtlsServer {
+/// The DTLS end of one peer.
+pub(super) struct DtlsEndpoint {
     identity: Identity,
+    role: DtlsRole,
     expected: Fingerprint,
     state: State,
     dtls: Option<Box<Dtls>>,
@@ -79,21 +114,32 @@ pub(super) struct DtlsServer {
     /// Bytes that came before the handshake was over.
     received: usize,
     timer: Option<Instant>,
+    /// The handshake failed, and the peer has not been notified.
+    alert: bool,
 }
 
-impl DtlsServer {
-    pub(super) fn new(identity: Identity, expected: Fingerprint) -> DtlsServer {
-        DtlsServer { identity, expected, state: State::Waiting, dtls: None, verified: false, received: 0, timer: None }
+impl DtlsEndpoint {
+    pub(super) fn new(identity: Identity, role: DtlsRole, expected: Fingerprint) -> DtlsEndpoint {
+        let (state, dtls, verified, received, timer, alert) = (State::Waiting, None, false, 0, None, false);
+        DtlsEndpoint { identity, role, expected, state, dtls, verified, received, timer, alert }
+    }
+
+    /// Opens the handshake as client; does nothing as server, and when it was opened before. To be called once an address
+    /// has passed a check.
+    pub(super) fn start(&mut self, now: Instant) -> Result<Step, TransportError> {
+        match (&self.state, self.role) {
+            (State::Waiting, DtlsRole::Client) => {
+                self.begin(now);
+                self.advance(now, None)
+            }
+            _ => Ok(Step::default()),
+        }
     }
 
     /// Handles one datagram. An error is the end of the transport.
     pub(super) fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) -> Result<Step, TransportError> {
         match self.state {
-            State::Waiting => {
-                let certificate = dimpl::DtlsCertificate::clone(&self.identity.certificate);
-                self.dtls = Some(Box::new(Dtls::new_12(self.identity.config.clone(), certificate, now)));
-                self.state = State::Handshake;
-            }
+            State::Waiting => self.begin(now),
             State::Handshake | State::Connected => {}
             State::Over => return Ok(Step::default()),
         }
@@ -102,8 +148,17 @@ impl DtlsServer {
             if self.received > MAX_HANDSHAKE {
                 return Err(self.fail(TransportError::HandshakeTooLong));
             }
+            // Until its certificate is here the peer may still repeat or correct its hello.
+            if self.role == DtlsRole::Server && !self.verified {
+                hello::check(datagram).map_err(|error| self.fail(error))?;
+            }
         }
         self.advance(now, Some(datagram))
+    }
+
+    /// Returns our role.
+    pub(super) fn role(&self) -> DtlsRole {
+        self.role
     }
 
     /// Retransmits what is due.
@@ -126,6 +181,26 @@ impl DtlsServer {
         let step = if said { self.drain().unwrap_or_default() } else { Step::default() };
         self.end();
         step.datagrams
+    }
+
+    /// Returns the alert for a handshake that failed here, once.
+    pub(super) fn take_alert(&mut self) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.alert).then(|| HANDSHAKE_FAILURE.to_vec())
+    }
+
+    fn begin(&mut self, now: Instant) {
+        let certificate = dimpl::DtlsCertificate::clone(&self.identity.certificate);
+        let configs = &self.identity.configs;
+        let dtls = match self.role {
+            DtlsRole::Server => Dtls::new_12(configs.server.clone(), certificate, now),
+            DtlsRole::Client => {
+                let mut dtls = Dtls::new_12(configs.client.clone(), certificate, now);
+                dtls.set_active(true);
+                dtls
+            }
+        };
+        self.dtls = Some(Box::new(dtls));
+        self.state = State::Handshake;
     }
 
     fn advance(&mut self, now: Instant, datagram: Option<&[u8]>) -> Result<Step, TransportError> {
@@ -157,11 +232,18 @@ impl DtlsServer {
         let mut connected = false;
         let failure = loop {
             match dtls.poll_output(&mut buffer) {
-                Output::Packet(bytes) => step.datagrams.push(bytes.to_vec()),
+                Output::Packet(bytes) => step.datagrams.push(match self.role {
+                    DtlsRole::Server => request::widen_datagram(bytes).into_owned(),
+                    DtlsRole::Client => bytes.to_vec(),
+                }),
                 Output::BufferTooSmall { needed } => buffer.resize(needed.max(buffer.len() + 1), 0),
                 Output::PeerCert(certificate) => {
-                    if !bool::from(fingerprint(certificate).bytes().ct_eq(self.expected.bytes())) {
+                    if !has_fingerprint(certificate, &self.expected) {
                         break Some(TransportError::FingerprintMismatch);
+                    }
+                    // Refused here by the kind of its key, and not later by a signature that cannot be verified.
+                    if let Err(kind) = PublicKey::from_certificate(certificate) {
+                        break Some(TransportError::UnsupportedCertificate(kind));
                     }
                     self.verified = true;
                 }
@@ -192,6 +274,7 @@ impl DtlsServer {
     }
 
     fn fail(&mut self, error: TransportError) -> TransportError {
+        self.alert = matches!(self.state, State::Handshake);
         self.end();
         error
     }
