@@ -31,13 +31,15 @@ pub enum TransportError {
     #[error("the peer shows no certificate; WebRTC requires one")]
     NoCertificate,
     /// The peer's certificate has a kind of key that is not supported.
-    #[error("the peer's certificate has {0}; use ECDSA P-256 to P-521, RSA of 2048 to 8192 bits, or Ed25519")]
+    #[error("the peer's certificate has {0}; use ECDSA P-224 to P-521, RSA of 2048 to 8192 bits, or Ed25519")]
     UnsupportedCertificate(String),
     /// The peer's signature does not fit its certificate.
     #[error("the peer's signature does not match its certificate")]
     BadSignature,
     /// No cipher suite in common.
-    #[error("no DTLS cipher suite in common; enable ECDHE-ECDSA with AES-GCM or ChaCha20-Poly1305 at the peer")]
+    #[error(
+        "no DTLS cipher suite in common; enable ECDHE-ECDSA with AES-GCM or ChaCha20-Poly1305 at the peer, and an ECDSA certificate if it is the DTLS server"
+    )]
     NoCipherSuite,
     /// No key exchange group in common.
     #[error("no DTLS key exchange group in common; enable X25519, P-256 or P-384 at the peer")]

@@ -1,9 +1,11 @@
 //! Keys of peer certificates: which kinds are accepted, and the signatures that they make.
 //!
 //! Trust is by fingerprint, so nothing of a certificate matters but its public key (RFC 8827 §6.5). Accepted are RSA of
-//! 2,048 to 8,192 bits (PKCS #1 and PSS), ECDSA on P-256, P-384 and P-521, and Ed25519. Browsers use P-256,
-//! and GStreamer before 1.28 RSA.
+//! 2,048 to 8,192 bits (PKCS #1 and PSS), ECDSA on P-224, P-256, P-384 and P-521, and Ed25519. Browsers use P-256,
+//! GStreamer before 1.28 RSA, and GnuTLS builds of FFmpeg P-224.
 
+use super::p224;
+use aws_lc_rs::digest;
 use aws_lc_rs::signature as algorithms;
 use aws_lc_rs::signature::{UnparsedPublicKey, VerificationAlgorithm};
 use dimpl::CryptoError;
@@ -15,6 +17,7 @@ use x509_cert::spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+const P224: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.33");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
@@ -29,6 +32,7 @@ pub(super) const SCHEMES: [u16; 10] = [0x0403, 0x0503, 0x0603, 0x0807, 0x0804, 0
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Rsa,
+    P224,
     P256,
     P384,
     P521,
@@ -54,6 +58,16 @@ impl PublicKey {
 
     /// Verifies `signature` over `data` by a scheme of [`SCHEMES`].
     pub(super) fn verify(&self, scheme: u16, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        if self.kind == Kind::P224 {
+            let hash = match scheme {
+                0x0403 => &digest::SHA256,
+                0x0503 => &digest::SHA384,
+                0x0603 => &digest::SHA512,
+                _ => return Err(CryptoError::UnsupportedPublicKeyAlgorithm),
+            };
+            let verified = p224::verify(&self.bytes, digest::digest(hash, data).as_ref(), signature);
+            return if verified { Ok(()) } else { Err(REFUSED) };
+        }
         let algorithm = algorithm(self.kind, scheme).ok_or(CryptoError::UnsupportedPublicKeyAlgorithm)?;
         UnparsedPublicKey::new(algorithm, &self.bytes).verify(data, signature).map_err(|_| REFUSED)
     }
@@ -70,6 +84,7 @@ fn kind(info: &SubjectPublicKeyInfoRef<'_>) -> Result<Kind, String> {
         }
         ED25519 => Ok(Kind::Ed25519),
         EC => match info.algorithm.parameters_oid() {
+            Ok(P224) => Ok(Kind::P224),
             Ok(P256) => Ok(Kind::P256),
             Ok(P384) => Ok(Kind::P384),
             Ok(P521) => Ok(Kind::P521),

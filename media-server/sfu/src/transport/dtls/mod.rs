@@ -17,6 +17,7 @@
 
 mod certificate;
 mod hello;
+pub(super) mod p224;
 mod provider;
 mod request;
 
@@ -215,7 +216,7 @@ impl DtlsEndpoint {
                 tracing::debug!(%error, "DTLS failed after the handshake");
                 self.end();
             }
-            Err(error) => return Err(self.fail(error.into())),
+            Err(error) => return Err(self.fail_by(error)),
         }
         if step.closed {
             self.end();
@@ -271,6 +272,16 @@ impl DtlsEndpoint {
             self.received = 0;
         }
         Ok(step)
+    }
+
+    /// A server that refuses all that we offer has no suite in common with us: as a rule its certificate is RSA.
+    fn fail_by(&mut self, error: dimpl::Error) -> TransportError {
+        self.fail(match error.into() {
+            TransportError::PeerAlert(40) if self.role == DtlsRole::Client && !self.verified => {
+                TransportError::NoCipherSuite
+            }
+            other => other,
+        })
     }
 
     fn fail(&mut self, error: TransportError) -> TransportError {

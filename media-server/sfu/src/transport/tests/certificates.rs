@@ -79,12 +79,15 @@ fn assert_media_flows(outcome: &mut Outcome, name: &str) {
 
 #[test]
 fn clients_of_every_certificate_kind_connect() {
-    let kinds: [(&str, Key, u16); 9] = [
+    let kinds: [(&str, Key, u16); 12] = [
         ("RSA-2048 PKCS #1", Key::rsa(KeySize::Rsa2048), 0x0401),
         ("RSA-2048 PSS", Key::rsa(KeySize::Rsa2048), 0x0804),
         ("RSA-3072 SHA-384", Key::rsa(KeySize::Rsa3072), 0x0501),
         ("RSA-3072 PSS SHA-384", Key::rsa(KeySize::Rsa3072), 0x0805),
         ("RSA-4096 SHA-512", Key::rsa(KeySize::Rsa4096), 0x0601),
+        ("P-224", Key::p224(), 0x0403),
+        ("P-224 SHA-384", Key::p224(), 0x0503),
+        ("P-224 SHA-512", Key::p224(), 0x0603),
         ("P-256", Key::p256(), 0x0403),
         ("P-384", Key::p384(), 0x0503),
         ("P-521", Key::p521(), 0x0603),
@@ -124,9 +127,10 @@ fn every_srtp_profile_connects() {
 
 #[test]
 fn signature_of_another_key_is_refused() {
-    let kinds: [fn() -> (Key, u16); 4] = [
+    let kinds: [fn() -> (Key, u16); 5] = [
         || (Key::rsa(KeySize::Rsa2048), 0x0401),
         || (Key::rsa(KeySize::Rsa2048), 0x0804),
+        || (Key::p224(), 0x0403),
         || (Key::p521(), 0x0603),
         || (Key::ed25519(), 0x0807),
     ];

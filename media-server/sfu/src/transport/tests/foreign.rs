@@ -2,9 +2,10 @@
 //! AES-128-GCM and P-256). It checks what it is sent as strictly as OpenSSL does where it matters here: it shows its
 //! certificate only when the request names its kind of key and its signature scheme.
 
+use crate::transport::dtls::p224::signing;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self as algorithms, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
@@ -13,6 +14,7 @@ use aws_lc_rs::{hmac, rand::fill};
 /// What a client has to show.
 pub(super) enum Key {
     Rsa(RsaKeyPair),
+    P224(Vec<u8>),
     Ecdsa(EcdsaKeyPair, &'static [u8]),
     Ed25519(Ed25519KeyPair),
 }
@@ -20,6 +22,37 @@ pub(super) enum Key {
 impl Key {
     pub(super) fn rsa(size: KeySize) -> Key {
         Key::Rsa(RsaKeyPair::generate(size).unwrap())
+    }
+
+    /// A key by its secret, which is either 28 bytes of P-224, or P-521 in PKCS #8.
+    pub(super) fn from_secret(secret: &[u8]) -> Key {
+        match secret.len() {
+            28 => Key::P224(secret.to_vec()),
+            _ => {
+                let algorithm = &algorithms::ECDSA_P521_SHA256_ASN1_SIGNING;
+                Key::Ecdsa(EcdsaKeyPair::from_pkcs8(algorithm, secret).unwrap(), P521)
+            }
+        }
+    }
+
+    pub(super) fn p224_secret() -> Vec<u8> {
+        let mut secret = [0; 28];
+        fill(&mut secret[1..]).unwrap();
+        secret.to_vec()
+    }
+
+    pub(super) fn p521_secret() -> Vec<u8> {
+        let key = EcdsaKeyPair::generate(&algorithms::ECDSA_P521_SHA256_ASN1_SIGNING).unwrap();
+        key.to_pkcs8v1().unwrap().as_ref().to_vec()
+    }
+
+    pub(super) fn p224() -> Key {
+        Key::P224(Key::p224_secret())
+    }
+
+    /// A certificate with this key.
+    pub(super) fn certificate(&self) -> Vec<u8> {
+        certificate(&self.info())
     }
 
     pub(super) fn p256() -> Key {
@@ -33,8 +66,7 @@ impl Key {
     }
 
     pub(super) fn p521() -> Key {
-        let oid = &[0x2b, 0x81, 4, 0, 35];
-        Key::Ecdsa(EcdsaKeyPair::generate(&algorithms::ECDSA_P521_SHA512_ASN1_SIGNING).unwrap(), oid)
+        Key::Ecdsa(EcdsaKeyPair::generate(&algorithms::ECDSA_P521_SHA512_ASN1_SIGNING).unwrap(), P521)
     }
 
     pub(super) fn ed25519() -> Key {
@@ -45,6 +77,9 @@ impl Key {
     fn info(&self) -> Vec<u8> {
         match self {
             Key::Rsa(key) => info(&[RSA_ENCRYPTION, &der(5, &[&[]])], key.public_key().as_ref()),
+            Key::P224(secret) => {
+                info(&[EC_PUBLIC_KEY, &der(6, &[&[0x2b, 0x81, 4, 0, 33]])], &signing::public_key(secret))
+            }
             Key::Ecdsa(key, curve) => info(&[EC_PUBLIC_KEY, &der(6, &[curve])], key.public_key().as_ref()),
             Key::Ed25519(key) => info(&[&der(6, &[&[0x2b, 101, 112]])], key.public_key().as_ref()),
         }
@@ -54,7 +89,7 @@ impl Key {
         if matches!(self, Key::Rsa(_)) { 1 } else { 64 }
     }
 
-    fn sign(&self, scheme: u16, data: &[u8]) -> Vec<u8> {
+    pub(super) fn sign(&self, scheme: u16, data: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match self {
             Key::Rsa(key) => {
@@ -70,12 +105,29 @@ impl Key {
                 key.sign(encoding, &random, data, &mut signature).unwrap();
                 signature
             }
+            Key::P224(secret) => {
+                let hash = match scheme {
+                    0x0403 => &SHA256,
+                    0x0503 => &SHA384,
+                    _ => &SHA512,
+                };
+                let nonce = Key::p224_secret();
+                let [r, s] = signing::sign(secret, digest(hash, data).as_ref(), &nonce);
+                // A zero in front keeps a number positive; DER wants it only where it is needed.
+                let number = |value: &[u8]| {
+                    let at = value.iter().position(|byte| *byte != 0).unwrap();
+                    let sign: &[u8] = if value[at] & 0x80 == 0 { &[] } else { &[0] };
+                    der(2, &[sign, &value[at..]])
+                };
+                der(0x30, &[&number(&r), &number(&s)])
+            }
             Key::Ecdsa(key, _) => key.sign(&random, data).unwrap().as_ref().to_vec(),
             Key::Ed25519(key) => key.sign(data).as_ref().to_vec(),
         }
     }
 }
 
+const P521: &[u8] = &[0x2b, 0x81, 4, 0, 35];
 const RSA_ENCRYPTION: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 const EC_PUBLIC_KEY: &[u8] = &[6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 

@@ -7,6 +7,7 @@ mod foreign;
 mod handshake;
 mod hostile;
 mod ice;
+mod passive;
 mod srtp;
 
 use super::*;
