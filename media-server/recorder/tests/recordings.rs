@@ -125,6 +125,37 @@ fn open_gop_is_recorded_from_recovery_point() {
 }
 
 #[test]
+fn av1_starts_at_key_frame_whatever_the_n_bit_is() {
+    for n_bit in [0x00, 0x08] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut script = Sender::video(Codec::Av1).send(&clips::video(Codec::Av1, 320, 240)[10..]);
+        for (_, event) in &mut script {
+            if let Event::Packet { payload, .. } = event {
+                payload[0] = payload[0] & !0x08 | n_bit;
+            }
+        }
+        let manifest = record(folder.path(), Tracks { audio: false, video: true }, script);
+        let path = folder.path().join("recording.mp4");
+        assert_eq!(probe(&path)[0].frames, VIDEO_FRAMES - u64::from(RATE), "N {n_bit}: from second 1 on");
+        assert!(manifest.gaps.is_empty(), "N {n_bit}: {:?}", manifest.gaps);
+        decodes(&path);
+    }
+}
+
+#[test]
+fn one_frame_per_second_is_recorded_from_its_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames: Vec<_> = clips::video(Codec::H264, 320, 240).into_iter().step_by(RATE as usize).collect();
+    let mut script = Sender { rate: 1.0, ..Sender::video(Codec::H264) }.send(&frames);
+    script.extend(Sender::audio().send(&clips::audio()));
+    let manifest = record(folder.path(), BOTH, script);
+    let streams = probe(&folder.path().join("recording.mp4"));
+    assert_eq!((streams[0].frames, manifest.inits.len()), (u64::from(LENGTH), 1));
+    assert!((streams[0].start - streams[1].start).abs() < ALIGNED, "{streams:?}");
+    decodes(&folder.path().join("recording.mp4"));
+}
+
+#[test]
 fn sound_alone_is_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let manifest = record(folder.path(), Tracks { audio: true, video: false }, Sender::audio().send(&clips::audio()));
