@@ -229,7 +229,7 @@ fn section(lines: &[&str]) -> Option<Section> {
 mod tests {
     use super::*;
     use sfu::parameters::{LocalDescription, PublisherTracks};
-    use sfu::sdp::Offer;
+    use sfu::sdp::{AnswerOptions, Offer};
 
     #[test]
     fn our_server_takes_both_offers_and_we_take_its_answers() {
@@ -243,7 +243,7 @@ mod tests {
             origin: 1,
         };
         let offer = Offer::parse(&camera_offer(&local, [1, 2, 3])).unwrap();
-        let (answer, tracks) = offer.answer_publisher(&server, None).unwrap();
+        let (answer, tracks) = offer.answer_publisher(&server, &AnswerOptions::default()).unwrap();
         let read = Description::parse(&answer).unwrap();
         assert_eq!(read.remote.candidates, server.candidates);
         assert_eq!(read.remote.fingerprint, server.fingerprint);
@@ -252,7 +252,8 @@ mod tests {
         assert_eq!((video.ssrc, video.rtx_ssrc, audio.ssrc), (Some(1), Some(2), Some(3)));
 
         let offer = Offer::parse(&viewer_offer(&local)).unwrap();
-        let (answer, _) = offer.answer_subscriber(&server, &tracks, [11, 12, 13, 14]).unwrap();
+        let (answer, _) =
+            offer.answer_subscriber(&server, &tracks, [11, 12, 13, 14], &AnswerOptions::default()).unwrap();
         let read = Description::parse(&answer).unwrap();
         let [video, audio] = &read.sections[..] else { panic!("{read:?}") };
         assert_eq!(

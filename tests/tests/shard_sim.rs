@@ -6,7 +6,7 @@
 use sfu::forward::slab::MAX_TRANSMIT;
 use sfu::packet::{Kind, classify};
 use sfu::parameters::{LocalDescription, MediaKind, PublisherTracks, RoomId, SessionId, TransportParameters};
-use sfu::sdp::Offer;
+use sfu::sdp::{AnswerOptions, Offer};
 use sfu::shard::stats::{PublisherStats, RoleStats};
 use sfu::tap::{TapBatch, TapRecord};
 use sfu::transport::Identity as ServerIdentity;
@@ -150,7 +150,7 @@ impl World {
             let ssrcs = [base, base + 1, base + 2];
             let text = camera_offer(&Local { ice: &ice, fingerprint: identity().fingerprint(), address }, ssrcs);
             let offer = Offer::parse(&text).unwrap();
-            let (answer, tracks) = offer.answer_publisher(&local, None).unwrap();
+            let (answer, tracks) = offer.answer_publisher(&local, &AnswerOptions::default()).unwrap();
             world.tracks = tracks.clone();
             let transport = TransportParameters {
                 local: local.ice,
@@ -177,7 +177,8 @@ impl World {
             }
             let offer = Offer::parse(&text).unwrap();
             let ssrcs = [1, 2, 3, 4].map(|n| 1000 * session.0 as u32 + n);
-            let (answer, tracks) = offer.answer_subscriber(&local, &world.tracks, ssrcs).unwrap();
+            let (answer, tracks) =
+                offer.answer_subscriber(&local, &world.tracks, ssrcs, &AnswerOptions::default()).unwrap();
             let transport = TransportParameters {
                 local: local.ice,
                 remote: offer.ice,

@@ -9,7 +9,7 @@ use sfu::parameters::{
     Codec, DtlsRole, Fingerprint, IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId,
     TransportParameters,
 };
-use sfu::sdp::{IceFragment, Offer};
+use sfu::sdp::{AnswerOptions, IceFragment, Offer};
 use sfu::transport::{Identity, StunRequest};
 use sfu::{Command, Feed, Shard};
 use std::collections::HashSet;
@@ -42,12 +42,16 @@ pub fn sdp_offer(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let Ok(offer) = Offer::parse(&text) else { return };
     let answers = [
-        offer.answer_publisher(&local('A'), Some(2_500_000)).map(|(answer, _)| answer),
-        offer.answer_subscriber(&local('A'), tracks(), [1, 2, 3, 4]).map(|(answer, _)| answer),
+        offer
+            .answer_publisher(&local('A'), &AnswerOptions { max_bitrate: Some(2_500_000), ..AnswerOptions::default() })
+            .map(|(answer, _)| answer),
+        offer
+            .answer_subscriber(&local('A'), tracks(), [1, 2, 3, 4], &AnswerOptions::default())
+            .map(|(answer, _)| answer),
     ];
     for answer in answers.into_iter().flatten() {
         let sections = answer.lines().filter(|line| line.starts_with("m=")).count();
-        assert_eq!(sections, offer.kinds().len(), "every section is answered");
+        assert_eq!(sections, offer.section_count(), "every section is answered");
         // Nothing of the offer gets in as a line of its own.
         assert!(answer.lines().all(|line| line.as_bytes().get(1) == Some(&b'=')), "{answer}");
     }
@@ -134,7 +138,9 @@ pub fn shard(data: &[u8]) {
         fingerprint: Fingerprint::Sha256([0; 32]),
         dtls_role: DtlsRole::Server,
     };
-    let (_, viewer) = view().answer_subscriber(&local('B'), tracks(), [1, 2, 3, 4]).expect("the fixture is answered");
+    let (_, viewer) = view()
+        .answer_subscriber(&local('B'), tracks(), [1, 2, 3, 4], &AnswerOptions::default())
+        .expect("the fixture is answered");
     let [room, camera] = [(RoomId(1), SessionId(1)), (RoomId(1), SessionId(2))];
     shard.handle_command(
         now,
@@ -212,7 +218,7 @@ fn tracks() -> &'static PublisherTracks {
     static TRACKS: OnceLock<PublisherTracks> = OnceLock::new();
     TRACKS.get_or_init(|| {
         let offer = Offer::parse(PUBLISH).expect("the fixture is an offer");
-        offer.answer_publisher(&local('A'), None).expect("the fixture is answered").1
+        offer.answer_publisher(&local('A'), &AnswerOptions::default()).expect("the fixture is answered").1
     })
 }
 

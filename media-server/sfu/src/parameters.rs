@@ -103,16 +103,20 @@ pub struct HeaderExtensions {
     pub mid: Option<u8>,
     /// `http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01`
     pub transport_cc: Option<u8>,
+    /// `urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id`, where one layer of a simulcast offer is received
+    pub rid: Option<u8>,
+    /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id`, likewise
+    pub repaired_rid: Option<u8>,
 }
 
 /// A track that a publisher sends to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncomingTrack {
-    /// Value of `a=mid`.
+    /// Value of `a=mid`; empty when the offer has none.
     pub mid: String,
     /// Audio or video.
     pub kind: MediaKind,
-    /// In the order of the offer; never empty. The publisher may switch between them.
+    /// In the order of the answer; never empty. The publisher may switch between them.
     pub payload_types: Vec<PayloadType>,
     /// Extensions as agreed for this m-section.
     pub extensions: HeaderExtensions,
@@ -120,6 +124,8 @@ pub struct IncomingTrack {
     pub ssrc: Option<u32>,
     /// The SSRC of its retransmissions (`a=ssrc-group:FID`), when the offer names it.
     pub rtx_ssrc: Option<u32>,
+    /// The one layer of a simulcast offer that is received: packets that name another one are not admitted.
+    pub rid: Option<String>,
 }
 
 /// A track that we send to a subscriber.

@@ -10,7 +10,7 @@ use super::types::{Established, LocalSource, Principal, Role, RoomName};
 use super::{Control, Inner};
 use sfu::Feed;
 use sfu::parameters::{IceCredentials, PublisherTracks, SessionId, TransportParameters};
-use sfu::sdp::Offer;
+use sfu::sdp::{AnswerOptions, Offer};
 
 impl Control {
     /// Lets a publisher in (WHIP POST). The identity that publishes in the room already may come again: it takes over
@@ -54,7 +54,8 @@ fn publish(inner: &Inner, room: &RoomName, who: &Principal, offer: &str) -> Resu
     let max_bitrate = inner.gate.limits().max_bitrate;
     let opened = OpenedRoom::of(media, claim.media, claim.recorded);
     let local = media.describe(opened.room);
-    let (answer, tracks) = offer.answer_publisher(&local, max_bitrate)?;
+    let options = AnswerOptions { max_bitrate, ..AnswerOptions::default() };
+    let (answer, tracks) = offer.answer_publisher(&local, &options)?;
     let peer = Peer { room, who, media: opened.keep(), remote: offer.ice.clone() };
     let at = peer.media;
     let mut effects = Vec::new();
@@ -108,7 +109,7 @@ fn subscribe(inner: &Inner, room: &RoomName, who: &Principal, offer: &str) -> Re
     // The slot is held; the answer is made without the lock, so that joins do not wait for each other.
     let at = claim.media;
     let local = media.describe(at);
-    let (answer, tracks) = offer.answer_subscriber(&local, &claim.source, ssrcs())?;
+    let (answer, tracks) = offer.answer_subscriber(&local, &claim.source, ssrcs(), &AnswerOptions::default())?;
     let transport = TransportParameters {
         local: local.ice,
         remote: offer.ice.clone(),

@@ -135,6 +135,11 @@ export class Connection extends EventTarget {
   /** Adds transceivers to a new connection. */
   prepare() {}
 
+  /** Returns the offer to make of the browser's `sdp`. */
+  adapt(sdp) {
+    return sdp;
+  }
+
   /** Called when media can flow; subclasses refine the state from here. */
   established() {
     this.report('connected', 'Connected');
@@ -186,7 +191,7 @@ export class Connection extends EventTarget {
     this.#sample = null;
     this.timing = {};
     this.prepare(pc);
-    await pc.setLocalDescription();
+    await this.#describe(pc);
     this.timing.post = performance.now();
     const response = await this.#request(this.url, 'POST', signal, {'Content-Type': 'application/sdp'}, pc.localDescription.sdp);
     if (response.status !== 201) throw await Refused.from(response);
@@ -235,12 +240,24 @@ export class Connection extends EventTarget {
     return await this.#renew(signal) && this.#until(() => isUp(pc), RESTART_TIMEOUT, signal);
   }
 
+  /** Sets the offer as `adapt` makes it; browsers that refuse to have it changed keep their own. */
+  async #describe(pc, options = {}) {
+    const {type, sdp} = await pc.createOffer(options);
+    const adapted = this.adapt(sdp);
+    try {
+      await pc.setLocalDescription({type, sdp: adapted});
+    } catch (error) {
+      if (adapted === sdp) throw error;
+      await pc.setLocalDescription({type, sdp});
+    }
+  }
+
   /** New credentials and candidates on both sides; false when the server, or the browser, did not take them. */
   async #renew(signal) {
     const pc = this.pc;
     if (!this.#session) return false;
     try {
-      await pc.setLocalDescription(await pc.createOffer({iceRestart: true}));
+      await this.#describe(pc, {iceRestart: true});
       const headers = {'Content-Type': 'application/trickle-ice-sdpfrag', 'If-Match': '*'};
       const response = await this.#request(this.#session, 'PATCH', signal, headers, fragment(pc.localDescription.sdp));
       if (response.status !== 200) return false;
@@ -329,6 +346,20 @@ export class Connection extends EventTarget {
 }
 
 /**
+ * Returns the offer with `stereo=1` for Opus (RFC 7587 §7): without it Chromium and Safari decode one channel.
+ */
+export function askStereo(sdp) {
+  const opus = [...sdp.matchAll(/^a=rtpmap:(\d+) opus\/48000\/2\r?$/gim)].map(([, number]) => number);
+  return opus.reduce((text, number) => {
+    const line = new RegExp(`^a=fmtp:${number} (?!.*\\bstereo=)[^\\r\\n]*`, 'm');
+    if (line.test(text)) return text.replace(line, '$&;stereo=1');
+    const described = new RegExp(`^a=fmtp:${number} `, 'm').test(text);
+    const rtpmap = new RegExp(`^a=rtpmap:${number} [^\\r\\n]*`, 'm');
+    return described ? text : text.replace(rtpmap, `$&\r\na=fmtp:${number} stereo=1`);
+  }, sdp);
+}
+
+/**
  * Plays `/whep/{room}` in a <video>. Beyond the states of `Connection`: `playing` (frames arrive) and `away` (connected, but
  * the camera sends nothing; it goes on by itself).
  */
@@ -359,6 +390,10 @@ export class Player extends Connection {
       if (stream.getTracks().length === 1) this.#show(stream);
       this.dispatchEvent(new Event('tracks'));
     });
+  }
+
+  adapt(sdp) {
+    return askStereo(sdp);
   }
 
   established() {

@@ -40,6 +40,7 @@ fn source(session: u64) -> IncomingTrack {
         extensions: HeaderExtensions::default(),
         ssrc: None,
         rtx_ssrc: None,
+        rid: None,
     }
 }
 

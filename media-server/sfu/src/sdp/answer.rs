@@ -1,139 +1,262 @@
-//! Answers: what a publisher and a subscriber are told.
+//! Answers: which sections are carried, and with what.
 //!
-//! Rules: RFC 9725 §4.2 and §4.4, RFC 9429 §5.3.1 (order, ports, `c=`), RFC 9143 (one transport for all), RFC 8839
-//! (candidates), RFC 8445 §5.1.2.1 (priorities), RFC 8830 (msid), RFC 5576 (ssrc). All candidates stand in the answer,
-//! in the tagged section, since trickling from server to client does not exist in WHIP. Simulcast is not answered, so
-//! that a publisher sends one layer. No section is ever rejected by port 0: either everything is answered or nothing.
+//! Rules: RFC 9725 §4.2 and §4.4, RFC 9429 §5.3.1 (order, rejection by port 0), RFC 9143 (one transport for all),
+//! RFC 8853 (one layer of a simulcast offer is received). Sections that are no media for this server (data channels,
+//! inactive, disabled or backward ones, a second one of a kind) are rejected and the rest is answered. Media that it
+//! cannot carry is refused by name (RFC 9725 §4.4.2), unless [`AnswerOptions::partial_answers`] allows the rest alone.
 
-use super::codecs::best_match;
+use super::codecs::{best_match, parameter};
 use super::error::{SdpError, kind_name};
-use super::offer::{Direction, Offer, Section};
+use super::offer::Offer;
+use super::section::{Direction, Media, Section};
+use super::write::{Carried, write};
 use crate::parameters::{
-    HeaderExtensions, IncomingTrack, LocalDescription, MediaKind, OutgoingTrack, PayloadType, PublisherTracks,
+    Codec, HeaderExtensions, IncomingTrack, LocalDescription, MediaKind, OutgoingTrack, PayloadType, PublisherTracks,
     SubscriberTracks,
 };
-use std::fmt::Arguments;
-use std::net::SocketAddr;
 
-/// The CNAME (RFC 7022) of all that we send: one endpoint, one clock. RTCP SDES must carry the same.
-pub const CNAME: &str = "media-server";
+/// What the configuration says of answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerOptions {
+    /// Codecs that a publisher is asked for, the most wanted first; others follow in the order of the offer.
+    pub codecs: Vec<Codec>,
+    /// A section without a codec of ours is rejected alone, where the offer has other media.
+    pub partial_answers: bool,
+    /// Bits per second, for `b=` of a publisher's video section (RFC 3890).
+    pub max_bitrate: Option<u64>,
+}
 
-/// The MediaStream that a subscriber gets its tracks in.
-const STREAM: &str = "live";
+impl AnswerOptions {
+    /// The order of codecs when the configuration has none: the codec that plays nearly everywhere comes first.
+    pub const DEFAULT_CODECS: [Codec; 4] = [Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Av1];
+
+    /// Place of `codec` in the order; less is better.
+    fn rank(&self, codec: Codec) -> usize {
+        let listed = self.codecs.iter().position(|wanted| *wanted == codec);
+        listed.unwrap_or(self.codecs.len() + usize::from(codec != Codec::Opus))
+    }
+}
+
+impl Default for AnswerOptions {
+    fn default() -> Self {
+        Self { codecs: Self::DEFAULT_CODECS.to_vec(), partial_answers: false, max_bitrate: None }
+    }
+}
 
 impl Offer {
-    /// Answers a publisher (WHIP): recvonly. `max_bitrate` in bits per second goes into `b=` of the video section.
+    /// Answers a publisher (WHIP): recvonly, its codecs in the order of `options`.
     pub fn answer_publisher(
         &self,
         local: &LocalDescription,
-        max_bitrate: Option<u64>,
+        options: &AnswerOptions,
     ) -> Result<(String, PublisherTracks), SdpError> {
-        let mut streams = self.sections.iter().filter_map(|s| s.stream.as_ref());
-        if let Some(first) = streams.next()
-            && let Some(second) = streams.find(|s| *s != first)
-        {
-            return Err(SdpError::TooManyStreams { first: first.clone(), second: second.clone() });
-        }
-        let mut tracks = PublisherTracks::default();
-        let mut answers = Vec::new();
-        for section in &self.sections {
-            section.expect_direction(Direction::SendOnly)?;
-            let transport_cc = section.transport_cc_extension.filter(|_| section.codecs.iter().any(|c| c.transport_cc));
-            let mut payload_types = section.codecs.clone();
+        let carried = self.select(Direction::SendOnly, options, |section, media| {
+            let transport_cc = media.transport_cc_extension.filter(|_| media.codecs.iter().any(|c| c.transport_cc));
+            let mut payload_types = media.codecs.clone();
+            payload_types.sort_by_key(|p| options.rank(p.codec));
             for payload_type in &mut payload_types {
                 payload_type.transport_cc &= transport_cc.is_some();
             }
             if payload_types.is_empty() {
-                return Err(section.no_common_codec(supported(section.kind).to_owned()));
+                return Err(section.no_common_codec(media, supported(media.kind).to_owned()));
             }
-            let extensions =
-                HeaderExtensions { mid: section.mid_extension.map(|e| e.id), transport_cc: transport_cc.map(|e| e.id) };
-            answers.push(SectionAnswer {
-                section,
+            // Layers are told apart by their identifiers alone; one stream needs none.
+            let rid = media.layer.as_ref().and(media.rid_extension);
+            let repaired_rid = media.layer.as_ref().and(media.repaired_rid_extension);
+            Ok(Carried {
                 direction: Direction::RecvOnly,
-                payload_types: payload_types.clone(),
-                extensions,
-                max_bitrate: max_bitrate.filter(|_| section.kind == MediaKind::Video),
-                ssrcs: None,
-            });
-            let track = IncomingTrack {
-                mid: section.mid.clone(),
-                kind: section.kind,
                 payload_types,
-                extensions,
-                ssrc: section.ssrc,
-                rtx_ssrc: section.rtx_ssrc,
+                extensions: HeaderExtensions {
+                    mid: media.mid_extension.filter(|_| section.mid.is_some()).map(|e| e.id),
+                    transport_cc: transport_cc.map(|e| e.id),
+                    rid: rid.map(|e| e.id),
+                    repaired_rid: repaired_rid.map(|e| e.id),
+                },
+                max_bitrate: options.max_bitrate.filter(|_| media.kind == MediaKind::Video),
+                ssrcs: None,
+                stereo: None,
+            })
+        })?;
+        let mut tracks = PublisherTracks::default();
+        for (section, media, carried) in accepted(self, &carried) {
+            let track = IncomingTrack {
+                mid: section.mid.clone().unwrap_or_default(),
+                kind: media.kind,
+                payload_types: carried.payload_types.clone(),
+                extensions: carried.extensions,
+                ssrc: media.ssrc,
+                rtx_ssrc: media.rtx_ssrc,
+                rid: media.layer.as_ref().filter(|_| carried.extensions.rid.is_some()).map(|layer| layer.rid.clone()),
             };
-            match section.kind {
+            match media.kind {
                 MediaKind::Audio => tracks.audio = Some(track),
                 MediaKind::Video => tracks.video = Some(track),
             }
         }
-        Ok((write(self, local, &answers), tracks))
+        Ok((write(self, local, &carried), tracks))
     }
 
     /// Answers a subscriber (WHEP): sendonly, with codecs of `source` that the offer takes too.
     ///
-    /// The first payload type of a source track is taken for what the publisher sends now: put it first. Behind those
-    /// that match the source stand the others that the subscriber knows, for a publisher that comes back with another
-    /// codec: not all of them need have RTX. A kind that the source lacks is answered `a=inactive`. `ssrcs` are four different random numbers: video,
-    /// video RTX, audio, spare.
+    /// Payload types that match the source come first, in the source's order; the others that the subscriber knows
+    /// follow, for a publisher that returns with another codec. Not all of them need RTX. A kind that the source lacks
+    /// now is answered likewise, so that what the publisher adds later reaches the subscriber. `ssrcs` are four
+    /// different random numbers: video, video RTX, audio, spare.
     pub fn answer_subscriber(
         &self,
         local: &LocalDescription,
         source: &PublisherTracks,
         ssrcs: [u32; 4],
+        options: &AnswerOptions,
     ) -> Result<(String, SubscriberTracks), SdpError> {
-        let mut tracks = SubscriberTracks::default();
-        let mut answers = Vec::new();
-        for section in &self.sections {
-            section.expect_direction(Direction::RecvOnly)?;
-            let sent = match section.kind {
-                MediaKind::Audio => &source.audio,
-                MediaKind::Video => &source.video,
-            };
-            let payload_types = match sent {
-                Some(track) => common(section, track)?,
-                None => as_sender(&section.codecs),
+        let sent = |kind| match kind {
+            MediaKind::Audio => source.audio.as_ref(),
+            MediaKind::Video => source.video.as_ref(),
+        };
+        let carried = self.select(Direction::RecvOnly, options, |section, media| {
+            let payload_types = match sent(media.kind) {
+                Some(track) => common(section, media, track, options)?,
+                None => as_sender(&media.codecs, options),
             };
             if payload_types.is_empty() {
-                return Err(section.no_common_codec(supported(section.kind).to_owned()));
+                return Err(section.no_common_codec(media, supported(media.kind).to_owned()));
             }
-            let (ssrc, rtx) = match section.kind {
+            let ssrcs = match media.kind {
                 MediaKind::Audio => (ssrcs[2], None),
                 MediaKind::Video => (ssrcs[0], payload_types.iter().find_map(|p| p.rtx).map(|_| ssrcs[1])),
             };
-            answers.push(SectionAnswer {
-                section,
-                direction: if sent.is_some() { Direction::SendOnly } else { Direction::Inactive },
-                payload_types: payload_types.clone(),
+            Ok(Carried {
+                direction: Direction::SendOnly,
+                payload_types,
                 extensions: HeaderExtensions::default(),
                 max_bitrate: None,
-                ssrcs: sent.is_some().then_some((ssrc, rtx)),
-            });
-            if sent.is_none() {
-                continue;
-            }
-            let track =
-                OutgoingTrack { mid: section.mid.clone(), kind: section.kind, payload_types, ssrc, rtx_ssrc: rtx };
-            match section.kind {
+                ssrcs: Some(ssrcs),
+                stereo: (media.kind == MediaKind::Audio).then(|| sent(media.kind).is_some_and(is_stereo)),
+            })
+        })?;
+        let mut tracks = SubscriberTracks::default();
+        for (section, media, carried) in accepted(self, &carried) {
+            let (ssrc, rtx_ssrc) = carried.ssrcs.unwrap_or_default();
+            let track = OutgoingTrack {
+                mid: section.mid.clone().unwrap_or_default(),
+                kind: media.kind,
+                payload_types: carried.payload_types.clone(),
+                ssrc,
+                rtx_ssrc,
+            };
+            match media.kind {
                 MediaKind::Audio => tracks.audio = Some(track),
                 MediaKind::Video => tracks.video = Some(track),
             }
         }
-        if tracks == SubscriberTracks::default() {
-            let present = match (&source.audio, &source.video) {
-                (Some(_), _) => "audio",
-                (None, Some(_)) => "video",
-                (None, None) => "nothing yet",
+        let present = |kind| sent(kind).is_some();
+        if !accepted(self, &carried).any(|(_, media, _)| present(media.kind)) {
+            let present = if present(MediaKind::Audio) {
+                "audio"
+            } else if present(MediaKind::Video) {
+                "video"
+            } else {
+                "nothing yet"
             };
-            return Err(SdpError::NoCommonKind {
-                offered: self.sections.iter().map(|s| kind_name(&s.kind)).collect::<Vec<_>>().join(" and "),
-                present: present.to_owned(),
-            });
+            let kinds: Vec<&str> = accepted(self, &carried).map(|(_, media, _)| kind_name(&media.kind)).collect();
+            return Err(SdpError::NoCommonKind { offered: kinds.join(" and "), present: present.to_owned() });
         }
-        Ok((write(self, local, &answers), tracks))
+        Ok((write(self, local, &carried), tracks))
     }
+
+    /// Decides section by section. `carry` says how a usable section is answered, or why it cannot be.
+    fn select(
+        &self,
+        wanted: Direction,
+        options: &AnswerOptions,
+        carry: impl Fn(&Section, &Media) -> Result<Carried, SdpError>,
+    ) -> Result<Vec<Option<Carried>>, SdpError> {
+        let mut carried: Vec<Option<Carried>> = Vec::with_capacity(self.sections.len());
+        let mut kinds: Vec<MediaKind> = Vec::new();
+        let mut refused: Vec<(&Section, SdpError)> = Vec::new();
+        for section in &self.sections {
+            let answer = match &section.body {
+                Ok(media) if kinds.contains(&media.kind) => Ok(None),
+                Ok(media) => section
+                    .expect_direction(media, wanted)
+                    .and_then(|()| carry(section, media))
+                    .inspect(|_| kinds.push(media.kind))
+                    .map(Some),
+                Err(error) => Err(error.clone()),
+            };
+            carried.push(answer.unwrap_or_else(|error| {
+                refused.push((section, error));
+                None
+            }));
+        }
+        // Media that would be lost counts, unless another section of its kind is carried.
+        let lost = refused.iter().find(|(section, error)| {
+            error.is_about_media() && !kinds.iter().any(|kind| kind_name(kind) == section.media)
+        });
+        match lost {
+            Some((_, error)) if kinds.is_empty() || !options.partial_answers => return Err(error.clone()),
+            _ => {}
+        }
+        if kinds.is_empty() {
+            let direction = refused.iter().find(|(_, error)| matches!(error, SdpError::WrongDirection { .. }));
+            let error = direction.or_else(|| refused.first()).map(|(_, error)| error.clone());
+            return Err(error.unwrap_or(SdpError::NoMedia));
+        }
+        check_bundle(self, &carried)?;
+        check_payload_types(&carried)?;
+        Ok(carried)
+    }
+}
+
+/// The sections that are carried.
+pub(super) fn accepted<'a>(
+    offer: &'a Offer,
+    carried: &'a [Option<Carried>],
+) -> impl Iterator<Item = (&'a Section, &'a Media, &'a Carried)> {
+    offer
+        .sections
+        .iter()
+        .zip(carried)
+        .filter_map(|(section, carried)| Some((section, section.body.as_ref().ok()?, carried.as_ref()?)))
+}
+
+/// All that is carried shares one transport: several sections need a group, and the first of it RTCP on the same port.
+fn check_bundle(offer: &Offer, carried: &[Option<Carried>]) -> Result<(), SdpError> {
+    let sections: Vec<(&Section, &Media)> =
+        accepted(offer, carried).map(|(section, media, _)| (section, media)).collect();
+    if sections.len() > 1 {
+        for (section, _) in &sections {
+            let Some(mid) = &section.mid else {
+                return Err(SdpError::MissingAttribute {
+                    section: section.name(),
+                    attribute: "a=mid",
+                    remedy: "give each section one, as BUNDLE needs it",
+                });
+            };
+            if !offer.bundle.contains(mid) {
+                return Err(SdpError::NotBundled { section: section.name() });
+            }
+        }
+    }
+    let first = |mid: &String| sections.iter().find(|(section, _)| section.mid.as_ref() == Some(mid));
+    match offer.bundle.iter().find_map(first).or(sections.first()) {
+        Some((section, media)) if !media.rtcp_mux => Err(SdpError::NoRtcpMux { section: section.name() }),
+        _ => Ok(()),
+    }
+}
+
+/// In a bundle a payload type must mean one thing, since packets may be told apart by nothing else.
+fn check_payload_types(carried: &[Option<Carried>]) -> Result<(), SdpError> {
+    let mut seen = [false; 128];
+    for codec in carried.iter().flatten().flat_map(|carried| &carried.payload_types) {
+        for number in [Some(codec.number), codec.rtx].into_iter().flatten() {
+            match seen.get_mut(usize::from(number)) {
+                Some(taken) if !*taken => *taken = true,
+                _ => return Err(SdpError::PayloadTypeClash { number }),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Encoding names of what is passed through, for messages.
@@ -144,27 +267,43 @@ fn supported(kind: MediaKind) -> &'static str {
     }
 }
 
-/// What we may say of payload types that we send with: RTX for video only, and no transport-wide feedback, since a
-/// header without extensions is the same for all subscribers.
-fn as_sender(codecs: &[PayloadType]) -> Vec<PayloadType> {
-    let audio = |c: &PayloadType| c.codec.kind() == MediaKind::Audio;
-    codecs.iter().map(|c| PayloadType { transport_cc: false, rtx: c.rtx.filter(|_| !audio(c)), ..c.clone() }).collect()
+/// Whether a camera sends two channels (RFC 7587 §7): some say it by `stereo` alone.
+fn is_stereo(track: &IncomingTrack) -> bool {
+    let says = |fmtp, name| parameter(fmtp, name) == Some("1");
+    let opus = track.payload_types.iter().filter(|p| p.codec == Codec::Opus);
+    opus.map(|p| p.fmtp.as_str()).any(|fmtp| says(fmtp, "sprop-stereo") || says(fmtp, "stereo"))
 }
 
-/// The subscriber's payload types: first those for what the source sends, in the source's order, then the others.
-fn common(section: &Section, source: &IncomingTrack) -> Result<Vec<PayloadType>, SdpError> {
-    let offered = as_sender(&section.codecs);
+/// What we may say of payload types that we send with: RTX for video only, and no transport-wide feedback, since a
+/// header without extensions is the same for all subscribers.
+fn as_sender(codecs: &[PayloadType], options: &AnswerOptions) -> Vec<PayloadType> {
+    let audio = |c: &PayloadType| c.codec.kind() == MediaKind::Audio;
+    let mut codecs: Vec<PayloadType> = codecs
+        .iter()
+        .map(|c| PayloadType { transport_cc: false, rtx: c.rtx.filter(|_| !audio(c)), ..c.clone() })
+        .collect();
+    codecs.sort_by_key(|p| options.rank(p.codec));
+    codecs
+}
+
+/// The subscriber's payload types: first those for what the source may send, in the source's order, then the others.
+fn common(
+    section: &Section,
+    media: &Media,
+    source: &IncomingTrack,
+    options: &AnswerOptions,
+) -> Result<Vec<PayloadType>, SdpError> {
+    let offered = as_sender(&media.codecs, options);
     let mut agreed: Vec<PayloadType> = Vec::new();
-    for (index, sent) in source.payload_types.iter().enumerate() {
-        match best_match(sent, &offered) {
-            Some(found) if agreed.iter().all(|a| a.number != found.number) => agreed.push(found.clone()),
-            Some(_) => {}
-            None if index == 0 => {
-                let profile = if sent.fmtp.is_empty() { String::new() } else { format!(" ({})", sent.fmtp) };
-                return Err(section.no_common_codec(format!("{}{profile}, which the camera sends", sent.codec.name())));
-            }
-            None => {}
+    for found in source.payload_types.iter().filter_map(|sent| best_match(sent, &offered)) {
+        if agreed.iter().all(|a| a.number != found.number) {
+            agreed.push(found.clone());
         }
+    }
+    if let (true, Some(first)) = (agreed.is_empty(), source.payload_types.first()) {
+        let profile = if first.fmtp.is_empty() { String::new() } else { format!(" ({})", first.fmtp) };
+        let wanted = format!("{}{profile}, which the camera sends", first.codec.name());
+        return Err(section.no_common_codec(media, wanted));
     }
     let rest: Vec<PayloadType> = offered.into_iter().filter(|o| agreed.iter().all(|a| a.number != o.number)).collect();
     agreed.extend(rest);
@@ -172,156 +311,15 @@ fn common(section: &Section, source: &IncomingTrack) -> Result<Vec<PayloadType>,
 }
 
 impl Section {
-    fn expect_direction(&self, wanted: Direction) -> Result<(), SdpError> {
-        if self.direction == wanted || self.direction == Direction::SendRecv {
+    fn expect_direction(&self, media: &Media, wanted: Direction) -> Result<(), SdpError> {
+        if media.direction == wanted || media.direction == Direction::SendRecv {
             return Ok(());
         }
-        Err(SdpError::WrongDirection { section: self.name(), offered: self.direction.name(), wanted: wanted.name() })
+        Err(SdpError::WrongDirection { section: self.name(), offered: media.direction.name(), wanted: wanted.name() })
     }
 
-    fn no_common_codec(&self, wanted: String) -> SdpError {
-        let offered = if self.offered.is_empty() { "no payload type".to_owned() } else { self.offered.clone() };
+    fn no_common_codec(&self, media: &Media, wanted: String) -> SdpError {
+        let offered = if media.offered.is_empty() { "no payload type".to_owned() } else { media.offered.clone() };
         SdpError::NoCommonCodec { section: self.name(), offered, wanted }
-    }
-}
-
-/// What is said of one section.
-struct SectionAnswer<'a> {
-    section: &'a Section,
-    direction: Direction,
-    payload_types: Vec<PayloadType>,
-    extensions: HeaderExtensions,
-    max_bitrate: Option<u64>,
-    /// Ours: media, and RTX if agreed.
-    ssrcs: Option<(u32, Option<u32>)>,
-}
-
-/// SDP text under construction.
-pub(super) struct Lines(pub(super) String);
-
-impl Lines {
-    pub(super) fn push(&mut self, line: Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = std::fmt::Write::write_fmt(&mut self.0, line);
-        self.0.push_str("\r\n");
-    }
-
-    /// Our candidates, best first, and that there are no more.
-    pub(super) fn push_candidates(&mut self, candidates: &[SocketAddr]) {
-        for (index, candidate) in candidates.iter().enumerate() {
-            // RFC 8445 §5.1.2.1: type preference 126 (host), local preference by order, component 1.
-            let local = 65_535_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
-            let priority = (126 << 24) | (local << 8) | 255;
-            let (foundation, ip, port) = (index + 1, candidate.ip(), candidate.port());
-            self.push(format_args!("a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host"));
-        }
-        self.push(format_args!("a=end-of-candidates"));
-    }
-}
-
-fn write(offer: &Offer, local: &LocalDescription, answers: &[SectionAnswer<'_>]) -> String {
-    let mut out = Lines(String::with_capacity(4096));
-    out.push(format_args!("v=0"));
-    out.push(format_args!("o=- {} 2 IN IP4 127.0.0.1", local.origin));
-    out.push(format_args!("s=-"));
-    out.push(format_args!("t=0 0"));
-    if !offer.bundle.is_empty() {
-        out.push(format_args!("a=group:BUNDLE {}", offer.bundle.join(" ")));
-    }
-    out.push(format_args!("a=ice-lite"));
-    out.push(format_args!("a=ice-options:trickle"));
-    let sends = answers.iter().any(|a| a.ssrcs.is_some());
-    out.push(format_args!("a=msid-semantic: WMS{}", if sends { format!(" {STREAM}") } else { String::new() }));
-    // Candidates belong into the tagged section (RFC 9143 §7.1.3). Some clients skip inactive sections, candidates
-    // included, so they stand in the first active one too.
-    let tagged = answers.iter().position(|answer| answer.section.mid == offer.tagged_mid());
-    let active = answers.iter().position(|answer| answer.direction != Direction::Inactive);
-    let skipped = tagged.is_some_and(|tagged| answers[tagged].direction == Direction::Inactive);
-    for (index, answer) in answers.iter().enumerate() {
-        let here = Some(index);
-        answer.write(&mut out, local, here == tagged || skipped && here == active);
-    }
-    out.0
-}
-
-impl SectionAnswer<'_> {
-    fn write(&self, out: &mut Lines, local: &LocalDescription, with_candidates: bool) {
-        let section = self.section;
-        let numbers = self.payload_types.iter().flat_map(|p| [Some(p.number), p.rtx]).flatten();
-        let numbers: Vec<String> = numbers.map(|n| n.to_string()).collect();
-        out.push(format_args!("m={} 9 {} {}", kind_name(&section.kind), section.protocol, numbers.join(" ")));
-        out.push(format_args!("c=IN IP4 0.0.0.0"));
-        if let Some(bits) = self.max_bitrate {
-            out.push(format_args!("b=AS:{}", bits.div_ceil(1000)));
-            out.push(format_args!("b=TIAS:{bits}"));
-        }
-        out.push(format_args!("a=rtcp:9 IN IP4 0.0.0.0"));
-        if with_candidates {
-            out.push_candidates(&local.candidates);
-        }
-        // Repeated in every section, as browsers do: some clients look nowhere else.
-        out.push(format_args!("a=ice-ufrag:{}", local.ice.ufrag));
-        out.push(format_args!("a=ice-pwd:{}", local.ice.pwd));
-        out.push(format_args!("a=fingerprint:{}", local.fingerprint));
-        out.push(format_args!("a=setup:passive"));
-        out.push(format_args!("a=mid:{}", section.mid));
-        for (agreed, offered, uri) in [
-            (self.extensions.mid, section.mid_extension, super::offer::MID_URI),
-            (self.extensions.transport_cc, section.transport_cc_extension, super::offer::TRANSPORT_CC_URI),
-        ] {
-            if let (Some(id), Some(offered)) = (agreed, offered) {
-                out.push(format_args!("a=extmap:{id}{} {uri}", if offered.sendonly { "/recvonly" } else { "" }));
-            }
-        }
-        out.push(format_args!("a={}", self.direction.name()));
-        let track = format!("{STREAM} {STREAM}-{}", kind_name(&section.kind));
-        if self.ssrcs.is_some() {
-            out.push(format_args!("a=msid:{track}"));
-        }
-        for (offered, name) in [
-            (section.rtcp_mux, "rtcp-mux"),
-            // RFC 9725 §4.4.1 wants it of the server too, RFC 8858 §4.2 of the offerer alone: so only as an echo.
-            (section.rtcp_mux_only, "rtcp-mux-only"),
-            (section.rtcp_rsize, "rtcp-rsize"),
-        ] {
-            if offered {
-                out.push(format_args!("a={name}"));
-            }
-        }
-        for payload_type in &self.payload_types {
-            write_payload_type(out, payload_type);
-        }
-        if let Some((ssrc, rtx)) = self.ssrcs {
-            if let Some(rtx) = rtx {
-                out.push(format_args!("a=ssrc-group:FID {ssrc} {rtx}"));
-            }
-            for ssrc in [Some(ssrc), rtx].into_iter().flatten() {
-                out.push(format_args!("a=ssrc:{ssrc} cname:{CNAME}"));
-                out.push(format_args!("a=ssrc:{ssrc} msid:{track}"));
-            }
-        }
-    }
-}
-
-fn write_payload_type(out: &mut Lines, payload_type: &PayloadType) {
-    let PayloadType { number, codec, fmtp, rtx, nack, pli, fir, remb, transport_cc } = payload_type;
-    let channels = if codec.kind() == MediaKind::Audio { "/2" } else { "" };
-    out.push(format_args!("a=rtpmap:{number} {}/{}{channels}", codec.name(), codec.clock_rate()));
-    for (agreed, feedback) in
-        [(remb, "goog-remb"), (transport_cc, "transport-cc"), (fir, "ccm fir"), (nack, "nack"), (pli, "nack pli")]
-    {
-        if *agreed {
-            out.push(format_args!("a=rtcp-fb:{number} {feedback}"));
-        }
-    }
-    // What begins with sprop- tells of the offerer's own stream (RFC 6184 §8.2.2, RFC 7587 §7): it is not echoed.
-    let echoed: Vec<&str> = fmtp.split(';').filter(|p| !p.trim_start().starts_with("sprop-")).collect();
-    let echoed = echoed.join(";");
-    if !echoed.trim().is_empty() {
-        out.push(format_args!("a=fmtp:{number} {}", echoed.trim()));
-    }
-    if let Some(rtx) = rtx {
-        out.push(format_args!("a=rtpmap:{rtx} rtx/{}", codec.clock_rate()));
-        out.push(format_args!("a=fmtp:{rtx} apt={number}"));
     }
 }

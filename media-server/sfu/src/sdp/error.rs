@@ -51,30 +51,22 @@ pub enum SdpError {
     /// No m-section at all.
     #[error("the offer has no m= section; add an audio or a video track, then make the offer")]
     NoMedia,
-    /// Neither audio nor video: most often a data channel.
-    #[error("m={media} cannot be answered; offer one m=audio, one m=video or both, and no data channel")]
+    /// More sections than an answer repeats.
+    #[error("the offer has {count} m= sections; offer at most {limit}, of which one audio and one video are carried")]
+    TooManySections {
+        /// Sections of the offer.
+        count: usize,
+        /// Sections allowed.
+        limit: usize,
+    },
+    /// Nothing but sections that are neither audio nor video: most often a data channel.
+    #[error("the offer has m={media} alone, which this server does not carry; add an audio or a video track")]
     UnsupportedMedia {
         /// As in `m=`.
         media: String,
     },
-    /// Two sections of one kind (RFC 9725 §4.4.2).
-    #[error("the offer has more than one m={}; offer at most one of each kind", kind_name(.kind))]
-    TooManyTracks {
-        /// The kind that is there twice.
-        kind: MediaKind,
-    },
-    /// Two MediaStreams (RFC 9725 §4.4.2).
-    #[error(
-        "the tracks belong to two MediaStreams ({first} and {second} in a=msid); put both tracks into one MediaStream"
-    )]
-    TooManyStreams {
-        /// Identifier of the first.
-        first: String,
-        /// Identifier of the second.
-        second: String,
-    },
-    /// Port 0 without `a=bundle-only`.
-    #[error("{section} is disabled by port 0; leave it out of the offer, since an answer in part is not given")]
+    /// Port 0 without `a=bundle-only`, and no other media.
+    #[error("{section} is disabled by port 0, and the offer has no other media; offer it with port 9")]
     DisabledSection {
         /// Such as `m=audio`.
         section: String,
@@ -108,8 +100,8 @@ pub enum SdpError {
         /// The hashes offered.
         offered: String,
     },
-    /// The client wants to be the DTLS server.
-    #[error("a=setup:{setup} cannot be answered, as this server is the DTLS server; offer actpass or active")]
+    /// No DTLS role follows from it.
+    #[error("a=setup:{setup} cannot be answered; offer actpass, active or passive")]
     UnsupportedSetup {
         /// As offered.
         setup: String,
@@ -151,6 +143,14 @@ pub enum SdpError {
 }
 
 impl SdpError {
+    /// Returns whether media of the offer is lost, which a section that is no media for this server does not mean.
+    pub(super) fn is_about_media(&self) -> bool {
+        matches!(
+            self,
+            SdpError::NoCommonCodec { .. } | SdpError::UnsupportedProtocol { .. } | SdpError::NoRtcpMux { .. }
+        )
+    }
+
     /// `true` when the SDP was understood but cannot be served (HTTP 422), `false` when it is malformed (HTTP 400).
     pub fn is_unprocessable(&self) -> bool {
         !matches!(

@@ -3,9 +3,9 @@
 //! Rules: RFC 8840 §4.4 and §9, RFC 9725 §4.3. Credentials may stand at session or at section level. The candidates of a
 //! client are counted and not used: an ICE-lite server learns addresses from checks.
 
-use super::answer::Lines;
 use super::error::{SdpError, quote};
 use super::text::{check, ice_credentials, is_token};
+use super::write::Lines;
 use crate::parameters::{IceCredentials, LocalDescription};
 
 /// An `application/trickle-ice-sdpfrag` body (RFC 8840).

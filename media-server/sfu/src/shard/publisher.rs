@@ -128,6 +128,9 @@ impl Publisher {
             {
                 continue;
             }
+            if track.rid.is_some() && !is_chosen_layer(track, header, packet) {
+                continue;
+            }
             for payload_type in &track.payload_types {
                 if payload_type.number == header.payload_type {
                     return Some((kind, false));
@@ -376,6 +379,13 @@ impl Publisher {
     }
 }
 
+/// Of a simulcast offer one layer is received; a packet that names another one by its header is none of the track.
+fn is_chosen_layer(track: &IncomingTrack, header: &Header, packet: &[u8]) -> bool {
+    let named = [track.extensions.rid, track.extensions.repaired_rid];
+    let mut named = named.into_iter().flatten().filter_map(|id| header.extension(packet, id));
+    named.all(|rid| track.rid.as_deref().is_none_or(|chosen| chosen.as_bytes() == rid))
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -407,6 +417,7 @@ pub(super) mod tests {
             extensions: HeaderExtensions::default(),
             ssrc: Some(1),
             rtx_ssrc: Some(2),
+            rid: None,
         };
         let credentials = || IceCredentials { ufrag: "Aufrag".to_owned(), pwd: "p".repeat(24) };
         let parameters = TransportParameters {
@@ -497,6 +508,32 @@ pub(super) mod tests {
             assert_eq!(took(&mut publisher, now, &packet), None, "{packet:?}");
         }
         assert_eq!(publisher.streams.counts().packets, 1, "they do not count as received");
+    }
+
+    /// With a one-byte header extension (RFC 8285).
+    fn extended(number: u8, ssrc: u32, id: u8, value: &[u8]) -> Vec<u8> {
+        let mut packet = packet(number, ssrc, &[0xBE, 0xDE, 0, 1, id << 4 | (value.len() as u8 - 1)]);
+        packet[0] |= 0x10;
+        packet.extend(value);
+        packet.resize(20, 0);
+        packet.extend(b"payload");
+        packet
+    }
+
+    #[test]
+    fn packet_of_another_layer_is_not_admitted() {
+        let now = Instant::now();
+        let mut publisher = publisher(now);
+        let track = publisher.tracks.video.as_mut().unwrap();
+        track.rid = Some("h".to_owned());
+        (track.extensions.rid, track.extensions.repaired_rid) = (Some(10), Some(11));
+        for (id, number) in [(10, 96), (11, 97)] {
+            let admits = |value: &[u8]| publisher.admits(now, &extended(number, 7, id, value), 7);
+            assert!(admits(b"h"), "extension {id}");
+            assert!(!admits(b"l") && !admits(b"hh"), "extension {id}");
+        }
+        assert!(publisher.admits(now, &packet(96, 7, b"x"), 7), "one stream that names no layer");
+        assert!(publisher.admits(now, &extended(96, 7, 3, b"l"), 7), "another extension");
     }
 
     #[test]

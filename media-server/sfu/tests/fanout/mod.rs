@@ -60,6 +60,7 @@ impl Fanout {
             extensions: HeaderExtensions::default(),
             ssrc: Some(1),
             rtx_ssrc: None,
+            rid: None,
         };
         let subscriber = |n: usize| {
             let track = OutgoingTrack {

@@ -209,6 +209,7 @@ impl Camera {
             extensions: HeaderExtensions::default(),
             ssrc: None,
             rtx_ssrc: None,
+            rid: None,
         };
         PublisherTracks { audio: self.has_sound.then(|| track(MediaKind::Audio)), video: Some(track(MediaKind::Video)) }
     }

@@ -13,15 +13,14 @@ fn every_publisher_is_answered_in_its_own_terms() {
             assert!(!section.iter().any(|l| l.starts_with("a=ssrc") || l.starts_with("a=msid:")), "{name}");
         }
         let video = tracks.video.expect("video");
-        assert_eq!(
-            answer.numbers("video")[0],
-            video.payload_types[0].number,
-            "{name}: the offerer's first stays first"
-        );
+        assert_eq!(answer.numbers("video")[0], video.payload_types[0].number, "{name}");
+        let h264 = video.payload_types.iter().any(|p| p.codec == Codec::H264);
+        assert_eq!(video.payload_types[0].codec == Codec::H264, h264, "{name}: H264 first where it is offered");
         assert!(video.payload_types.iter().all(|p| p.nack && p.pli), "{name}");
         let simulcast = name.ends_with("simulcast");
         assert_eq!(tracks.audio.is_none(), simulcast, "{name}");
-        assert_eq!(video.ssrc.is_none(), matches!(name, "chrome-publish-simulcast"), "{name}");
+        assert_eq!(video.ssrc.is_none(), name == "chrome-publish-simulcast", "{name}");
+        assert_eq!(video.rid.as_deref(), simulcast.then_some("h"), "{name}: the best layer");
     }
 }
 
@@ -41,7 +40,7 @@ fn every_viewer_is_answered_in_its_own_terms() {
             assert!(answer.has("video", "a=sendonly"), "{name}");
             assert_eq!(answer.values("video", "a=extmap:"), Vec::<&str>::new(), "{name}: a header of twelve bytes");
             assert!(!answer.text.contains("transport-cc"), "{name}");
-            assert_eq!(agreed.audio.is_some(), tracks.audio.is_some(), "{name}");
+            assert!(agreed.audio.is_some(), "{name}: also where the camera has no audio yet");
         }
     }
 }
@@ -50,8 +49,8 @@ fn every_viewer_is_answered_in_its_own_terms() {
 fn chrome_publishes_with_its_feedback_and_extensions() {
     let (answer, tracks) = publish(fixture("chrome-publish"));
     assert_eq!(answer.numbers("audio"), [111]);
-    let video = [96, 97, 102, 103, 104, 107, 108, 109, 114, 115, 116, 117, 39, 40, 45, 46, 98, 99, 100, 101];
-    assert_eq!(answer.numbers("video"), video, "the order of the offer, without red and ulpfec");
+    let video = [102, 103, 104, 107, 108, 109, 114, 115, 116, 117, 39, 40, 96, 97, 98, 99, 100, 101, 45, 46];
+    assert_eq!(answer.numbers("video"), video, "H264, VP8, VP9, AV1, without red and ulpfec");
     for line in [
         "a=rtcp-fb:96 goog-remb",
         "a=rtcp-fb:96 transport-cc",
@@ -73,7 +72,10 @@ fn chrome_publishes_with_its_feedback_and_extensions() {
     assert!(answer.has("audio", "a=fmtp:111 minptime=10;useinbandfec=1"));
     let video = tracks.video.unwrap();
     assert_eq!((video.ssrc, video.rtx_ssrc), (Some(3_107_348_437), Some(3_248_014_611)));
-    assert_eq!(video.extensions, HeaderExtensions { mid: Some(4), transport_cc: Some(3) });
+    assert_eq!(
+        video.extensions,
+        HeaderExtensions { mid: Some(4), transport_cc: Some(3), ..HeaderExtensions::default() }
+    );
     assert!(video.payload_types.iter().all(|p| p.rtx.is_some() && p.transport_cc && p.remb && p.fir));
     let audio = tracks.audio.unwrap();
     assert_eq!((audio.mid.as_str(), audio.ssrc, audio.rtx_ssrc), ("0", Some(3_668_868_330), None));
@@ -105,12 +107,15 @@ fn chrome_views_h264_by_its_own_numbers_and_keeps_the_other_codecs_for_later() {
 }
 
 #[test]
-fn firefox_publishes_with_max_bundle_and_gets_no_port_0_back() {
+fn firefox_bundle_only_section_is_carried() {
     let offer = fixture("firefox-publish-max-bundle");
     assert!(offer.contains("m=video 0 ") && offer.contains("a=bundle-only"));
     let (answer, tracks) = publish(offer);
-    assert_eq!(answer.numbers("video")[..4], [120, 124, 121, 125]);
-    assert_eq!(tracks.video.unwrap().extensions, HeaderExtensions { mid: Some(3), transport_cc: Some(7) });
+    assert!(answer.numbers("video").contains(&120) && answer.section("video")[0].starts_with("m=video 9 "));
+    assert_eq!(
+        tracks.video.unwrap().extensions,
+        HeaderExtensions { mid: Some(3), transport_cc: Some(7), ..HeaderExtensions::default() }
+    );
 }
 
 #[test]
@@ -169,11 +174,4 @@ fn aiortc_is_known_by_the_strongest_of_its_fingerprints() {
     let offer = Offer::parse(fixture("aiortc-publish")).unwrap();
     assert_eq!(offer.fingerprint.algorithm(), "sha-512");
     assert_eq!(offer.fingerprint.bytes()[..4], [0xB0, 0xC6, 0xCA, 0x9F]);
-}
-
-#[test]
-fn simulcast_is_answered_as_one_layer() {
-    let (_, tracks) = publish(fixture("firefox-publish-simulcast"));
-    let video = tracks.video.unwrap();
-    assert_eq!((video.ssrc, video.rtx_ssrc), (Some(4_217_341_059), Some(2_731_042_260)), "the first layer");
 }

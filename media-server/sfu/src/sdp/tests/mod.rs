@@ -6,13 +6,16 @@ mod anything;
 mod checks;
 mod clients;
 mod fragments;
+mod newer_clients;
 mod publishers;
 mod refusals;
+mod sections;
+mod simulcast;
 mod subscribers;
 
 use super::*;
 use crate::parameters::*;
-use checks::{Answer, check_frame, check_payload_types, lines};
+use checks::{Answer, check_frame, check_payload_types, is_rejected, lines};
 
 macro_rules! fixtures {
     ($($name:literal),* $(,)?) => {
@@ -51,12 +54,13 @@ fn local() -> LocalDescription {
 }
 
 fn publish(offer: &str) -> (Answer, PublisherTracks) {
-    let (text, tracks) = Offer::parse(offer).unwrap().answer_publisher(&local(), None).unwrap();
+    let (text, tracks) = Offer::parse(offer).unwrap().answer_publisher(&local(), &AnswerOptions::default()).unwrap();
     (Answer::parse(text), tracks)
 }
 
 fn view(offer: &str, source: &PublisherTracks) -> (Answer, SubscriberTracks) {
-    let (text, tracks) = Offer::parse(offer).unwrap().answer_subscriber(&local(), source, SSRCS).unwrap();
+    let (text, tracks) =
+        Offer::parse(offer).unwrap().answer_subscriber(&local(), source, SSRCS, &AnswerOptions::default()).unwrap();
     (Answer::parse(text), tracks)
 }
 
@@ -77,11 +81,11 @@ fn error(offer: &str) -> SdpError {
 }
 
 fn publish_error(offer: &str) -> SdpError {
-    Offer::parse(offer).unwrap().answer_publisher(&local(), None).unwrap_err()
+    Offer::parse(offer).unwrap().answer_publisher(&local(), &AnswerOptions::default()).unwrap_err()
 }
 
 fn view_error(offer: &str, source: &PublisherTracks) -> SdpError {
-    Offer::parse(offer).unwrap().answer_subscriber(&local(), source, SSRCS).unwrap_err()
+    Offer::parse(offer).unwrap().answer_subscriber(&local(), source, SSRCS, &AnswerOptions::default()).unwrap_err()
 }
 
 fn payload(number: u8, codec: Codec, fmtp: &str) -> PayloadType {
@@ -106,6 +110,7 @@ fn source(video: &[PayloadType]) -> PublisherTracks {
         extensions: HeaderExtensions::default(),
         ssrc: None,
         rtx_ssrc: None,
+        rid: None,
     };
     PublisherTracks {
         audio: Some(track("0", MediaKind::Audio, vec![payload(111, Codec::Opus, "")])),

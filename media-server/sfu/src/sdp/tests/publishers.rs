@@ -5,7 +5,12 @@ use super::*;
 #[test]
 fn the_bitrate_stands_in_the_video_section_alone() {
     let offer = Offer::parse(fixture("chrome-publish")).unwrap();
-    let answer = Answer::parse(offer.answer_publisher(&local(), Some(2_500_001)).unwrap().0);
+    let answer = Answer::parse(
+        offer
+            .answer_publisher(&local(), &AnswerOptions { max_bitrate: Some(2_500_001), ..AnswerOptions::default() })
+            .unwrap()
+            .0,
+    );
     assert_eq!(answer.section("video")[2..4], ["b=AS:2501", "b=TIAS:2500001"]);
     assert!(answer.values("audio", "b=").is_empty());
 }
@@ -62,12 +67,26 @@ fn the_wrong_direction_is_named() {
 }
 
 #[test]
-fn two_media_streams_are_refused() {
-    let offer = with(fixture("pion-publish"), "a=msid:pion audio", "a=msid:other audio");
-    let error = publish_error(&offer);
-    assert_eq!(error, SdpError::TooManyStreams { first: "pion".into(), second: "other".into() });
-    assert!(error.is_unprocessable());
-    publish(&with(fixture("pion-publish"), "a=msid:pion audio", "a=msid:- audio"));
+fn tracks_of_two_media_streams_are_carried() {
+    let (answer, tracks) = publish(&with(fixture("pion-publish"), "a=msid:pion audio", "a=msid:other audio"));
+    assert!(tracks.audio.is_some() && tracks.video.is_some());
+    assert!(!answer.media.iter().any(|section| is_rejected(section)));
+}
+
+#[test]
+fn codec_order_of_the_options_holds_for_publishers() {
+    let offer = Offer::parse(fixture("chrome-publish")).unwrap();
+    let first = |codecs: &[Codec]| {
+        let options = AnswerOptions { codecs: codecs.to_vec(), ..AnswerOptions::default() };
+        let tracks = offer.answer_publisher(&local(), &options).unwrap().1.video.unwrap();
+        let mut codecs: Vec<Codec> = tracks.payload_types.iter().map(|p| p.codec).collect();
+        codecs.dedup();
+        codecs
+    };
+    use Codec::{Av1, H264, Vp8, Vp9};
+    assert_eq!(first(&AnswerOptions::DEFAULT_CODECS), [H264, Vp8, Vp9, Av1]);
+    assert_eq!(first(&[Av1, Vp8]), [Av1, Vp8, H264, Vp9], "unlisted codecs follow as offered");
+    assert_eq!(first(&[]), [Vp8, H264, Av1, Vp9], "the order of the offer");
 }
 
 #[test]

@@ -71,8 +71,7 @@ fn vp9_and_av1_need_the_same_profile() {
 
 #[test]
 fn a_viewer_without_the_codec_that_is_sent_is_told_so() {
-    let error =
-        view_error(fixture("gstreamer-view"), &source(&[payload(45, Codec::Av1, ""), payload(96, Codec::Vp8, "")]));
+    let error = view_error(fixture("gstreamer-view"), &source(&[payload(45, Codec::Av1, "")]));
     assert_eq!(
         error.to_string(),
         "m=video offers VP8, H264, VP9, rtx, and none of them can be used; offer AV1, which the camera sends"
@@ -92,26 +91,50 @@ fn the_source_s_order_decides_the_order_for_the_viewer() {
 }
 
 #[test]
-fn a_kind_that_the_camera_lacks_is_inactive_with_codecs() {
-    let mut source = source(&[payload(96, Codec::Vp8, "")]);
-    source.video = None;
-    let (answer, tracks) = view(fixture("chrome-view"), &source);
-    check_frame("audio only", fixture("chrome-view"), &answer);
-    check_payload_types("audio only", fixture("chrome-view"), &answer);
-    assert!(answer.has("video", "a=inactive") && answer.has("audio", "a=sendonly"));
-    assert!(answer.values("video", "a=ssrc").is_empty() && answer.values("video", "a=msid").is_empty());
-    assert!(tracks.video.is_none() && tracks.audio.is_some());
+fn viewer_is_matched_over_all_codecs_of_the_camera() {
+    let sent = [payload(45, Codec::Av1, ""), payload(102, Codec::H264, &h264("42e01f", 1))];
+    let (_, tracks) = view(fixture("gstreamer-view"), &source(&sent));
+    assert_eq!(tracks.video.unwrap().payload_types[0].codec, Codec::H264, "the first that both know");
 }
 
 #[test]
-fn an_inactive_tagged_section_does_not_hide_the_candidates() {
-    // Its audio stands first.
-    let mut source = source(&[payload(96, Codec::Vp8, "")]);
-    source.audio = None;
-    let (answer, _) = view(fixture("chrome-view"), &source);
-    check_frame("video only", fixture("chrome-view"), &answer);
-    assert_eq!(answer.values("audio", "a=candidate:").len(), 2);
-    assert_eq!(answer.values("video", "a=candidate:").len(), 2);
+fn viewer_gets_both_kinds_of_a_camera_with_one() {
+    for kind in ["audio", "video"] {
+        let mut source = source(&[payload(96, Codec::Vp8, "")]);
+        match kind {
+            "audio" => source.audio = None,
+            _ => source.video = None,
+        }
+        let (answer, tracks) = view(fixture("chrome-view"), &source);
+        check_frame(kind, fixture("chrome-view"), &answer);
+        check_payload_types(kind, fixture("chrome-view"), &answer);
+        for offered in ["audio", "video"] {
+            assert!(answer.has(offered, "a=sendonly") && !answer.values(offered, "a=ssrc").is_empty());
+        }
+        let (audio, video) = (tracks.audio.unwrap(), tracks.video.unwrap());
+        assert_eq!((audio.ssrc, video.ssrc, video.rtx_ssrc), (1003, 1001, Some(1002)));
+        assert_eq!(audio.payload_types[0].codec, Codec::Opus);
+    }
+}
+
+#[test]
+fn stereo_of_the_camera_reaches_the_viewer() {
+    let with_audio = |fmtp: &str| {
+        let mut source = source(&[payload(96, Codec::Vp8, "")]);
+        source.audio.as_mut().unwrap().payload_types = vec![payload(111, Codec::Opus, fmtp)];
+        view(fixture("chrome-view"), &source).0
+    };
+    let stereo = "a=fmtp:111 minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1";
+    for fmtp in ["stereo=1;sprop-stereo=1", "sprop-stereo=1", "minptime=10;stereo=1"] {
+        assert!(with_audio(fmtp).has("audio", stereo), "{fmtp}");
+    }
+    let unknown = "a=fmtp:111 minptime=10;useinbandfec=1;stereo=1";
+    for fmtp in ["", "stereo=0;sprop-stereo=0"] {
+        assert!(with_audio(fmtp).has("audio", unknown), "{fmtp}");
+    }
+    let mut silent = source(&[payload(96, Codec::Vp8, "")]);
+    silent.audio = None;
+    assert!(view(fixture("chrome-view"), &silent).0.has("audio", unknown), "no camera's audio yet");
 }
 
 #[test]
