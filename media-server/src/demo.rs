@@ -118,6 +118,7 @@ fn track(clip: &Clip, number: u8) -> IncomingTrack {
         extensions: HeaderExtensions::default(),
         ssrc: None,
         rtx_ssrc: None,
+        rid: None,
     }
 }
 
@@ -154,7 +155,8 @@ mod tests {
         let mut frames = HashMap::from([(MediaKind::Video, 0), (MediaKind::Audio, 0)]);
         for item in clip.schedule().take_while(|item| item.due < Duration::from_secs(16)) {
             for packet in packets(writers.get_mut(&item.kind).unwrap(), &item) {
-                let (kind, clock) = (packet.kind, packet.kind.clock_rate());
+                let kind = packet.kind;
+                let clock = if kind == MediaKind::Video { Codec::H264 } else { Codec::Opus }.clock_rate();
                 if let Some(before) = last.insert(kind, packet.clone()) {
                     assert_eq!(packet.sequence, before.sequence.wrapping_add(1));
                     let step = packet.timestamp.wrapping_sub(before.timestamp);

@@ -131,6 +131,7 @@ impl Server {
             recording: config.recording.enabled,
         })
         .await?;
+        control.set_answers(config.answers.clone());
         let session = Session::new(&config, control.clone(), Some(recording.clone()), authorizer.clone());
         if let Some(uploads) = &uploads {
             uploads.follow(session.retention());

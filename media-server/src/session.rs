@@ -6,7 +6,9 @@
 //! recordings. What a running process cannot change (ports, folders, the store) it does not look at: a new pod has it.
 
 use crate::auth::Authorizer;
-use crate::config::{Config, ConfigError, TurnConfig, TurnCredentials, check_spec, check_turn_urls, limits_of};
+use crate::config::{
+    Config, ConfigError, TurnConfig, TurnCredentials, answers_of, check_spec, check_turn_urls, limits_of,
+};
 use crate::control::Control;
 use crate::recording::RecordingPlane;
 use std::net::SocketAddr;
@@ -111,6 +113,7 @@ impl Session {
         // Held to the end, so that of two changes the later one is in force whole.
         let mut state = self.state();
         inner.control.set_limits(limits_of(&spec.limits));
+        inner.control.set_answers(answers_of(&spec.media));
         inner.control.set_idle_timeout(spec.recording.idle_timeout.as_duration());
         inner.control.set_recording(spec.recording.enabled);
         if let Some(recording) = &inner.recording {

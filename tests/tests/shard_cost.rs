@@ -5,7 +5,7 @@
 
 use sfu::forward::slab::MAX_TRANSMIT;
 use sfu::parameters::{LocalDescription, PublisherTracks, RoomId, SessionId, TransportParameters};
-use sfu::sdp::Offer;
+use sfu::sdp::{AnswerOptions, Offer};
 use sfu::shard::stats::RoleStats;
 use sfu::transport::Identity as ServerIdentity;
 use sfu::{Command, Feed, Shard};
@@ -58,7 +58,7 @@ impl World {
         let description = Local { ice: &ice, fingerprint: self.client.fingerprint(), address: address(session) };
         let text = camera_offer(&description, [1, 2, 3]);
         let offer = Offer::parse(&text).unwrap();
-        let (answer, tracks) = offer.answer_publisher(&local, None).unwrap();
+        let (answer, tracks) = offer.answer_publisher(&local, &AnswerOptions::default()).unwrap();
         self.tracks = tracks.clone();
         let feed = Feed::Peer(transport(local, &offer));
         self.shard
@@ -81,7 +81,7 @@ impl World {
         let text = viewer_offer(&description);
         let offer = Offer::parse(&text).unwrap();
         let ssrcs = [1, 2, 3, 4].map(|n| 10_000 + 10 * session.0 as u32 + n);
-        let (answer, tracks) = offer.answer_subscriber(&local, &self.tracks, ssrcs).unwrap();
+        let (answer, tracks) = offer.answer_subscriber(&local, &self.tracks, ssrcs, &AnswerOptions::default()).unwrap();
         let transport = transport(local, &offer);
         self.shard.handle_command(self.now, Command::Subscribe { room: ROOM, session, transport, tracks });
         let answer = Description::parse(&answer).unwrap();

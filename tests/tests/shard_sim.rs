@@ -777,7 +777,8 @@ fn local_source_reaches_a_viewer_whole() {
     let session = SessionId(100);
     let (ice, address) = (credentials(), SocketAddr::from(([192, 0, 2, 200], 4000)));
     let text = camera_offer(&Local { ice: &ice, fingerprint: identity().fingerprint(), address }, [1, 2, 3]);
-    let (_, tracks) = Offer::parse(&text).unwrap().answer_publisher(&world.local_description(), None).unwrap();
+    let (_, tracks) =
+        Offer::parse(&text).unwrap().answer_publisher(&world.local_description(), &AnswerOptions::default()).unwrap();
     world.tracks = tracks.clone();
     let number = |kind| {
         let track = if kind == MediaKind::Video { &tracks.video } else { &tracks.audio };

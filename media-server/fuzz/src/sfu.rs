@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-const CODECS: [Codec; 5] = [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1];
+const CODECS: [Codec; 7] = [Codec::Opus, Codec::Pcmu, Codec::Pcma, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1];
 const PUBLISH: &str = include_str!("../../sfu/tests/fixtures/chrome-publish.sdp");
 const VIEW: &str = include_str!("../../sfu/tests/fixtures/chrome-view.sdp");
 const OBS: &str = include_str!("../../sfu/tests/fixtures/obs-publish.sdp");

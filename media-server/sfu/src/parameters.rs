@@ -22,16 +22,6 @@ pub enum MediaKind {
     Video,
 }
 
-impl MediaKind {
-    /// Hertz of the RTP timestamp, the same for all codecs of a kind.
-    pub fn clock_rate(self) -> u32 {
-        match self {
-            MediaKind::Audio => 48_000,
-            MediaKind::Video => 90_000,
-        }
-    }
-}
-
 /// A codec this server passes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -45,12 +35,20 @@ pub enum Codec {
     H264,
     /// The AV1 RTP payload format of AOMedia.
     Av1,
+    /// G.711 with mu-law (RFC 3551 §4.5.14).
+    Pcmu,
+    /// G.711 with A-law (RFC 3551 §4.5.14).
+    Pcma,
 }
 
 impl Codec {
     /// Hertz of the RTP timestamp.
     pub fn clock_rate(self) -> u32 {
-        self.kind().clock_rate()
+        match self {
+            Codec::Opus => 48_000,
+            Codec::Pcmu | Codec::Pcma => 8_000,
+            Codec::Vp8 | Codec::Vp9 | Codec::H264 | Codec::Av1 => 90_000,
+        }
     }
 
     /// The encoding name of `a=rtpmap`, as the IANA registry spells it.
@@ -61,14 +59,16 @@ impl Codec {
             Codec::Vp9 => "VP9",
             Codec::H264 => "H264",
             Codec::Av1 => "AV1",
+            Codec::Pcmu => "PCMU",
+            Codec::Pcma => "PCMA",
         }
     }
 
     /// Audio or video.
     pub fn kind(self) -> MediaKind {
         match self {
-            Codec::Opus => MediaKind::Audio,
-            _ => MediaKind::Video,
+            Codec::Opus | Codec::Pcmu | Codec::Pcma => MediaKind::Audio,
+            Codec::Vp8 | Codec::Vp9 | Codec::H264 | Codec::Av1 => MediaKind::Video,
         }
     }
 }
@@ -126,6 +126,13 @@ pub struct IncomingTrack {
     pub rtx_ssrc: Option<u32>,
     /// The one layer of a simulcast offer that is received: packets that name another one are not admitted.
     pub rid: Option<String>,
+}
+
+impl IncomingTrack {
+    /// Returns the codec of a payload type.
+    pub fn codec(&self, number: u8) -> Option<Codec> {
+        self.payload_types.iter().find(|p| p.number == number).map(|p| p.codec)
+    }
 }
 
 /// A track that we send to a subscriber.

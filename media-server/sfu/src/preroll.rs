@@ -54,6 +54,11 @@ impl Preroll {
         self.key
     }
 
+    /// Hertz of its timestamps.
+    pub(crate) fn clock_rate(&self) -> u32 {
+        self.codec.map_or(1, Codec::clock_rate)
+    }
+
     pub(crate) fn ring(&self) -> &PacketRing {
         &self.ring
     }
@@ -80,13 +85,13 @@ impl Preroll {
     /// `false` when it comes twice, too late, or does not fit.
     pub(crate) fn put(&mut self, now: Instant, packet: &SourcePacket<'_>) -> bool {
         let index = self.extender.extend(packet.sequence);
+        self.codec = Some(packet.codec);
         let SourcePacket { timestamp, payload_type, marker, .. } = *packet;
         let put =
             self.ring.put(PacketMeta { index, timestamp, payload_type, marker, len: 0, padding: 0 }, packet.payload);
         if let (MediaKind::Video, true, Some(meta)) = (self.kind, put, self.ring.meta(index).copied()) {
             let known = self.keyframe();
             self.keyframe = KeyframeStart::noted(known, now, &self.ring, 0, &meta, packet.codec);
-            self.codec = Some(packet.codec);
             self.parameters.observe(packet.codec, packet.payload);
         }
         put

@@ -232,7 +232,7 @@ impl Track {
         let timestamp_offset = match self.newest {
             None => 0,
             Some((timestamp, newest_at)) => {
-                let rate = u64::from(self.kind.clock_rate());
+                let rate = u64::from(preroll.clock_rate());
                 let elapsed = at.saturating_duration_since(newest_at).as_micros() as u64 * rate / 1_000_000;
                 // At least one tick, so that no two frames share a timestamp.
                 timestamp.wrapping_add(elapsed.max(1) as u32).wrapping_sub(first.timestamp)
@@ -398,6 +398,7 @@ mod tests {
             extensions: crate::parameters::HeaderExtensions::default(),
             ssrc: None,
             rtx_ssrc: None,
+            rid: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! [`resolve`] is pure: it reads no file, no variable and no clock. Each error names the field, its value and what
 //! would be right. What only a cluster can do is refused by name instead of being passed over in silence.
 
+mod answers;
 mod document;
 mod environment;
 mod error;
@@ -14,12 +15,14 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use resolve::{DEFAULT_DATA_DIR, resolve, store_of};
 
+pub(crate) use answers::answers_of;
 pub(crate) use environment::check_ice_urls as check_turn_urls;
 pub(crate) use resolve::{limits_of, refuse_unsupported as check_spec};
 
 use crate::args::{Announce, LogFormat, ServeArgs};
 use crate::auth::{AdminTokens, AuthPlan, Secret};
 use crate::control::Limits;
+use sfu::sdp::AnswerOptions;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -49,6 +52,8 @@ pub struct Config {
     pub recordings_dir: PathBuf,
     /// Caps to begin with.
     pub limits: Limits,
+    /// How offers are answered, to begin with.
+    pub answers: AnswerOptions,
     /// What is recorded and how, to begin with.
     pub recording: RecordingConfig,
     /// The object store that recordings go to; `None`: they stay in `recordings_dir`.

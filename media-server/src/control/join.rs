@@ -10,7 +10,7 @@ use super::types::{Established, LocalSource, Principal, Role, RoomName};
 use super::{Control, Inner};
 use sfu::Feed;
 use sfu::parameters::{IceCredentials, PublisherTracks, SessionId, TransportParameters};
-use sfu::sdp::{AnswerOptions, Offer};
+use sfu::sdp::Offer;
 
 impl Control {
     /// Lets a publisher in (WHIP POST). The identity that publishes in the room already may come again: it takes over
@@ -51,10 +51,10 @@ fn publish(inner: &Inner, room: &RoomName, who: &Principal, offer: &str) -> Resu
         return Err(ControlError::Draining { retry_after: DRAINING_RETRY_AFTER });
     }
     let claim = registry.claim_publisher(room, who, &inner.gate)?;
-    let max_bitrate = inner.gate.limits().max_bitrate;
+    let options = inner.answers();
+    let max_bitrate = options.max_bitrate;
     let opened = OpenedRoom::of(media, claim.media, claim.recorded);
     let local = media.describe(opened.room);
-    let options = AnswerOptions { max_bitrate, ..AnswerOptions::default() };
     let (answer, tracks) = offer.answer_publisher(&local, &options)?;
     let peer = Peer { room, who, media: opened.keep(), remote: offer.ice.clone() };
     let at = peer.media;
@@ -109,7 +109,7 @@ fn subscribe(inner: &Inner, room: &RoomName, who: &Principal, offer: &str) -> Re
     // The slot is held; the answer is made without the lock, so that joins do not wait for each other.
     let at = claim.media;
     let local = media.describe(at);
-    let (answer, tracks) = offer.answer_subscriber(&local, &claim.source, ssrcs(), &AnswerOptions::default())?;
+    let (answer, tracks) = offer.answer_subscriber(&local, &claim.source, ssrcs(), &inner.answers())?;
     let transport = TransportParameters {
         local: local.ice,
         remote: offer.ice.clone(),

@@ -40,8 +40,9 @@ use events::Events;
 use journal::Journal;
 use refusals::Refusals;
 use registry::{Effect, Now, Registry};
+use sfu::sdp::AnswerOptions;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -75,6 +76,8 @@ pub struct Control {
 struct Inner {
     registry: Mutex<Registry>,
     gate: Gate,
+    /// How offers are answered from now on; the bitrate is the gate's.
+    answers: RwLock<AnswerOptions>,
     media: Option<Arc<dyn Media>>,
     recorder: Option<Arc<dyn Recorder>>,
     store: Store,
@@ -109,6 +112,7 @@ impl Control {
         let inner = Arc::new(Inner {
             registry: Mutex::new(registry),
             gate,
+            answers: RwLock::default(),
             media: parts.media,
             recorder: parts.recorder,
             journal: Journal::start(parts.store.clone(), events.clone()),
@@ -145,6 +149,11 @@ impl Control {
     /// The caps that are enforced.
     pub fn limits(&self) -> Limits {
         self.inner.gate.limits()
+    }
+
+    /// Sets how offers are answered from now on. Sessions that run keep their answers.
+    pub fn set_answers(&self, options: AnswerOptions) {
+        *self.inner.answers.write().unwrap_or_else(PoisonError::into_inner) = options;
     }
 
     /// How long a stream outlives its publisher from now on, those included whose publisher is away already.
@@ -217,6 +226,12 @@ impl Inner {
         // Cheap, and mostly nobody's timer changed; but whoever changed one need not think of it.
         self.idle.notify_one();
         finishing
+    }
+
+    /// Returns how an offer is answered now.
+    fn answers(&self) -> AnswerOptions {
+        let options = self.answers.read().unwrap_or_else(PoisonError::into_inner);
+        AnswerOptions { max_bitrate: self.gate.limits().max_bitrate, ..options.clone() }
     }
 
     fn with_media(&self, call: impl FnOnce(&dyn Media)) {

@@ -42,7 +42,7 @@ use queue::Input;
 use recorder::Tracks;
 use repair::Job;
 use router::Rooms;
-use sfu::parameters::{PublisherTracks, RoomId};
+use sfu::parameters::{IncomingTrack, PublisherTracks, RoomId};
 use shared::Shared;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use writer::{Contacts, Writer};
+use writer::{Contacts, Writer, recorded};
 
 /// How recordings are made.
 #[derive(Clone, Debug)]
@@ -217,7 +217,8 @@ impl Recorder for RecordingPlane {
 
 /// What the recorder need not wait for in vain.
 fn expected(tracks: &PublisherTracks) -> Tracks {
-    Tracks { audio: tracks.audio.is_some(), video: tracks.video.is_some() }
+    let recorded = |track: &IncomingTrack| track.payload_types.first().is_none_or(|p| recorded(p.codec).is_some());
+    Tracks { audio: tracks.audio.as_ref().is_some_and(recorded), video: tracks.video.is_some() }
 }
 
 /// As finely as the registry keeps it: both are to say the same.

@@ -17,7 +17,7 @@ use crate::net::tap::{TapBatch, TapRecord};
 use crate::objects::Digest;
 use crate::store::{NewRecording, RecordingState};
 use recorder::{Config, Description, Ending, File, GapReason, Output, Packet, Recording, Tracks};
-use sfu::parameters::{Codec, RoomId, SessionId};
+use sfu::parameters::{Codec, MediaKind, RoomId, SessionId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -28,6 +28,8 @@ use tokio::sync::oneshot;
 const LINGER: Duration = Duration::from_millis(150);
 /// How often a disk that goes on failing is told of.
 const REMIND: Duration = Duration::from_secs(60);
+/// The trouble of a recording whose publisher sends G.711.
+const G711: &str = "G.711 audio is not recorded";
 /// With nothing to do, look up this often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -64,6 +66,8 @@ pub(super) struct Writer {
     handled: Instant,
     orderly: bool,
     failing: Option<Failing>,
+    /// The publisher and codec of the audio that is left out now.
+    unrecorded: Option<(SessionId, Codec)>,
 }
 
 impl Writer {
@@ -87,6 +91,7 @@ impl Writer {
             handled: created,
             orderly: true,
             failing: None,
+            unrecorded: None,
             shared,
         }
     }
@@ -179,6 +184,10 @@ impl Writer {
         let paused = self.is_paused();
         for record in &batch.records {
             match record {
+                TapRecord::Packet { codec, source, .. } if recorded(*codec).is_none() => {
+                    self.source = Some(*source);
+                    self.leave_out(*source, *codec);
+                }
                 TapRecord::Packet { kind, source, arrival, .. } if paused => {
                     self.source = Some(*source);
                     self.recording.handle_dropped(*arrival, track(*kind), GapReason::Disk);
@@ -197,10 +206,16 @@ impl Writer {
             TapRecord::Packet { codec, source, index, timestamp, marker, payload, .. } => {
                 let Some(payload) = bytes.get(payload.start as usize..payload.end as usize) else { return };
                 self.source = Some(*source);
-                let (codec, source, index) = (recorded(*codec), source.0, *index);
+                let Some(codec) = recorded(*codec) else { return };
+                if codec == recorder::Codec::Opus && self.unrecorded.take().is_some() && self.failing.is_none() {
+                    self.shared.set_trouble(&self.new.stream, None);
+                }
+                let (source, index) = (source.0, *index);
                 let packet = Packet { codec, source, index, timestamp: *timestamp, marker: *marker, payload };
                 self.recording.handle_rtp(now, packet);
             }
+            TapRecord::SenderReport { kind: MediaKind::Audio, source, .. }
+                if self.unrecorded.is_some_and(|(session, _)| session == *source) => {}
             TapRecord::SenderReport { kind, source, ntp, timestamp, .. } => {
                 self.recording.handle_sender_report(now, track(*kind), source.0, *ntp, *timestamp);
             }
@@ -210,6 +225,19 @@ impl Writer {
                     self.recording.handle_source_end(now);
                 }
             }
+        }
+    }
+
+    /// Leaves a packet out, and says so once for each publisher and codec.
+    fn leave_out(&mut self, source: SessionId, codec: Codec) {
+        if self.unrecorded == Some((source, codec)) {
+            return;
+        }
+        self.unrecorded = Some((source, codec));
+        let remedy = "let the camera send Opus";
+        tracing::warn!(stream = %self.new.stream, codec = codec.name(), remedy, "{G711}");
+        if self.failing.is_none() {
+            self.shared.set_trouble(&self.new.stream, Some(G711));
         }
     }
 
@@ -299,7 +327,7 @@ impl Writer {
 
     fn recovered(&mut self) {
         let Some(failing) = self.failing.take() else { return };
-        self.shared.set_trouble(&self.new.stream, None);
+        self.shared.set_trouble(&self.new.stream, self.unrecorded.map(|_| G711));
         let paused = failing.since.elapsed().as_secs();
         tracing::info!(stream = %self.new.stream, paused, "recording goes on; the gap is marked");
     }
@@ -322,12 +350,14 @@ fn finished(output: &Output) -> Option<(File, u64, Digest)> {
     }
 }
 
-fn recorded(codec: Codec) -> recorder::Codec {
+/// The recorder's codec; `None` for G.711, which browsers do not play from MP4.
+pub(super) fn recorded(codec: Codec) -> Option<recorder::Codec> {
     match codec {
-        Codec::Opus => recorder::Codec::Opus,
-        Codec::Vp8 => recorder::Codec::Vp8,
-        Codec::Vp9 => recorder::Codec::Vp9,
-        Codec::H264 => recorder::Codec::H264,
-        Codec::Av1 => recorder::Codec::Av1,
+        Codec::Opus => Some(recorder::Codec::Opus),
+        Codec::Vp8 => Some(recorder::Codec::Vp8),
+        Codec::Vp9 => Some(recorder::Codec::Vp9),
+        Codec::H264 => Some(recorder::Codec::H264),
+        Codec::Av1 => Some(recorder::Codec::Av1),
+        Codec::Pcmu | Codec::Pcma => None,
     }
 }

@@ -13,6 +13,7 @@
 mod auth;
 mod crd;
 mod exposure;
+mod media;
 mod recording;
 mod rules;
 mod scalars;
@@ -25,6 +26,7 @@ mod yaml;
 pub use auth::{Auth, AuthMode, Callback, Jwks};
 pub use crd::{crd, crd_yaml};
 pub use exposure::{Exposure, ExposureType, Ingress};
+pub use media::{Media, MediaCodec};
 pub use recording::{ReclaimPolicy, Recording, Retention};
 pub use rules::Violation;
 pub use scalars::{DurationString, KeepFree, ParseScalarError, Quantity};

@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Auth, DurationString, Exposure, Quantity, Recording, Storage, StreamSessionStatus, Turn, rules};
+use crate::{Auth, DurationString, Exposure, Media, Quantity, Recording, Storage, StreamSessionStatus, Turn, rules};
 
 /// What one pod of cameras and viewers is to be: how it is reached, who may use it, how many, and what is kept.
 ///
@@ -84,6 +84,9 @@ pub struct StreamSessionSpec {
     /// How many may come in, and how much they may send. Live.
     #[serde(default)]
     pub limits: Limits,
+    /// How offers of cameras and viewers are answered. Live.
+    #[serde(default)]
+    pub media: Media,
     /// How cameras and viewers reach the pod. Live, except where a field says otherwise; addresses of Service and Node are followed as they change.
     #[serde(default)]
     pub exposure: Exposure,

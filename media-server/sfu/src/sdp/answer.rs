@@ -262,7 +262,7 @@ fn check_payload_types(carried: &[Option<Carried>]) -> Result<(), SdpError> {
 /// Encoding names of what is passed through, for messages.
 fn supported(kind: MediaKind) -> &'static str {
     match kind {
-        MediaKind::Audio => "opus",
+        MediaKind::Audio => "opus, PCMA or PCMU",
         MediaKind::Video => "H264, VP8, VP9 or AV1",
     }
 }

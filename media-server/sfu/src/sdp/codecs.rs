@@ -1,6 +1,6 @@
 //! Codecs of an m-section, and which payload type of one peer carries what another peer sends.
 //!
-//! Rules: RFC 8866 §6.6 (`a=rtpmap`) and §6.15 (`a=fmtp`), RFC 4585 (`a=rtcp-fb`), RFC 4588 (RTX), RFC 6184 §8.1 (H264
+//! Rules: RFC 3551 §6 (static payload types 0 and 8), RFC 8866 §6.6 (`a=rtpmap`) and §6.15 (`a=fmtp`), RFC 4585 (`a=rtcp-fb`), RFC 4588 (RTX), RFC 6184 §8.1 (H264
 //! profiles), RFC 9628 (VP9 profiles), the AV1 RTP payload format §7.2 (AV1 profiles). Interleaved H264
 //! (packetization-mode 2) is not taken.
 
@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 /// What the attributes of an m-section say of one payload type.
 #[derive(Default)]
 struct Format<'a> {
+    /// Its name without an `a=rtpmap`, where the payload type is a static one.
+    fixed: Option<Codec>,
     name: &'a str,
     clock_rate: u32,
     fmtp: &'a str,
@@ -28,7 +30,7 @@ pub(super) fn offered<'a>(
     let mut table: BTreeMap<u8, Format<'a>> = BTreeMap::new();
     for number in formats.filter_map(|f| f.parse::<u8>().ok()).filter(|n| *n < 128) {
         if let std::collections::btree_map::Entry::Vacant(slot) = table.entry(number) {
-            slot.insert(Format::default());
+            slot.insert(Format { fixed: static_format(kind, number), ..Format::default() });
             order.push(number);
         }
     }
@@ -56,7 +58,11 @@ pub(super) fn offered<'a>(
     let mut codecs = Vec::new();
     for &number in &order {
         let format = &table[&number];
-        let name = if format.name.is_empty() { number.to_string() } else { super::error::quote(format.name) };
+        let name = match (format.name, format.fixed) {
+            ("", Some(codec)) => codec.name().to_owned(),
+            ("", None) => number.to_string(),
+            (name, _) => super::error::quote(name),
+        };
         if !names.contains(&name) && names.len() < 16 {
             names.push(name);
         }
@@ -77,8 +83,20 @@ pub(super) fn offered<'a>(
     (codecs, names)
 }
 
+/// RFC 3551 §6.
+fn static_format(kind: MediaKind, number: u8) -> Option<Codec> {
+    match (kind, number) {
+        (MediaKind::Audio, 0) => Some(Codec::Pcmu),
+        (MediaKind::Audio, 8) => Some(Codec::Pcma),
+        _ => None,
+    }
+}
+
 fn known(kind: MediaKind, format: &Format<'_>) -> Option<Codec> {
-    let codec = [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1]
+    if format.name.is_empty() {
+        return format.fixed;
+    }
+    let codec = [Codec::Opus, Codec::Pcmu, Codec::Pcma, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1]
         .into_iter()
         .find(|c| c.kind() == kind && c.name().eq_ignore_ascii_case(format.name))?;
     let taken = codec.clock_rate() == format.clock_rate
@@ -121,7 +139,7 @@ fn is_compatible(source: &PayloadType, candidate: &PayloadType) -> bool {
     };
     source.codec == candidate.codec
         && match source.codec {
-            Codec::Opus | Codec::Vp8 | Codec::H264 => true,
+            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::Vp8 | Codec::H264 => true,
             Codec::Vp9 => same("profile-id", "0"),
             Codec::Av1 => same("profile", "0"),
         }

@@ -527,13 +527,14 @@ pub(super) mod tests {
         let track = publisher.tracks.video.as_mut().unwrap();
         track.rid = Some("h".to_owned());
         (track.extensions.rid, track.extensions.repaired_rid) = (Some(10), Some(11));
+        let admits = |packet: &[u8]| publisher.classify(&Header::parse(packet).unwrap(), packet).is_some();
         for (id, number) in [(10, 96), (11, 97)] {
-            let admits = |value: &[u8]| publisher.admits(now, &extended(number, 7, id, value), 7);
-            assert!(admits(b"h"), "extension {id}");
-            assert!(!admits(b"l") && !admits(b"hh"), "extension {id}");
+            assert!(admits(&extended(number, 7, id, b"h")), "extension {id}");
+            assert!(!admits(&extended(number, 7, id, b"l")), "extension {id}");
+            assert!(!admits(&extended(number, 7, id, b"hh")), "extension {id}");
         }
-        assert!(publisher.admits(now, &packet(96, 7, b"x"), 7), "one stream that names no layer");
-        assert!(publisher.admits(now, &extended(96, 7, 3, b"l"), 7), "another extension");
+        assert!(admits(&packet(96, 7, b"x")), "one stream that names no layer");
+        assert!(admits(&extended(96, 7, 3, b"l")), "another extension");
     }
 
     #[test]

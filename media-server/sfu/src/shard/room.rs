@@ -3,7 +3,7 @@
 use crate::entry::KeyframeStart;
 use crate::forward::plan::Plan;
 use crate::forward::slab::Transmit;
-use crate::parameters::{MediaKind, RoomId, SessionId};
+use crate::parameters::{Codec, MediaKind, RoomId, SessionId};
 use crate::ring::PacketMeta;
 use crate::shard::clock::SourceClock;
 use crate::shard::peers::Role;
@@ -318,8 +318,10 @@ impl Room {
             }
             let (last, newest) = (lane.track.source(), lane.newest().1);
             let Some(range) = lane.track.begin_source(now) else { continue };
-            let first = lane.track.ring().meta(range.start).map_or(newest, |meta| meta.timestamp);
-            let missing = u128::from(first.wrapping_sub(newest)) * 1000 / u128::from(kind.clock_rate());
+            let first = lane.track.ring().meta(range.start);
+            let codec = first.and_then(|meta| offered.as_ref()?.codec(meta.payload_type));
+            let ticks = first.map_or(0, |meta| meta.timestamp.wrapping_sub(newest));
+            let missing = u128::from(ticks) * 1000 / u128::from(codec.map_or(90_000, Codec::clock_rate));
             if last.is_some_and(|(of, _)| of == session) && missing > SEAMLESS.as_millis() {
                 lane.tap_numbers.insert_gap(range.start);
             }
@@ -570,7 +572,6 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parameters::Codec;
     use crate::shard::publisher::tests::publisher;
 
     const KEYFRAME: &[u8] = &[0x10, 0x00];

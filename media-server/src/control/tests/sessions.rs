@@ -1,6 +1,7 @@
 use super::fake::{Bench, CAMERA, Call, OTHER_CAMERA, VIEWER, bench, limits, room, until, who};
 use crate::control::{ControlError, EndReason, MediaEvent, Patched, Principal, Role, SessionKey};
 use sfu::parameters::Codec;
+use sfu::sdp::AnswerOptions;
 
 fn fragment(ufrag: &str) -> String {
     let pwd = "p".repeat(24);
@@ -128,6 +129,28 @@ async fn same_identity_takes_over() {
     bench.watch("r", "late").await;
     let late = bench.media.subscribed().pop().unwrap().tracks.video.unwrap();
     assert_eq!(late.payload_types[0].codec, Codec::H264);
+}
+
+#[tokio::test]
+async fn answer_options_hold_for_later_offers() {
+    let bench = bench(limits(3, 9)).await;
+    let h265 = OTHER_CAMERA.replace("H264/90000", "H265/90000");
+    let refused = bench.control.publish(&room("c"), &who("camera"), &h265).await.unwrap_err();
+    assert!(refused.to_string().contains("H265"), "{refused}");
+    bench.control.publish(&room("a"), &who("camera"), CAMERA).await.unwrap();
+    bench.control.set_answers(AnswerOptions {
+        codecs: vec![Codec::Vp8],
+        partial_answers: true,
+        ..AnswerOptions::default()
+    });
+    let answered = bench.control.publish(&room("b"), &who("camera"), CAMERA).await.unwrap();
+    assert!(answered.answer.contains("b=TIAS:8000000"), "the cap of the limits");
+    bench.control.publish(&room("c"), &who("camera"), &h265).await.unwrap();
+    let published = bench.media.published();
+    let video = |publish: &crate::control::Publish| publish.tracks.video.as_ref().map(|v| v.payload_types[0].codec);
+    let videos: Vec<Option<Codec>> = published.iter().map(video).collect();
+    assert_eq!(videos, [Some(Codec::H264), Some(Codec::Vp8), None]);
+    assert!(published[2].tracks.audio.is_some());
 }
 
 #[tokio::test]

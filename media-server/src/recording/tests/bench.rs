@@ -188,6 +188,8 @@ pub(crate) struct Camera {
     pub(crate) session: SessionId,
     /// It sends sound, too.
     pub(crate) has_sound: bool,
+    /// Of the sound.
+    pub(crate) audio: Codec,
     start: Instant,
     frames: u64,
     sounds: u64,
@@ -198,7 +200,16 @@ impl Camera {
     pub(crate) fn new(room: u64, begins: f64) -> Camera {
         let start = Instant::now() + Duration::from_secs_f64(begins);
         let (room, session) = (RoomId(room), SessionId(room * 10));
-        Camera { room, stream: StreamId::random(), session, has_sound: true, start, frames: 0, sounds: 0 }
+        Camera {
+            room,
+            stream: StreamId::random(),
+            session,
+            has_sound: true,
+            audio: Codec::Opus,
+            start,
+            frames: 0,
+            sounds: 0,
+        }
     }
 
     pub(crate) fn tracks(&self) -> PublisherTracks {
@@ -242,7 +253,7 @@ impl Camera {
     fn packet(&self, kind: MediaKind, number: u64, milliseconds: u64, ticks: u64, payload: &[u8]) -> TapBatch {
         let record = TapRecord::Packet {
             kind,
-            codec: if kind == MediaKind::Video { Codec::Vp8 } else { Codec::Opus },
+            codec: if kind == MediaKind::Video { Codec::Vp8 } else { self.audio },
             source: self.session,
             index: number,
             timestamp: (number * ticks) as u32,

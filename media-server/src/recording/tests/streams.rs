@@ -5,7 +5,7 @@ use crate::control::Recorder;
 use crate::recording::LibraryError;
 use crate::store::{RecordingQuery, RecordingState};
 use recorder::GapReason;
-use sfu::parameters::{RoomId, SessionId};
+use sfu::parameters::{Codec, RoomId, SessionId};
 use std::fs;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,6 +44,29 @@ async fn media_that_came_before_the_start_is_recorded() {
     bench.finish(&camera).await;
     let manifest = bench.manifest(&camera);
     assert!((5.95..=6.05).contains(&manifest.duration) && manifest.gaps.is_empty(), "{manifest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g711_is_left_out_and_the_video_recorded() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new(place.path()).await;
+    for codec in [Codec::Pcmu, Codec::Pcma] {
+        let mut camera = Camera::new(1, 0.0);
+        camera.audio = codec;
+        bench.begin(&camera);
+        bench.send(&mut camera, 3.0);
+        bench.until(&camera, RecordingState::Recording).await;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while bench.shown(&camera).await.trouble != Some("G.711 audio is not recorded") {
+            assert!(std::time::Instant::now() < deadline, "the trouble is shown");
+            tokio::task::yield_now().await;
+        }
+        bench.finish(&camera).await;
+        let manifest = bench.manifest(&camera);
+        assert!(manifest.complete && manifest.gaps.is_empty(), "{manifest:?}");
+        assert_eq!(manifest.codecs, ["vp08.00.10.08"], "the video alone");
+        assert!((2.9..=3.1).contains(&manifest.duration), "{}", manifest.duration);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

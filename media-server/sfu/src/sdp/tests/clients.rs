@@ -48,7 +48,7 @@ fn every_viewer_is_answered_in_its_own_terms() {
 #[test]
 fn chrome_publishes_with_its_feedback_and_extensions() {
     let (answer, tracks) = publish(fixture("chrome-publish"));
-    assert_eq!(answer.numbers("audio"), [111]);
+    assert_eq!(answer.numbers("audio"), [111, 0, 8], "Opus, then G.711");
     let video = [102, 103, 104, 107, 108, 109, 114, 115, 116, 117, 39, 40, 96, 97, 98, 99, 100, 101, 45, 46];
     assert_eq!(answer.numbers("video"), video, "H264, VP8, VP9, AV1, without red and ulpfec");
     for line in [

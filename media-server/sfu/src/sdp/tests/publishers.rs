@@ -99,7 +99,7 @@ fn an_unknown_codec_is_named_beside_what_would_do() {
         "and the audio is not accepted alone"
     );
     assert!(error.is_unprocessable());
-    for odd in ["a=rtpmap:111 opus/44100/2", "a=rtpmap:111 PCMU/8000", "a=rtpmap:112 opus/48000/2"] {
+    for odd in ["a=rtpmap:111 opus/44100/2", "a=rtpmap:111 PCMU/16000", "a=rtpmap:112 opus/48000/2"] {
         let offer = with(fixture("obs-publish"), "a=rtpmap:111 opus/48000/2", odd);
         assert!(matches!(publish_error(&offer), SdpError::NoCommonCodec { .. }), "{odd}");
     }

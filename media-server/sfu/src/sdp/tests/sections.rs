@@ -155,7 +155,7 @@ fn one_usable_section_needs_neither_bundle_nor_mid() {
 fn lost_media_is_refused_unless_partial_answers_are_allowed() {
     for (kind, from, to, names) in [
         ("video", "H264/90000", "H265/90000", ["H265", "H264, VP8, VP9 or AV1"]),
-        ("audio", "opus/48000/2", "G722/8000", ["G722", "opus"]),
+        ("audio", "opus/48000/2", "G722/8000", ["G722", "opus, PCMA or PCMU"]),
     ] {
         let offer = with(fixture("obs-publish"), from, to);
         let refused = publish_error(&offer);

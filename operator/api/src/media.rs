@@ -1,0 +1,46 @@
+//! The answers to offers of cameras and viewers.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How offers of cameras and viewers are answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Media {
+    /// Codecs that a camera is asked for where it offers several, the most wanted first: H264, VP8, VP9, AV1, Opus, PCMU, PCMA; at most 7. Others follow in the order of the offer. H264 plays in nearly every browser and recording player. Default `[H264, VP8, VP9, AV1]`, Opus before PCMU and PCMA. Live, for offers from then on.
+    #[schemars(length(max = 7))]
+    pub codecs: Vec<MediaCodec>,
+    /// Whether a camera or viewer whose audio or video has no codec of this server is answered with the rest alone. While false its offer is refused with the names of the codecs (RFC 9725 section 4.4.2). Default false. Live, for offers from then on.
+    pub partial_answers: bool,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        let codecs = vec![MediaCodec::H264, MediaCodec::Vp8, MediaCodec::Vp9, MediaCodec::Av1];
+        Self { codecs, partial_answers: false }
+    }
+}
+
+/// A codec that is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MediaCodec {
+    /// RFC 6184.
+    H264,
+    /// RFC 7741.
+    #[serde(rename = "VP8")]
+    Vp8,
+    /// RFC 9628.
+    #[serde(rename = "VP9")]
+    Vp9,
+    /// The AV1 RTP payload format.
+    #[serde(rename = "AV1")]
+    Av1,
+    /// RFC 7587.
+    Opus,
+    /// G.711 with mu-law.
+    #[serde(rename = "PCMU")]
+    Pcmu,
+    /// G.711 with A-law.
+    #[serde(rename = "PCMA")]
+    Pcma,
+}
