@@ -37,10 +37,12 @@ use room::Room;
 use stats::{SessionStats, ShardCounters};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use subscriber::Subscriber;
 use timers::Timers;
 
+/// The earliest next attempt at a burst that was due and could not begin.
+const RETRY: Duration = Duration::from_millis(1);
 /// Tap buffers kept for reuse.
 const TAP_POOL: usize = 64;
 
@@ -203,8 +205,9 @@ impl Shard {
                 self.bursting = Some(id);
                 return Some(id);
             }
-            // The source that was about to begin has ended.
-            self.schedule_room(id);
+            // The source that was about to begin has ended. A deadline that stays is never met twice at one time.
+            let at = room.poll_timeout().map(|at| at.max(now + RETRY));
+            self.room_timers.set(id, &mut room.due, at);
         }
     }
 

@@ -570,6 +570,8 @@ impl Room {
 }
 
 #[cfg(test)]
+mod pacing_tests;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::shard::publisher::tests::publisher;
