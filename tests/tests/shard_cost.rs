@@ -194,7 +194,7 @@ fn instructions(viewers: u64, directory: &Path) -> [u64; 2] {
 }
 
 #[test]
-#[ignore = "takes minutes, and valgrind"]
+#[ignore = "nightly"]
 fn instructions_do_not_grow_with_viewers() {
     let directory = tempfile::tempdir().unwrap();
     let (few, many) = (instructions(10, directory.path()), instructions(1000, directory.path()));

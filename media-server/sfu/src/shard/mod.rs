@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use subscriber::Subscriber;
 use timers::Timers;
 
-/// The earliest next attempt at a burst that was due and could not begin.
+/// The delay of the next attempt at a burst that was due and could not start.
 const RETRY: Duration = Duration::from_millis(1);
 /// Tap buffers kept for reuse.
 const TAP_POOL: usize = 64;
@@ -205,7 +205,7 @@ impl Shard {
                 self.bursting = Some(id);
                 return Some(id);
             }
-            // The source that was about to begin has ended. A deadline that stays is never met twice at one time.
+            // Its source has ended. The delay keeps a deadline that stays from being met again at this time.
             let at = room.poll_timeout().map(|at| at.max(now + RETRY));
             self.room_timers.set(id, &mut room.due, at);
         }
