@@ -7,16 +7,17 @@
 use crate::entry::{KeyframeStart, PATIENCE};
 use crate::injection::Parameters;
 use crate::parameters::{Codec, IncomingTrack, MediaKind};
-use crate::ring::{PacketMeta, PacketRing};
+use crate::ring::{Limits, PacketMeta, PacketRing};
 use crate::sequence::Extender;
 use crate::track::{SourceKey, SourcePacket};
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Video packets held: a long keyframe, and what one turn of the socket may bring behind it.
-const VIDEO: usize = 512;
-/// Sounds held: they wait for the end of a burst, no longer.
-const AUDIO: usize = 64;
+/// Video held: the largest keyframe, and what one iteration of the socket may bring behind it. Before the keyframe, as much as may
+/// turn out to be its beginning.
+const VIDEO: Limits = Limits { bytes: 4 << 20, packets: 1 << 13, window: Duration::from_millis(500) };
+/// Sound held: it waits for the end of a burst, no longer.
+const AUDIO: Limits = Limits { bytes: 64 << 10, packets: 64, window: Duration::from_millis(500) };
 
 /// See the module.
 pub(crate) struct Preroll {
@@ -42,11 +43,11 @@ pub(crate) struct Beginning {
 
 impl Preroll {
     pub(crate) fn new(now: Instant, kind: MediaKind, key: SourceKey) -> Self {
-        let capacity = match kind {
+        let limits = match kind {
             MediaKind::Audio => AUDIO,
             MediaKind::Video => VIDEO,
         };
-        let (extender, ring) = (Extender::default(), PacketRing::new(capacity));
+        let (extender, ring) = (Extender::default(), PacketRing::with_limits(limits));
         Self { kind, key, since: now, extender, ring, keyframe: None, codec: None, parameters: Parameters::default() }
     }
 
@@ -87,6 +88,7 @@ impl Preroll {
         let index = self.extender.extend(packet.sequence);
         self.codec = Some(packet.codec);
         let SourcePacket { timestamp, payload_type, marker, .. } = *packet;
+        self.ring.release(now, self.keyframe().map(|keyframe| keyframe.index));
         let put =
             self.ring.put(PacketMeta { index, timestamp, payload_type, marker, len: 0, padding: 0 }, packet.payload);
         if let (MediaKind::Video, true, Some(meta)) = (self.kind, put, self.ring.meta(index).copied()) {

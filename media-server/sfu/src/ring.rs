@@ -2,13 +2,28 @@
 //! viewer, and retransmission.
 //!
 //! A packet stands at its index, the room's own sequence number of 64 bits; what was lost on the way in is a hole that a
-//! late packet may still fill. A ring holds the newest [`PacketRing::VIDEO`] (or `AUDIO`) indices and forgets the rest. Only the
-//! payload is kept: every subscriber gets a header of its own.
+//! late packet may still fill. Only the payload is kept: every subscriber gets a header of its own.
+//!
+//! A ring is bounded by bytes and by packets ([`Limits`]), and below these by time: [`PacketRing::release`] drops what is older than
+//! the window for retransmissions, unless it belongs to the group of pictures that a joiner starts with. At a bound the
+//! oldest packets make room. Memory follows use: the table of indices grows in powers of two, payloads are in [`chunks`], and
+//! both shrink when a stream needs less for a minute.
 
+mod chunks;
+mod meter;
+
+use chunks::{Chunks, Place};
+use meter::Meter;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 /// Bytes kept of one payload; what is longer cannot have come through a path MTU of 1,500 and is refused.
 pub const PAYLOAD_MAX: usize = 1472;
+
+/// Packets that the table of a new ring can take.
+const SMALLEST_TABLE: usize = 64;
+/// Memory that was not used for two of these is returned.
+const SPAN: Duration = Duration::from_secs(30);
 
 /// One packet of a room, without its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,43 +42,78 @@ pub struct PacketMeta {
     pub padding: u8,
 }
 
+/// What a ring may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory for payloads.
+    pub bytes: usize,
+    /// Packets and holes, a power of two.
+    pub packets: usize,
+    /// Age up to which every packet is kept for retransmission.
+    pub window: Duration,
+}
+
+impl Limits {
+    /// Video of a room: a group of pictures of 10 s at 12 Mbit/s.
+    pub const VIDEO: Self = Self { bytes: 16 << 20, packets: 1 << 14, window: Duration::from_secs(2) };
+    /// Sound of a room: 5 s at 400 kbit/s.
+    pub const AUDIO: Self = Self { bytes: 256 << 10, packets: 1 << 10, window: Duration::from_secs(5) };
+}
+
 #[derive(Clone, Copy)]
 struct Slot {
     meta: PacketMeta,
-    present: bool,
+    place: Place,
+    /// Milliseconds since the ring's epoch; of a hole, when it was noticed.
+    arrival: u32,
 }
+
+const EMPTY: Slot = Slot {
+    meta: PacketMeta { index: 0, timestamp: 0, payload_type: 0, marker: false, len: 0, padding: 0 },
+    place: Place::NONE,
+    arrival: 0,
+};
 
 /// See the module.
 pub struct PacketRing {
+    limits: Limits,
+    /// A power of two of slots; those outside of `tail..head` are empty.
     slots: Box<[Slot]>,
-    /// `slots.len() * PAYLOAD_MAX` bytes; zeroed by the allocator, so that pages are backed only once they are used.
-    bytes: Box<[u8]>,
-    mask: u64,
+    chunks: Chunks,
+    meter: Meter,
     /// One past the highest index ever put.
     head: u64,
     /// The lowest index that a packet may stand at.
-    start: u64,
+    tail: u64,
+    epoch: Option<Instant>,
+    /// Of the last [`PacketRing::release`], in milliseconds since the epoch.
+    now: u32,
+    /// Beginning of the measuring span, and the longest `tail..head` in it and in the one before.
+    span: u32,
+    lengths: [usize; 2],
 }
 
 impl PacketRing {
-    /// Packets of a video ring: 7 seconds at 2.5 Mbit/s, 2 seconds at 8 Mbit/s.
-    pub const VIDEO: usize = 2048;
-    /// Packets of an audio ring: 5 seconds at 20 ms a packet.
-    pub const AUDIO: usize = 256;
+    /// A ring of at most `packets` packets of any length, a power of two.
+    pub fn new(packets: usize) -> Self {
+        // Chunks are never filled to the last byte.
+        Self::with_limits(Limits { bytes: 2 * packets.max(16) * PAYLOAD_MAX, packets, ..Limits::VIDEO })
+    }
 
-    /// A ring of `capacity` packets, a power of two.
-    pub fn new(capacity: usize) -> Self {
-        debug_assert!(capacity.is_power_of_two(), "a ring's capacity is a power of two");
-        let empty = Slot {
-            meta: PacketMeta { index: 0, timestamp: 0, payload_type: 0, marker: false, len: 0, padding: 0 },
-            present: false,
-        };
+    /// An empty ring, which has hardly any memory yet.
+    pub fn with_limits(limits: Limits) -> Self {
+        debug_assert!(limits.packets.is_power_of_two(), "a ring's packets are a power of two");
         Self {
-            slots: vec![empty; capacity].into_boxed_slice(),
-            bytes: vec![0; capacity * PAYLOAD_MAX].into_boxed_slice(),
-            mask: capacity as u64 - 1,
+            limits,
+            slots: vec![EMPTY; limits.packets.min(SMALLEST_TABLE)].into_boxed_slice(),
+            chunks: Chunks::new(limits.bytes),
+            meter: Meter::default(),
             head: 0,
-            start: 0,
+            tail: 0,
+            epoch: None,
+            now: 0,
+            span: 0,
+            lengths: [0; 2],
         }
     }
 
@@ -74,117 +124,146 @@ impl PacketRing {
 
     /// The lowest index that can still be here.
     pub fn tail(&self) -> u64 {
-        self.start.max(self.head.saturating_sub(self.slots.len() as u64))
+        self.tail
+    }
+
+    /// Bits per second of payload that came in during the last two seconds.
+    pub fn bitrate(&self) -> u64 {
+        self.meter.bitrate()
+    }
+
+    /// Bytes that are allocated.
+    pub fn memory(&self) -> usize {
+        self.chunks.memory() + self.slots.len() * size_of::<Slot>()
+    }
+
+    /// Lets time pass: packets older than the window are dropped, but those from `keep` on stay.
+    pub fn release(&mut self, now: Instant, keep: Option<u64>) {
+        let epoch = *self.epoch.get_or_insert(now);
+        self.now = now.saturating_duration_since(epoch).as_millis() as u32;
+        let window = self.limits.window.as_millis() as u32;
+        while self.tail < self.head && keep.is_none_or(|keep| self.tail < keep) {
+            if self.now.wrapping_sub(self.slots[self.position(self.tail)].arrival) < window {
+                break;
+            }
+            self.drop_to(self.tail + 1);
+        }
+        if self.now.wrapping_sub(self.span) >= SPAN.as_millis() as u32 {
+            self.span = self.now;
+            self.end_span();
+        }
     }
 
     /// Puts a packet at `meta.index`. `false` when it is too old, too long, or already there.
     pub fn put(&mut self, meta: PacketMeta, payload: &[u8]) -> bool {
-        if payload.len() > PAYLOAD_MAX || meta.index < self.tail() {
+        if payload.len() > PAYLOAD_MAX || meta.index < self.tail || self.meta(meta.index).is_some() {
             return false;
         }
         if meta.index >= self.head {
-            // Everything between the old head and this packet is a hole until it arrives.
-            let holes = self.head.max((meta.index + 1).saturating_sub(self.slots.len() as u64))..meta.index;
-            for index in holes {
-                self.slots[(index & self.mask) as usize].present = false;
+            self.extend_to(meta.index + 1);
+        }
+        let place = loop {
+            match self.chunks.store(payload) {
+                Some(place) => break place,
+                None => self.drop_to(self.tail + 1),
             }
-            self.head = meta.index + 1;
-        } else if self.meta(meta.index).is_some() {
+        };
+        if meta.index < self.tail {
+            // A late packet, for which all that is older had to go, and it is the oldest itself.
+            self.chunks.remove(place);
             return false;
         }
-        let position = (meta.index & self.mask) as usize;
-        self.slots[position] = Slot { meta: PacketMeta { len: payload.len() as u16, ..meta }, present: true };
-        self.bytes[position * PAYLOAD_MAX..][..payload.len()].copy_from_slice(payload);
+        let position = self.position(meta.index);
+        let meta = PacketMeta { len: payload.len() as u16, ..meta };
+        self.slots[position] = Slot { meta, place, arrival: self.now };
+        self.meter.add(self.now, payload.len());
         true
+    }
+
+    /// Makes `head` the end; everything between the old one and this is a hole until it arrives.
+    fn extend_to(&mut self, head: u64) {
+        let first = head.saturating_sub(self.limits.packets as u64);
+        self.drop_to(first);
+        let length = (head - self.tail) as usize;
+        if length > self.slots.len() {
+            self.resize(length);
+        }
+        for index in self.head.max(self.tail)..head {
+            let position = self.position(index);
+            self.slots[position] = Slot { arrival: self.now, ..EMPTY };
+        }
+        self.head = head;
+        self.lengths[1] = self.lengths[1].max(length);
+    }
+
+    /// Drops every packet before `tail`.
+    fn drop_to(&mut self, tail: u64) {
+        for index in self.tail..tail.min(self.head) {
+            let position = self.position(index);
+            let place = std::mem::replace(&mut self.slots[position], EMPTY).place;
+            if place != Place::NONE {
+                self.chunks.remove(place);
+            }
+        }
+        self.tail = self.tail.max(tail);
+    }
+
+    /// Gives the table room for `length` indices.
+    fn resize(&mut self, length: usize) {
+        let table = length.next_power_of_two().max(self.limits.packets.min(SMALLEST_TABLE));
+        let mut slots = vec![EMPTY; table].into_boxed_slice();
+        for index in self.tail..self.head {
+            slots[index as usize & (table - 1)] = self.slots[self.position(index)];
+        }
+        self.slots = slots;
+    }
+
+    fn end_span(&mut self) {
+        self.chunks.end_span();
+        let length = (self.head - self.tail) as usize;
+        let most = self.lengths[0].max(self.lengths[1]).max(length);
+        self.lengths = [self.lengths[1], length];
+        if most.next_power_of_two() * 4 <= self.slots.len() {
+            self.resize(most);
+        }
+    }
+
+    fn position(&self, index: u64) -> usize {
+        index as usize & (self.slots.len() - 1)
     }
 
     /// The packet at `index`, when it is here.
     pub fn meta(&self, index: u64) -> Option<&PacketMeta> {
-        let slot = &self.slots[(index & self.mask) as usize];
-        (slot.present && slot.meta.index == index && index >= self.tail()).then_some(&slot.meta)
+        let slot = &self.slots[self.position(index)];
+        (slot.place != Place::NONE && (self.tail..self.head).contains(&index)).then_some(&slot.meta)
     }
 
     /// Settles the padding of the packet at `index`.
     pub fn set_padding(&mut self, index: u64, padding: u8) {
         if let Some(len) = self.meta(index).map(|meta| meta.len) {
             debug_assert!(usize::from(len) + usize::from(padding) <= PAYLOAD_MAX, "padding fits");
-            self.slots[(index & self.mask) as usize].meta.padding = padding;
+            let position = self.position(index);
+            self.slots[position].meta.padding = padding;
         }
     }
 
     /// The payload of a packet that [`PacketRing::meta`] gave.
     pub fn payload(&self, meta: &PacketMeta) -> &[u8] {
-        let position = (meta.index & self.mask) as usize;
-        &self.bytes[position * PAYLOAD_MAX..][..usize::from(meta.len)]
+        let slot = &self.slots[self.position(meta.index)];
+        debug_assert!(slot.meta.index == meta.index && slot.place != Place::NONE, "the packet is here");
+        self.chunks.get(slot.place, usize::from(slot.meta.len))
     }
 
     /// The packets that are here, in order.
     pub fn range(&self, range: Range<u64>) -> impl Iterator<Item = &PacketMeta> {
-        (range.start.max(self.tail())..range.end.min(self.head)).filter_map(|index| self.meta(index))
+        (range.start.max(self.tail)..range.end.min(self.head)).filter_map(|index| self.meta(index))
     }
 
     /// Forgets every packet; indices go on.
     pub fn forget(&mut self) {
-        self.start = self.head;
+        self.drop_to(self.head);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn meta(index: u64) -> PacketMeta {
-        PacketMeta { index, timestamp: index as u32, payload_type: 96, marker: false, len: 0, padding: 0 }
-    }
-
-    #[test]
-    fn late_packet_fills_its_hole_once() {
-        let mut ring = PacketRing::new(8);
-        assert!(ring.put(meta(0), b"a"));
-        assert!(ring.put(meta(3), b"d"));
-        assert!(ring.meta(1).is_none());
-        assert!(ring.put(meta(1), b"b"));
-        assert!(!ring.put(meta(1), b"x"));
-        let got: Vec<_> = ring.range(0..4).map(|m| ring.payload(m)[0]).collect();
-        assert_eq!(got, b"abd");
-    }
-
-    #[test]
-    fn a_jump_longer_than_the_ring_leaves_only_holes() {
-        let mut ring = PacketRing::new(8);
-        for index in 0..8 {
-            ring.put(meta(index), b"x");
-        }
-        ring.put(meta(1000), b"y");
-        assert_eq!(ring.range(0..2000).map(|m| m.index).collect::<Vec<_>>(), [1000]);
-        assert!(!ring.put(meta(5), b"old"));
-    }
-
-    #[test]
-    fn too_long_a_payload_is_refused() {
-        let mut ring = PacketRing::new(8);
-        assert!(!ring.put(meta(0), &[0; PAYLOAD_MAX + 1]));
-        assert_eq!(ring.head(), 0);
-    }
-
-    proptest! {
-        #[test]
-        fn holds_exactly_the_newest(puts in proptest::collection::vec(0u64..200, 1..300)) {
-            let mut ring = PacketRing::new(16);
-            let mut model = std::collections::BTreeMap::new();
-            let mut head = 0u64;
-            for (n, index) in puts.iter().enumerate() {
-                let fits = *index >= head.saturating_sub(16) && !model.contains_key(index);
-                let payload = (n as u32).to_be_bytes();
-                prop_assert_eq!(ring.put(meta(*index), &payload), fits);
-                if fits { model.insert(*index, payload); }
-                head = head.max(index + 1);
-                model.retain(|k, _| *k >= head.saturating_sub(16));
-                let got: Vec<_> = ring.range(0..head).map(|m| (m.index, ring.payload(m).to_vec())).collect();
-                let want: Vec<_> = model.iter().map(|(k, v)| (*k, v.to_vec())).collect();
-                prop_assert_eq!(got, want);
-            }
-        }
-    }
-}
+mod tests;

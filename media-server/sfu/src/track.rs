@@ -9,10 +9,15 @@ use crate::entry::KeyframeStart;
 use crate::injection::{Numbering, Parameters};
 use crate::parameters::{Codec, IncomingTrack, MediaKind, SessionId};
 use crate::preroll::{Beginning, Preroll};
-use crate::ring::{PacketMeta, PacketRing};
+use crate::ring::{Limits, PacketMeta, PacketRing};
 use crate::sequence::Extender;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A group of pictures is kept for joiners until its keyframe is so old: a decoder would need seconds to run through a longer one.
+const HISTORY: Duration = Duration::from_secs(20);
+/// The same of a camera that answers keyframe requests: a joiner gets a new keyframe sooner than it could run through an old group.
+const RESPONSIVE_HISTORY: Duration = Duration::from_secs(4);
 
 /// A packet as it came from a source, decrypted, header parsed.
 #[derive(Clone, Copy, Debug)]
@@ -69,23 +74,26 @@ pub struct Track {
     newest: Option<(u32, Instant)>,
     /// Index of the parameter sets that the last packet had put in front of it.
     injected: Option<u64>,
+    /// How long a group of pictures is kept.
+    history: Duration,
 }
 
 impl Track {
     /// An empty track.
     pub fn new(kind: MediaKind) -> Self {
-        let capacity = match kind {
-            MediaKind::Audio => PacketRing::AUDIO,
-            MediaKind::Video => PacketRing::VIDEO,
+        let limits = match kind {
+            MediaKind::Audio => Limits::AUDIO,
+            MediaKind::Video => Limits::VIDEO,
         };
         Self {
             kind,
-            ring: PacketRing::new(capacity),
+            ring: PacketRing::with_limits(limits),
             source: None,
             preroll: None,
             keyframe: None,
             newest: None,
             injected: None,
+            history: HISTORY,
         }
     }
 
@@ -112,6 +120,16 @@ impl Track {
     /// The newest keyframe, while its first packet is still in the ring.
     pub fn keyframe(&self) -> Option<KeyframeStart> {
         self.keyframe.filter(|start| start.index >= self.ring.tail())
+    }
+
+    /// The newest keyframe is no longer in the ring: its group of pictures is larger, or older, than what is kept.
+    pub fn has_outgrown(&self) -> bool {
+        self.keyframe.is_some_and(|start| start.index < self.ring.tail())
+    }
+
+    /// Sets whether the camera answers keyframe requests, so that older groups of pictures need not be kept.
+    pub fn set_responsive(&mut self, responsive: bool) {
+        self.history = if responsive { RESPONSIVE_HISTORY } else { HISTORY };
     }
 
     /// Where a new viewer can start now: the newest keyframe, once it is certain where that begins.
@@ -144,6 +162,12 @@ impl Track {
             padding: 0,
         };
         let head = self.ring.head();
+        self.ring.release(
+            now,
+            self.keyframe
+                .filter(|start| now.saturating_duration_since(start.at) <= self.history)
+                .map(|start| start.index),
+        );
         if self.kind == MediaKind::Video {
             source.parameters.observe(packet.codec, packet.payload);
         }
@@ -239,6 +263,7 @@ impl Track {
             }
         };
         self.ring.forget();
+        self.ring.release(now, None);
         self.keyframe = keyframe.map(|start| KeyframeStart {
             index: head,
             timestamp: start.timestamp.wrapping_add(timestamp_offset),
@@ -296,7 +321,6 @@ impl Track {
 mod tests {
     use super::*;
     use crate::entry::PATIENCE;
-    use std::time::Duration;
 
     const KEY: &[u8] = &[0x10, 0x00];
     const DELTA: &[u8] = &[0x10, 0x01];
@@ -536,6 +560,39 @@ mod tests {
         assert!(track.lacks_keyframe(now + PATIENCE));
         track.put(now + PATIENCE, (SessionId(1), 7), &packet(2000, 3000, KEY));
         assert!(!track.lacks_keyframe(now + PATIENCE));
+    }
+
+    #[test]
+    fn a_group_of_pictures_is_kept_as_long_as_it_is_of_use() {
+        for (responsive, seconds, kept) in [(false, 19, true), (false, 21, false), (true, 3, true), (true, 5, false)] {
+            let mut track = Track::new(MediaKind::Video);
+            let start = Instant::now();
+            let key = (SessionId(1), 7);
+            track.put(start, key, &packet(0, 0, KEY));
+            track.begin_source(start);
+            track.set_responsive(responsive);
+            for n in 1..=seconds * 10 {
+                track.put(start + Duration::from_millis(100) * n, key, &packet(n as u16, n * 9000, DELTA));
+            }
+            let now = start + Duration::from_secs(1) * seconds;
+            assert_eq!(track.entry(now).is_some(), kept, "{responsive}, {seconds} s");
+            assert_eq!(track.has_outgrown(), !kept, "{responsive}, {seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_large_keyframe_that_comes_at_once_starts_the_source() {
+        let mut track = Track::new(MediaKind::Video);
+        let now = Instant::now();
+        let key = (SessionId(1), 7);
+        let body = [0x00; 1200];
+        for n in 0..3000u16 {
+            let payload = if n == 0 { KEY } else { &body };
+            assert_eq!(track.put(now, key, &SourcePacket { marker: n == 2999, ..packet(n, 0, payload) }), Put::Held);
+        }
+        assert_eq!(track.begin_source(now), Some(0..3000));
+        assert_eq!(track.entry(now).unwrap().index, 0);
+        assert_eq!(track.ring().range(0..u64::MAX).count(), 3000);
     }
 
     #[test]

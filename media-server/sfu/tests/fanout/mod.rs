@@ -15,6 +15,10 @@ pub(crate) const FRAME: usize = 9;
 /// Bytes of the longer payloads; the shorter ones have one less, as a browser's.
 const PAYLOAD: usize = 1100;
 const FRAME_TIME: Duration = Duration::from_millis(33);
+/// Frames from one keyframe to the next.
+const KEYFRAME_INTERVAL: usize = 60;
+/// Frames after which the ring has the memory that it needs: more than its measuring span.
+const SETTLED: usize = 2_000;
 
 struct Subscriber {
     outgoing: Outgoing,
@@ -29,6 +33,7 @@ pub(crate) struct Fanout {
     track: Track,
     plan: Plan,
     planned: u64,
+    frames: usize,
     sequence: u16,
     timestamp: u32,
     payload: Vec<u8>,
@@ -51,7 +56,7 @@ fn payload_type(number: u8) -> PayloadType {
 }
 
 impl Fanout {
-    /// All subscribers are live and have had one frame.
+    /// All subscribers are live, and the ring is as large as it gets.
     pub(crate) fn new(profile: SrtpProfile, subscribers: usize) -> Self {
         let source = IncomingTrack {
             mid: "0".to_owned(),
@@ -82,16 +87,19 @@ impl Fanout {
             track: Track::new(MediaKind::Video),
             plan: Plan::default(),
             planned: 0,
+            frames: 0,
             sequence: 0,
             timestamp: 0,
             payload: vec![0xa5; PAYLOAD],
             subscribers: (0..subscribers).map(subscriber).collect(),
             slab: vec![0; MAX_TRANSMIT],
         };
-        // A keyframe starts the track, even if no parameter sets come.
-        fanout.payload[..2].copy_from_slice(&[0x7c, 0x85]);
         assert_eq!(fanout.frame(), FRAME * subscribers);
-        fanout.payload[..2].copy_from_slice(&[0x7c, 0x01]);
+        for _ in 0..SETTLED {
+            fanout.receive();
+        }
+        fanout.planned = fanout.track.ring().head();
+        assert_eq!(fanout.frame(), FRAME * subscribers);
         fanout
     }
 
@@ -105,7 +113,11 @@ impl Fanout {
     pub(crate) fn receive(&mut self) {
         self.now += FRAME_TIME;
         self.timestamp = self.timestamp.wrapping_add(2970);
+        let unit = if self.frames.is_multiple_of(KEYFRAME_INTERVAL) { 5 } else { 1 };
+        self.frames += 1;
         for n in 0..FRAME {
+            // A keyframe starts the track, even if no parameter sets come.
+            self.payload[..2].copy_from_slice(&[0x7c, u8::from(n == 0) << 7 | unit]);
             let payload = &self.payload[..PAYLOAD - usize::from(n < FRAME / 2)];
             let packet = SourcePacket {
                 sequence: self.sequence,
