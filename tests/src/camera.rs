@@ -119,6 +119,11 @@ impl Camera {
         self.totals
     }
 
+    /// What it sends, to replace it before it connects.
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
     /// No more media from now on; the connection stays.
     pub fn pause(&mut self) {
         self.paused = true;

@@ -75,16 +75,24 @@ pub struct Stream {
     sound: u32,
     /// Frames since the last keyframe.
     since_keyframe: u32,
+    /// Mean bytes of a frame, bytes of a keyframe, and frames from one to the next.
+    sizes: (u32, u32, u32),
     dice: u64,
 }
 
 impl Default for Stream {
     fn default() -> Self {
-        Self { frame: 0, sound: 0, since_keyframe: 0, dice: 0x9e37_79b9_7f4a_7c15 }
+        Self::sized(FRAME, KEYFRAME, KEYFRAME_INTERVAL)
     }
 }
 
 impl Stream {
+    /// A stream of other frames: mean bytes of one, bytes of a keyframe, and frames from one keyframe to the next.
+    pub fn sized(frame: u32, keyframe: u32, interval: u32) -> Self {
+        let sizes = (frame, keyframe, interval);
+        Self { frame: 0, sound: 0, since_keyframe: 0, sizes, dice: 0x9e37_79b9_7f4a_7c15 }
+    }
+
     /// When the next burst leaves, since the start.
     pub fn next_at(&self) -> Duration {
         self.frame_at().min(self.sound_at())
@@ -113,8 +121,9 @@ impl Stream {
     fn picture(&mut self) -> Burst {
         let (at, frame) = (self.frame_at(), self.frame);
         let keyframe = self.since_keyframe == 0;
-        let spread = (self.random() % u64::from(FRAME * 2 / 5)) as u32;
-        let bytes = if keyframe { KEYFRAME } else { FRAME - FRAME / 5 + spread } as usize;
+        let (mean, whole, interval) = self.sizes;
+        let spread = (self.random() % u64::from(mean * 2 / 5)) as u32;
+        let bytes = if keyframe { whole } else { mean - mean / 5 + spread } as usize;
         let parts = bytes.div_ceil(PART);
         let mut payloads = Vec::with_capacity(parts + 1);
         if keyframe {
@@ -129,7 +138,7 @@ impl Stream {
             payloads.push(payload);
         }
         self.frame += 1;
-        self.since_keyframe = (self.since_keyframe + 1) % KEYFRAME_INTERVAL;
+        self.since_keyframe = (self.since_keyframe + 1) % interval;
         Burst {
             at,
             kind: MediaKind::Video,

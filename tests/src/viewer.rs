@@ -76,6 +76,9 @@ struct Track {
     /// Middle bits of the last sender report, and when it came.
     report: Option<(u32, Instant)>,
     marks: Vec<u64>,
+    /// Media packets that came, without retransmissions; and what was expected and had come by the last report.
+    received: u64,
+    reported: (u64, u64),
 }
 
 /// See the module.
@@ -109,6 +112,8 @@ impl Viewer {
             reception: Reception::default(),
             report: None,
             marks: Vec::new(),
+            received: 0,
+            reported: (0, 0),
         });
         Self {
             tracks: tracks.collect(),
@@ -257,6 +262,7 @@ impl Viewer {
             }
         };
         let arrival = self.tracks[position].reception.received(now, sequence);
+        self.tracks[position].received += u64::from(!repair && arrival != Arrival::Duplicate);
         self.totals.repaired += u64::from(arrival == Arrival::Filled);
         if let Some((header, payload)) = opened {
             self.look(now, kind, &header, if repair { &payload[2..] } else { &payload }, sequence, arrival);
@@ -329,7 +335,7 @@ impl Viewer {
         }
         if self.report_at.is_some_and(|at| at <= now) {
             self.report_at = Some(now + REPORT_EVERY);
-            let reports: Vec<ReceptionReport> = self.tracks.iter().filter_map(|track| track.block(now)).collect();
+            let reports: Vec<ReceptionReport> = self.tracks.iter_mut().filter_map(|track| track.block(now)).collect();
             if !reports.is_empty() {
                 self.send(&[Box::new(ReceiverReport { ssrc: REPORTER, reports, ..ReceiverReport::default() })]);
             }
@@ -355,14 +361,20 @@ impl Viewer {
 }
 
 impl Track {
-    fn block(&self, now: Instant) -> Option<ReceptionReport> {
+    fn block(&mut self, now: Instant) -> Option<ReceptionReport> {
         let reception = &self.reception;
         let ssrc = self.ssrc.filter(|_| reception.head() > 0)?;
         let (last_sender_report, delay) = self.report.map_or((0, 0), |(middle, at)| {
             (middle, (now.saturating_duration_since(at).as_micros() * 65_536 / 1_000_000) as u32)
         });
+        // RFC 3550 A.3.
+        let counts = (reception.head() - reception.first(), self.received);
+        let expected = counts.0 - self.reported.0;
+        let lost = expected.saturating_sub(counts.1 - self.reported.1);
+        self.reported = counts;
         Some(ReceptionReport {
             ssrc,
+            fraction_lost: (lost * 256 / expected.max(1)).min(255) as u8,
             total_lost: reception.lost(reception.first(), reception.head()) as u32,
             last_sequence_number: (reception.head() - 1 - (reception.first() & !0xffff)) as u32,
             last_sender_report,

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
+#[path = "shard_sim/fair.rs"]
+mod fair;
+
 use sfu::forward::slab::MAX_TRANSMIT;
 use sfu::packet::{Kind, classify};
 use sfu::parameters::{LocalDescription, MediaKind, PublisherTracks, RoomId, SessionId, TransportParameters};
@@ -37,10 +40,21 @@ struct Link {
     jitter: Duration,
     /// From one datagram to the next, at least.
     spacing: Duration,
+    /// Bits per second towards the client, behind a queue of [`QUEUE`].
+    rate: Option<u64>,
 }
 
-const SMOOTH: Link =
-    Link { lost: 0, doubled: 0, delay: Duration::from_millis(5), jitter: Duration::ZERO, spacing: Duration::ZERO };
+/// What comes when more than this waits for a narrow link is lost.
+const QUEUE: Duration = Duration::from_millis(100);
+
+const SMOOTH: Link = Link {
+    lost: 0,
+    doubled: 0,
+    delay: Duration::from_millis(5),
+    jitter: Duration::ZERO,
+    spacing: Duration::ZERO,
+    rate: None,
+};
 
 struct Dice(u64);
 
@@ -64,6 +78,8 @@ struct Seat {
     link: Link,
     /// When the last datagram arrives, in each direction.
     busy_until: [Instant; 2],
+    /// Bytes of RTP that were sent to it, whether they arrive or not.
+    sent: u64,
     client: Client,
 }
 
@@ -138,7 +154,7 @@ impl World {
         let (session, address) =
             (SessionId(number as u64 + 1), SocketAddr::from(([192, 0, 2, number as u8 + 1], 4000)));
         let client = client(self, session, address);
-        self.seats.push(Seat { session, address, link, busy_until: [self.now; 2], client });
+        self.seats.push(Seat { session, address, link, busy_until: [self.now; 2], sent: 0, client });
         number
     }
 
@@ -208,6 +224,9 @@ impl World {
 
     fn post(&mut self, seat: usize, to_shard: bool, bytes: &[u8]) {
         let link = self.seats[seat].link;
+        if !to_shard && classify(bytes) == Some(Kind::Rtp) {
+            self.seats[seat].sent += bytes.len() as u64;
+        }
         if self.dice.below(1000) < link.lost {
             return;
         }
@@ -223,6 +242,14 @@ impl World {
             let travelling = Travelling { to_shard, seat, bytes: bytes.to_vec() };
             let busy_until = &mut self.seats[seat].busy_until[usize::from(to_shard)];
             let mut at = self.now + link.delay + jitter;
+            if let Some(rate) = link.rate.filter(|_| !to_shard) {
+                let begins = self.now.max(*busy_until);
+                if begins - self.now > QUEUE {
+                    continue;
+                }
+                *busy_until = begins + Duration::from_micros(bytes.len() as u64 * 8_000_000 / rate);
+                at = *busy_until + link.delay;
+            }
             if !link.spacing.is_zero() {
                 at = at.max(*busy_until + link.spacing);
                 *busy_until = at;
@@ -360,7 +387,7 @@ fn every_frame_is_whole_after_repair() {
     for seed in 1..=4 {
         let mut world = World::new(seed);
         let (delay, jitter) = (Duration::from_millis(15), Duration::from_millis(8));
-        let rough = |lost| Link { lost, doubled: 10, delay, jitter, spacing: Duration::ZERO };
+        let rough = |lost| Link { lost, doubled: 10, delay, jitter, ..SMOOTH };
         let camera = world.camera(rough(20), false, 60_000);
         let viewers = [(0, true), (50, true), (50, false)].map(|(lost, rtx)| world.viewer(rough(lost), rtx));
         world.run(Duration::from_secs(12));

@@ -132,6 +132,11 @@ impl PacketRing {
         self.meter.bitrate()
     }
 
+    /// Mean bytes of the payloads that came in during the last two seconds.
+    pub fn mean_len(&self) -> u64 {
+        self.meter.mean()
+    }
+
     /// Bytes that are allocated.
     pub fn memory(&self) -> usize {
         self.chunks.memory() + self.slots.len() * size_of::<Slot>()

@@ -445,11 +445,11 @@ mod tests {
         assert_eq!(track.begin_source(at(1)), Some(0..2));
         assert!(!track.lacks_parameters());
         assert_eq!(track.put(at(40), key, &h264(12, 6000, &[0x41, 2])), Put::Appended(3));
-        assert_eq!(track.put(at(2000), key, &h264(13, 9000, IDR)), Put::Appended(5));
+        assert_eq!(track.put(at(1500), key, &h264(13, 9000, IDR)), Put::Appended(5));
         assert_eq!(track.injected(), Some(4));
-        assert_eq!(track.put(at(2001), key, &h264(14, 9000, &[0x7c, 0x45])), Put::Appended(6));
+        assert_eq!(track.put(at(1501), key, &h264(14, 9000, &[0x7c, 0x45])), Put::Appended(6));
         assert_eq!(
-            (track.injected(), track.put(at(2002), key, &h264(11, 3000, &[0x7c, 0x45]))),
+            (track.injected(), track.put(at(1502), key, &h264(11, 3000, &[0x7c, 0x45]))),
             (None, Put::Filled(2))
         );
         let expected = [
@@ -462,7 +462,7 @@ mod tests {
             (6, 9000, [0x7c, 0x45]),
         ];
         assert_eq!(kept(&track), expected);
-        let entry = track.entry(at(2002)).unwrap();
+        let entry = track.entry(at(1502)).unwrap();
         assert_eq!((entry.index, entry.has_parameters, entry.certain), (4, true, true));
     }
 

@@ -100,9 +100,10 @@ impl ParameterSets {
     /// Returns an RTP payload (STAP-A) with the latest SPS and as many PPS as fit; `None` while a kind is missing.
     pub fn to_stap_a(&self) -> Option<Vec<u8>> {
         const HEADER: u8 = 0x60 | super::STAP_A;
+        let sps = self.sps()?;
         let mut payload = vec![HEADER];
         let mut count = 0;
-        for set in [self.sps()?].into_iter().chain(self.pps.iter().map(|(_, set)| &set[..])) {
+        for set in [sps].into_iter().chain(self.pps.iter().map(|(_, set)| &set[..])) {
             if payload.len() + 2 + set.len() <= MAX_STAP {
                 payload.extend_from_slice(&(set.len() as u16).to_be_bytes());
                 payload.extend_from_slice(set);

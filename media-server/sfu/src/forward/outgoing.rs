@@ -6,27 +6,28 @@
 //! a moment later. Every copy of a packet is the same to the byte: timestamps and padding depend on nothing that changes.
 
 use crate::entry::KeyframeStart;
-use crate::forward::budget::Budget;
+use crate::forward::catch_up::{Behind, CatchUp, SharedBudget};
 use crate::forward::plan::Plan;
+use crate::forward::retransmissions::Retransmissions;
 use crate::forward::slab::Transmit;
 use crate::parameters::{IncomingTrack, OutgoingTrack};
 use crate::ring::{PacketMeta, PacketRing};
 use crate::sdp::best_match;
 use crate::transport::Sealer;
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Time between packets that were sent before a viewer joined is divided by 2 to this power.
 const CATCH_UP_SHIFT: u32 = 5;
-/// Retransmissions that may be owed to one track of one subscriber at once.
-const MOST_REPAIRS: usize = 512;
 /// A step of sequence numbers longer than this is not sent: with losses, a receiver could take it for a rollover.
 const LONGEST_STEP: u64 = 1 << 14;
-/// A packet is not repeated to the same subscriber more often than this.
-const REPAIR_SPACING: Duration = Duration::from_millis(15);
 /// Bytes of an RTP header without extensions.
 const HEADER: usize = 12;
+/// Bytes of a packet beside its payload: header and authentication tag.
+const OVERHEAD: u64 = 28;
+/// A viewer that is behind for so long, or whose link is narrow, skips to a new keyframe if it has this much to get before that.
+const SKIP_AFTER: Duration = Duration::from_millis(500);
+const SKIP: Duration = Duration::from_millis(100);
 /// Not in any map: the subscriber cannot take it.
 const NONE: u8 = 0xff;
 
@@ -66,10 +67,12 @@ pub struct Outgoing {
     joined: (u64, u32),
     /// Next packet index of the retransmission stream.
     repair_index: u64,
-    repairs: VecDeque<u64>,
-    repaired: VecDeque<(u64, Instant)>,
-    repair_budget: Budget,
-    catch_up_budget: Budget,
+    retransmissions: Retransmissions,
+    catch_up: CatchUp,
+    /// Timestamp of the picture that it starts with, until it has got all of that.
+    picture: Option<u32>,
+    /// Bits per second that its link carries, where that is less than the stream.
+    limit: Option<u64>,
     sent: Sent,
     scratch: Plan,
     run: usize,
@@ -89,10 +92,10 @@ impl Outgoing {
             next: start,
             joined: (0, 0),
             repair_index: u64::from(repair_start & 0x7fff),
-            repairs: VecDeque::new(),
-            repaired: VecDeque::new(),
-            repair_budget: Budget::default(),
-            catch_up_budget: Budget::default(),
+            retransmissions: Retransmissions::default(),
+            catch_up: CatchUp::default(),
+            picture: None,
+            limit: None,
             sent: Sent::default(),
             scratch: Plan::default(),
             run: 0,
@@ -116,7 +119,27 @@ impl Outgoing {
 
     /// Behind the others, or owing retransmissions: wants to be polled soon.
     pub fn is_behind(&self) -> bool {
-        matches!(self.state, State::CatchingUp(_)) || !self.repairs.is_empty()
+        matches!(self.state, State::CatchingUp(_)) || !self.retransmissions.is_empty()
+    }
+
+    /// Runs through what was sent before it joined: its timestamps are not the stream's.
+    pub fn is_joining(&self) -> bool {
+        matches!(self.state, State::CatchingUp(cursor) if cursor <= self.joined.0)
+    }
+
+    /// Bits per second that it is limited to, because its link carries no more.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Limits what is sent to so many bits per second: the viewer gets as much of each group of pictures as that allows.
+    pub fn set_limit(&mut self, now: Instant, limit: Option<u64>) {
+        self.limit = limit;
+        self.retransmissions.set_narrow(limit.is_some());
+        if limit.is_some() && self.state == State::Live && self.next > self.start {
+            self.state = State::CatchingUp(self.next - self.start + self.first);
+            self.catch_up.start(now);
+        }
     }
 
     /// Maps the payload types of what feeds the room now onto ours.
@@ -132,10 +155,18 @@ impl Outgoing {
 
     /// Starts at a keyframe of the ring; `newest` is index and timestamp of the newest packet there.
     pub fn start_at_keyframe(&mut self, now: Instant, keyframe: KeyframeStart, newest: (u64, u32)) {
-        self.first = keyframe.index;
+        self.skip_to(keyframe.index);
         self.joined = newest;
-        self.state = State::CatchingUp(keyframe.index);
-        self.catch_up_budget = Budget::full(now);
+        self.picture = Some(keyframe.timestamp);
+        self.catch_up.start(now);
+    }
+
+    /// Continues at `index`, under the number after the last one sent.
+    fn skip_to(&mut self, index: u64) {
+        self.renumber(index);
+        self.state = State::CatchingUp(index);
+        self.scratch.clear();
+        self.run = 0;
     }
 
     /// Starts again at a keyframe, for a viewer who has decoded nothing yet. `false` when the viewer is still on its way from
@@ -144,7 +175,6 @@ impl Outgoing {
         if self.state != State::Live {
             return false;
         }
-        self.renumber(keyframe.index);
         self.start_at_keyframe(now, keyframe, newest);
         true
     }
@@ -173,28 +203,60 @@ impl Outgoing {
     fn renumber(&mut self, index: u64) {
         self.start = self.next;
         self.first = index;
-        self.repairs.clear();
+        self.retransmissions.clear();
     }
 
-    /// A NACK: these sequence numbers of ours are wanted again.
-    pub fn nacked(&mut self, now: Instant, sequences: &[u16]) {
-        while self.repaired.front().is_some_and(|(_, at)| now.saturating_duration_since(*at) >= REPAIR_SPACING) {
-            self.repaired.pop_front();
-        }
-        let Some(newest) = self.next.checked_sub(1) else { return };
-        for sequence in sequences {
-            if self.repairs.len() >= MOST_REPAIRS {
+    /// Grants a viewer that is behind what it may be sent now. `keyframe` is where a decoder can start, if anywhere.
+    pub fn grant(
+        &mut self,
+        now: Instant,
+        ring: &PacketRing,
+        keyframe: Option<KeyframeStart>,
+        shared: &mut SharedBudget,
+    ) {
+        let State::CatchingUp(mut cursor) = self.state else { return };
+        let bitrate = ring.bitrate();
+        let backlog = |from: u64, until: u64| until.saturating_sub(from) * (ring.mean_len() + OVERHEAD);
+        let patient = self.limit.is_none() && self.catch_up.age(now) < SKIP_AFTER;
+        let worth_skipping = |index: u64| {
+            let rate = self.limit.unwrap_or(bitrate);
+            !patient && backlog(cursor, index) * 8 * 1000 > rate * SKIP.as_millis() as u64
+        };
+        match keyframe.filter(|keyframe| keyframe.index > cursor) {
+            Some(keyframe) if cursor < ring.tail() || worth_skipping(keyframe.index) => {
+                self.skip_to(keyframe.index);
+                self.picture = self.picture.map(|_| keyframe.timestamp);
+                cursor = keyframe.index;
+            }
+            None if cursor < ring.tail() => {
+                // The ring has lost its place, and there is no other to continue at yet.
+                self.state = State::Waiting;
                 return;
             }
+            _ => {}
+        }
+        let picture = self.picture.map(|timestamp| {
+            let first = ring.range(cursor..u64::MAX).take_while(|m| (m.timestamp.wrapping_sub(timestamp) as i32) <= 0);
+            first.map(|meta| u64::from(meta.len) + OVERHEAD).sum()
+        });
+        let picture = picture.filter(|bytes: &u64| *bytes > 0);
+        self.picture = self.picture.filter(|_| picture.is_some());
+        // Its link carries the stream again.
+        self.limit = self.limit.filter(|limit| *limit < bitrate + bitrate / 4);
+        self.retransmissions.set_narrow(self.limit.is_some());
+        let behind = Behind { bitrate, backlog: backlog(cursor, ring.head()), picture, limit: self.limit };
+        self.catch_up.grant(now, &behind, shared);
+    }
+
+    /// A NACK: these sequence numbers of ours are wanted again. `round_trip` is the viewer's, when it is known.
+    pub fn nacked(&mut self, now: Instant, sequences: &[u16], round_trip: Option<Duration>) {
+        let Some(newest) = self.next.checked_sub(1) else { return };
+        for sequence in sequences {
             let back = (newest as u16).wrapping_sub(*sequence);
             let Some(wire) = newest.checked_sub(u64::from(back)).filter(|wire| *wire >= self.start) else {
                 continue;
             };
-            let index = wire - self.start + self.first;
-            let recent = self.repaired.iter().any(|(done, _)| *done == index);
-            if !recent && !self.repairs.contains(&index) {
-                self.repairs.push_back(index);
-            }
+            self.retransmissions.request(now, wire - self.start + self.first, round_trip);
         }
     }
 
@@ -227,7 +289,7 @@ impl Outgoing {
         sealer: &Sealer,
         slab: &mut [u8],
     ) -> Option<Transmit> {
-        if let Some(transmit) = self.poll_repair(now, ring, to, sealer, slab) {
+        if let Some(transmit) = self.poll_retransmission(now, ring, to, sealer, slab) {
             return Some(transmit);
         }
         while *run < plan.runs().len() && self.state != State::Waiting {
@@ -242,10 +304,10 @@ impl Outgoing {
                 return Some(transmit);
             }
         }
-        self.poll_catch_up(now, ring, planned, to, sealer, slab)
+        self.poll_catch_up(ring, planned, to, sealer, slab)
     }
 
-    fn poll_repair(
+    fn poll_retransmission(
         &mut self,
         now: Instant,
         ring: &PacketRing,
@@ -253,23 +315,19 @@ impl Outgoing {
         sealer: &Sealer,
         slab: &mut [u8],
     ) -> Option<Transmit> {
-        if self.repairs.is_empty() || !self.repair_budget.is_left(now) {
-            return None;
-        }
-        while let Some(index) = self.repairs.pop_front() {
+        while let Some(index) = self.retransmissions.next(now, ring.bitrate()) {
             let Some(meta) = ring.meta(index).copied() else { continue };
             let number = self.payload_types[usize::from(meta.payload_type & 0x7f)];
             if number == NONE {
                 continue;
             }
-            self.repaired.push_back((index, now));
             let rtx = self.track.payload_types.iter().find(|p| p.number == number).and_then(|p| p.rtx);
             let len = match (self.track.rtx_ssrc, rtx) {
                 (Some(ssrc), Some(rtx)) => self.write_repair(ring, &meta, ssrc, rtx, sealer, slab),
                 _ => self.write_packet(ring, &meta, number, sealer, slab),
             };
             self.sent.repairs += 1;
-            self.repair_budget.spend(len);
+            self.retransmissions.spend(len);
             return Some(Transmit { destination: to, len, segment_size: None });
         }
         None
@@ -277,7 +335,6 @@ impl Outgoing {
 
     fn poll_catch_up(
         &mut self,
-        now: Instant,
         ring: &PacketRing,
         planned: u64,
         to: SocketAddr,
@@ -285,9 +342,12 @@ impl Outgoing {
         slab: &mut [u8],
     ) -> Option<Transmit> {
         let State::CatchingUp(cursor) = self.state else { return None };
-        let left = self.catch_up_budget.left(now);
+        let left = self.catch_up.left();
         if self.run >= self.scratch.runs().len() {
             if cursor >= planned {
+                if self.limit.is_some() {
+                    return None;
+                }
                 self.state = State::Live;
                 self.scratch = Plan::default();
                 self.run = 0;
@@ -303,7 +363,7 @@ impl Outgoing {
             if self.scratch.is_empty() {
                 // Nothing but holes up to the newest.
                 self.state = State::CatchingUp(planned);
-                return self.poll_catch_up(now, ring, planned, to, sealer, slab);
+                return self.poll_catch_up(ring, planned, to, sealer, slab);
             }
         }
         let scratch = std::mem::take(&mut self.scratch);
@@ -316,8 +376,8 @@ impl Outgoing {
             self.state = State::CatchingUp(next);
         }
         self.scratch = scratch;
-        self.catch_up_budget.spend(transmit.map_or(0, |transmit| transmit.len));
-        transmit.or_else(|| self.poll_catch_up(now, ring, planned, to, sealer, slab))
+        self.catch_up.spend(transmit.map_or(0, |transmit| transmit.len));
+        transmit.or_else(|| self.poll_catch_up(ring, planned, to, sealer, slab))
     }
 
     fn write_run(

@@ -1,5 +1,6 @@
 //! One viewer of one track, without a transport: what it is sent, packet by packet.
 
+use crate::forward::catch_up::SharedBudget;
 use crate::forward::outgoing::Outgoing;
 use crate::forward::plan::Plan;
 use crate::forward::slab::MAX_TRANSMIT;
@@ -60,6 +61,7 @@ struct Stage {
     planned: u64,
     late: Vec<u64>,
     outgoing: Outgoing,
+    shared: SharedBudget,
     sealer: Sealer,
     slab: Vec<u8>,
     /// Every datagram as it was first sent.
@@ -84,6 +86,7 @@ impl Stage {
             planned: 0,
             late: Vec::new(),
             outgoing,
+            shared: SharedBudget::default(),
             sealer: Sealer::new(SrtpProfile::Aes128Gcm, &[1; 16], &[2; 12]).unwrap(),
             slab: vec![0; MAX_TRANSMIT],
             wire: HashMap::new(),
@@ -135,6 +138,7 @@ impl Stage {
         self.plan.fill(self.track.ring_mut(), &self.late, self.planned..head);
         self.planned = head;
         self.late.clear();
+        self.outgoing.grant(self.now, self.track.ring(), self.track.entry(self.now), &mut self.shared);
         let mut run = 0;
         let mut sent = Vec::new();
         let to = SocketAddr::from(([127, 0, 0, 1], 9));
@@ -196,9 +200,9 @@ fn another_source_goes_on_with_the_next_number_and_old_ones_are_not_repeated() {
     let sequences: Vec<u16> = stage.burst().iter().map(|sent| sent.sequence).collect();
     assert_eq!(sequences, [10, 12, 13, 14].map(|n| START + n));
     let old: Vec<u16> = (0..13).map(|n| START + n).collect();
-    stage.outgoing.nacked(stage.now, &old);
+    stage.outgoing.nacked(stage.now, &old, None);
     assert_eq!(stage.burst(), []);
-    stage.outgoing.nacked(stage.now, &[START + 13]);
+    stage.outgoing.nacked(stage.now, &[START + 13], None);
     assert_eq!(stage.burst().len(), 1);
 }
 
@@ -234,36 +238,68 @@ fn a_step_that_could_be_taken_for_a_rollover_is_not_sent() {
 }
 
 #[test]
-fn what_is_repeated_has_a_budget() {
+fn retransmissions_are_limited_to_a_part_of_the_stream() {
     let mut stage = Stage::new(true);
+    // 291 kbit/s, of which a fifth may be sent again, after 16 kB at once.
     let sent = stage.frames(0..400, 1200);
     let all: Vec<u16> = sent.iter().map(|sent| sent.sequence).collect();
     let mut repeated = 0;
-    // A flood: everything is asked for, every millisecond, for a second.
-    for _ in 0..1000 {
+    // A flood: everything is asked for, every millisecond, for ten seconds.
+    for _ in 0..10_000 {
         stage.now += Duration::from_millis(1);
-        stage.outgoing.nacked(stage.now, &all);
+        stage.outgoing.nacked(stage.now, &all, None);
         repeated += stage.burst().iter().map(|sent| sent.len).sum::<usize>();
     }
-    assert!((2_500_000..3_200_000).contains(&repeated), "{repeated} bytes in a second");
+    assert!((70_000..95_000).contains(&repeated), "{repeated} bytes in ten seconds");
     // One who asks for what it lost gets it at once.
     while stage.outgoing.is_behind() {
         stage.now += Duration::from_secs(1);
         stage.burst();
     }
-    stage.now += Duration::from_secs(1);
-    stage.outgoing.nacked(stage.now, &all[100..150]);
-    assert_eq!(stage.burst().len(), 50);
+    stage.now += Duration::from_secs(3);
+    stage.outgoing.nacked(stage.now, &all[300..312], None);
+    assert_eq!(stage.burst().len(), 12);
+}
+
+#[test]
+fn a_limited_viewer_gets_the_beginning_of_each_group() {
+    let mut stage = Stage::new(true);
+    stage.frames(0..60, 1200);
+    // A fifth of the stream of 291 kbit/s: the next keyframe comes after 2 s.
+    stage.outgoing.set_limit(stage.now, Some(58_000));
+    let (mut bytes, mut groups) = (0, Vec::new());
+    for n in 60..660u16 {
+        stage.now += Duration::from_millis(33);
+        let keyframe = n % 60 == 0;
+        stage.put(n, u32::from(n) * 3000, if keyframe { KEY } else { DELTA }, 1200);
+        let sent = stage.burst();
+        bytes += sent.iter().map(|sent| sent.len).sum::<usize>();
+        groups.extend(sent.iter().map(|sent| (sent.sequence, sent.timestamp / 3000)));
+    }
+    // 20 s at 58 kbit/s are 145 kB.
+    assert!((120_000..150_000).contains(&bytes), "{bytes} bytes");
+    assert!(groups.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1), "no number is left out: {groups:?}");
+    // From one frame to the next, or to the next keyframe.
+    assert!(groups.windows(2).all(|pair| pair[1].1 == pair[0].1 + 1 || pair[1].1 % 60 == 0), "{groups:?}");
+    let keyframes = groups.iter().filter(|(_, frame)| frame % 60 == 0).count();
+    assert!(keyframes >= 8, "{keyframes} of 10 keyframes");
+    stage.outgoing.set_limit(stage.now, None);
+    for n in 660..720u16 {
+        stage.now += Duration::from_millis(33);
+        stage.put(n, u32::from(n) * 3000, if n == 660 { KEY } else { DELTA }, 1200);
+        stage.burst();
+    }
+    assert!(!stage.outgoing.is_behind());
 }
 
 #[test]
 fn numbers_that_were_never_sent_are_not_repeated() {
     let mut stage = Stage::new(false);
-    stage.outgoing.nacked(stage.now, &[START, 0, u16::MAX]);
+    stage.outgoing.nacked(stage.now, &[START, 0, u16::MAX], None);
     assert_eq!(stage.burst(), []);
     stage.frames(0..3, 100);
     stage.put(3, 9000, DELTA, 100);
-    stage.outgoing.nacked(stage.now, &[START - 1, START + 3, START + 4, START.wrapping_add(0x8000)]);
+    stage.outgoing.nacked(stage.now, &[START - 1, START + 3, START + 4, START.wrapping_add(0x8000)], None);
     assert_eq!(stage.burst().len(), 1, "the one that is new");
 }
 
@@ -275,6 +311,7 @@ enum Step {
     Nack(u16, u16),
     TakeOver,
     Restart,
+    Limit(Option<u64>),
     Time(u64),
 }
 
@@ -287,6 +324,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0u16..80, 1u16..40).prop_map(|(back, count)| Step::Nack(back, count)),
         1 => Just(Step::TakeOver),
         1 => Just(Step::Restart),
+        1 => prop::option::of(50_000u64..2_000_000).prop_map(Step::Limit),
         3 => (1u64..40).prop_map(Step::Time),
     ];
     proptest::collection::vec(step, 1..120)
@@ -320,7 +358,7 @@ proptest! {
                 Step::Nack(back, count) => {
                     let from = newest.wrapping_sub(back);
                     let wanted: Vec<u16> = (0..count).map(|n| from.wrapping_add(n)).collect();
-                    stage.outgoing.nacked(stage.now, &wanted);
+                    stage.outgoing.nacked(stage.now, &wanted, None);
                 }
                 Step::TakeOver => {
                     stage.session += 1;
@@ -330,6 +368,7 @@ proptest! {
                 Step::Restart => if let Some(keyframe) = stage.track.entry(stage.now) {
                     stage.outgoing.restart_at_keyframe(stage.now, keyframe, stage.newest());
                 },
+                Step::Limit(limit) => stage.outgoing.set_limit(stage.now, limit),
                 Step::Time(millis) => stage.now += Duration::from_millis(millis),
                 Step::Burst | Step::Late(_) => {
                     let sent = stage.burst();

@@ -84,6 +84,9 @@ impl Chunks {
             usize::from(chunk)
         } else {
             self.chunks.push(Chunk { bytes: vec![0; CHUNK].into_boxed_slice(), live: 0 });
+            // Room in the lists for every chunk, so that only a ring that grows allocates.
+            self.free.reserve(self.chunks.len() - self.free.len());
+            self.vacant.reserve(self.chunks.len() - self.vacant.len());
             self.chunks.len() - 1
         };
         self.current = Some(chunk);

@@ -10,9 +10,11 @@
 mod clock;
 mod command;
 mod drive;
+mod link;
 mod peers;
 mod policer;
 mod publisher;
+mod responsiveness;
 mod room;
 mod round_trip;
 mod source;
@@ -25,6 +27,7 @@ pub use command::{Command, EndReason, Event};
 pub use source::{Feed, LocalPacket};
 pub use subscriber::Reported;
 
+use crate::forward::catch_up::SharedBudget;
 use crate::forward::slab::{MAX_TRANSMIT, Transmit};
 use crate::parameters::{IceCredentials, RoomId, SessionId, TransportParameters};
 use crate::tap::TapBatch;
@@ -57,6 +60,8 @@ pub struct Shard {
     taps: VecDeque<TapBatch>,
     tap_pool: Vec<TapBatch>,
     room_timers: Timers<RoomId>,
+    /// What all joiners share.
+    shared: SharedBudget,
     /// The room whose burst is under way.
     bursting: Option<RoomId>,
     /// Origin of the grid of ticks: the time of the first command.
@@ -79,6 +84,7 @@ impl Shard {
             taps: VecDeque::new(),
             tap_pool: Vec::new(),
             room_timers: Timers::default(),
+            shared: SharedBudget::default(),
             bursting: None,
             epoch: None,
             scratch: Vec::new(),
@@ -201,7 +207,7 @@ impl Shard {
             let id = self.room_timers.due(now)?;
             let room = self.rooms.get_mut(&id)?;
             self.room_timers.set(id, &mut room.due, None);
-            if room.begin(now) {
+            if room.begin(now, &mut self.shared) {
                 self.bursting = Some(id);
                 return Some(id);
             }

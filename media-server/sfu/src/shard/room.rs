@@ -1,6 +1,8 @@
 //! A room: who publishes, who watches, the tracks between them, and the fan-out of a burst.
 
 use crate::entry::KeyframeStart;
+use crate::forward::catch_up::SharedBudget;
+use crate::forward::pacing::Pacer;
 use crate::forward::plan::Plan;
 use crate::forward::slab::Transmit;
 use crate::parameters::{Codec, MediaKind, RoomId, SessionId};
@@ -8,6 +10,7 @@ use crate::ring::PacketMeta;
 use crate::shard::clock::SourceClock;
 use crate::shard::peers::Role;
 use crate::shard::publisher::{Publisher, Received};
+use crate::shard::responsiveness::Responsiveness;
 use crate::shard::source::ClockReport;
 use crate::shard::subscriber::Subscriber;
 use crate::tap::{TapBatch, TapRecord};
@@ -20,16 +23,15 @@ use std::time::{Duration, Instant};
 const GATHER: Duration = Duration::from_millis(2);
 /// So many waiting packets do not wait for more.
 const GATHER_MOST: u64 = 32;
-/// A keyframe older than this is used for a joining viewer only when no newer one can be had.
+/// A viewer that joins when the newest keyframe is older than this starts with it, and the camera is asked for a newer one.
 const STALE_KEYFRAME: Duration = Duration::from_secs(3);
-/// How long a joining viewer waits for a newer keyframe before it gets the stale one.
-const KEYFRAME_WAIT: Duration = Duration::from_millis(400);
 /// A viewer gets its first packet so long after the handshake: it has our last flight by then, and its keys.
 const SETTLE: Duration = Duration::from_millis(10);
 /// So long after it came, a viewer who asks for a keyframe has missed the start, and gets it again from the ring.
 const STARTING: Duration = Duration::from_secs(3);
-/// How often it may.
+/// How long it waits until it gets it again, doubled each time, and how often it may.
 const RESTART_EVERY: Duration = Duration::from_millis(300);
+const RESTARTS: u32 = 3;
 /// How often those who catch up get their next packets.
 const PACE: Duration = Duration::from_millis(5);
 /// A table of this many positions shrinks when less than a quarter of them are taken.
@@ -70,6 +72,7 @@ struct Lane {
     /// Packets that filled holes since the last plan.
     late: Vec<u64>,
     plan: Plan,
+    pacer: Pacer,
 }
 
 impl Lane {
@@ -80,6 +83,7 @@ impl Lane {
             planned: 0,
             late: Vec::with_capacity(64),
             plan: Plan::default(),
+            pacer: Pacer::default(),
         }
     }
 
@@ -94,11 +98,29 @@ impl Lane {
         self.planned < self.track.ring().head() || !self.late.is_empty()
     }
 
-    fn fill(&mut self) {
-        let head = self.track.ring().head();
-        self.plan.fill(self.track.ring_mut(), &self.late, self.planned..head);
+    /// Plans what is new, or as much of it as may leave at once. Returns when the rest is due.
+    fn fill(&mut self, now: Instant, unpaced: bool) -> Option<Instant> {
+        let ring = self.track.ring();
+        let mut until = ring.head();
+        if unpaced {
+            self.pacer.flush();
+        } else {
+            let pending = ring.range(self.planned..until).map(|meta| u64::from(meta.len)).sum();
+            let mut left = self.pacer.take(now, pending, ring.bitrate());
+            if left < pending {
+                let fits = |meta: &&PacketMeta| {
+                    let fits = left > 0;
+                    left = left.saturating_sub(meta.len.into());
+                    fits
+                };
+                until =
+                    ring.range(self.planned..until).take_while(fits).last().map_or(self.planned, |last| last.index + 1);
+            }
+        }
+        self.plan.fill(self.track.ring_mut(), &self.late, self.planned..until);
         self.late.clear();
-        self.planned = head;
+        self.planned = until;
+        self.pacer.next_at()
     }
 }
 
@@ -116,6 +138,7 @@ pub(super) struct Room {
     active: Option<SessionId>,
     video: Lane,
     audio: Lane,
+    responsiveness: Responsiveness,
     flush_at: Option<Instant>,
     pace_at: Option<Instant>,
     /// Positions of the subscribers that a burst without new packets visits: those behind, and those about to start.
@@ -149,17 +172,26 @@ impl Entry {
         if !subscriber.connected || subscriber.waiting > now {
             return;
         }
-        let waited = now.saturating_duration_since(subscriber.waiting) >= KEYFRAME_WAIT;
         if let (Some(outgoing), Some(keyframe)) = (subscriber.video.as_mut().filter(|o| o.is_waiting()), self.keyframe)
         {
-            let fresh = now.saturating_duration_since(keyframe.at) <= STALE_KEYFRAME;
-            if fresh || waited {
-                outgoing.start_at_keyframe(now, keyframe, self.newest);
-            }
+            outgoing.start_at_keyframe(now, keyframe, self.newest);
         }
         if let (Some(outgoing), Some(index)) = (subscriber.audio.as_mut().filter(|o| o.is_waiting()), self.audio) {
             outgoing.start_live(index);
         }
+    }
+}
+
+/// Grants a subscriber that is behind what it may be sent in this burst.
+fn grant(
+    now: Instant,
+    subscriber: &mut Subscriber,
+    video: &Track,
+    keyframe: Option<KeyframeStart>,
+    shared: &mut SharedBudget,
+) {
+    if let Some(outgoing) = &mut subscriber.video {
+        outgoing.grant(now, video.ring(), keyframe, shared);
     }
 }
 
@@ -176,6 +208,7 @@ impl Room {
             active: None,
             video: Lane::new(MediaKind::Video),
             audio: Lane::new(MediaKind::Audio),
+            responsiveness: Responsiveness::default(),
             flush_at: None,
             pace_at: None,
             paced: Vec::new(),
@@ -262,6 +295,7 @@ impl Room {
             MediaKind::Video => received.marker,
         };
         let due = if gathered || whole { now } else { now + GATHER };
+        let due = lane.pacer.next_at().map_or(due, |at| at.max(due));
         self.flush_at = Some(self.flush_at.map_or(due, |at| at.min(due)));
         let injected = lane.track.injected();
         if received.after_gap {
@@ -274,8 +308,16 @@ impl Room {
                 tap.copy(now, from, received.kind, received.codec, &numbered, ring.payload(meta));
             }
         }
-        if new_keyframe && let Some(publisher) = self.active() {
-            publisher.keyframe_came();
+        if received.kind == MediaKind::Video
+            && let Some(meta) = lane.track.ring().meta(index)
+        {
+            lane.pacer.saw(meta.timestamp);
+        }
+        if new_keyframe {
+            self.video.track.set_responsive(self.responsiveness.keyframe(now));
+            if let Some(publisher) = self.active() {
+                publisher.keyframe_came();
+            }
         }
     }
 
@@ -350,6 +392,8 @@ impl Room {
     fn follow(&mut self, from: SessionId) {
         self.active = Some(from);
         self.clock.forget();
+        self.responsiveness = Responsiveness::default();
+        self.video.track.set_responsive(false);
         self.video.track.expect_source(from);
         self.audio.track.expect_source(from);
         let mut publishers = self.publishers.iter().map(|(_, publisher)| publisher);
@@ -419,25 +463,31 @@ impl Room {
     }
 
     /// A viewer cannot decode. One that has just come starts again at the cached keyframe, which costs the camera nothing;
-    /// for any other the camera is asked. `true` as with [`Room::request_keyframe`].
+    /// for any other the camera is asked, as often as its link lets it. `true` as with [`Room::request_keyframe`].
     pub(super) fn keyframe_wanted_by(&mut self, now: Instant, position: usize) -> bool {
         let keyframe = self.video.track.entry(now);
         let newest = self.video.newest();
         let Some(subscriber) = self.subscribers.get_mut(position) else { return false };
         let since = |at: Option<Instant>| at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
-        let starting = since(subscriber.joined) < STARTING && since(subscriber.restarted) >= RESTART_EVERY;
-        if let (true, Some(outgoing), Some(keyframe)) = (starting, subscriber.video.as_mut(), keyframe)
-            && outgoing.restart_at_keyframe(now, keyframe, newest)
+        if let (Some(outgoing), Some(keyframe)) = (subscriber.video.as_mut(), keyframe)
+            && since(subscriber.joined) < STARTING
+            && subscriber.restarts < RESTARTS
         {
-            subscriber.restarted = Some(now);
-            self.schedule_pacing(now, Some(position));
+            // What it asks for may be on its way.
+            let settled = since(subscriber.restarted) >= RESTART_EVERY * (1 << subscriber.restarts) / 2;
+            if settled && outgoing.restart_at_keyframe(now, keyframe, newest) {
+                subscriber.restarted = Some(now);
+                subscriber.restarts += 1;
+                self.schedule_pacing(now, Some(position));
+            }
             return false;
         }
-        self.request_keyframe(now)
+        subscriber.link.grants_keyframe(now) && self.request_keyframe(now)
     }
 
     /// `true` when there is a request that was not there before.
     pub(super) fn request_keyframe(&mut self, now: Instant) -> bool {
+        self.responsiveness.asked(now);
         self.active().is_some_and(|publisher| publisher.want_keyframe(now))
     }
 
@@ -472,7 +522,7 @@ impl Room {
     }
 
     /// Begins a burst when one is due.
-    pub(super) fn begin(&mut self, now: Instant) -> bool {
+    pub(super) fn begin(&mut self, now: Instant, shared: &mut SharedBudget) -> bool {
         let ready = self.is_ready(now);
         let flush = ready || self.flush_at.is_some_and(|at| at <= now);
         let pace = self.pace_at.is_some_and(|at| at <= now);
@@ -491,13 +541,18 @@ impl Room {
                 (subscriber.runs, subscriber.paced) = ((0, 0), false);
             }
             self.paced.clear();
-            self.video.fill();
-            self.audio.fill();
+            let video = self.video.fill(now, ready);
+            self.audio.fill(now, true);
+            self.flush_at = video;
+            for (_, subscriber) in &mut self.subscribers {
+                grant(now, subscriber, &self.video.track, entry.keyframe, shared);
+            }
         } else {
             let entry = self.entry(now);
             for position in &self.paced {
                 if let Some(subscriber) = self.subscribers.get_mut(*position) {
                     entry.start(now, subscriber);
+                    grant(now, subscriber, &self.video.track, entry.keyframe, shared);
                 }
             }
             self.video.plan.clear();
@@ -604,7 +659,7 @@ mod tests {
     /// What the shard does at the end of a turn.
     fn burst(room: &mut Room, now: Instant) -> usize {
         let mut bursts = 0;
-        while room.begin(now) {
+        while room.begin(now, &mut SharedBudget::default()) {
             bursts += 1;
             assert!(bursts < 10, "bursts without end");
             while room.poll_transmit(now, &mut []).is_some() {}

@@ -6,6 +6,7 @@ use crate::forward::outgoing::Outgoing;
 use crate::parameters::{MediaKind, SessionId, SubscriberTracks};
 use crate::sdp;
 use crate::shard::clock::SourceClock;
+use crate::shard::link::Link;
 use crate::transport::Transport;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub struct Reported {
     pub round_trip: Option<Duration>,
     /// Bits per second that it thinks its path carries (REMB).
     pub available_bitrate: Option<u64>,
+    /// Bits per second that its video is limited to, because its link loses packets persistently.
+    pub limited_to: Option<u64>,
 }
 
 /// See the module.
@@ -34,6 +37,7 @@ pub(super) struct Subscriber {
     pub(super) video: Option<Outgoing>,
     pub(super) audio: Option<Outgoing>,
     pub(super) reported: Reported,
+    pub(super) link: Link,
     pub(super) keyframe_requests: u64,
     pub(super) nacked: u64,
     /// Since when it waits for a keyframe.
@@ -42,6 +46,8 @@ pub(super) struct Subscriber {
     pub(super) joined: Option<Instant>,
     /// When it last began again at the cached keyframe.
     pub(super) restarted: Option<Instant>,
+    /// How often it has.
+    pub(super) restarts: u32,
     /// Progress of the burst under way: next run of the video plan, next of the audio plan.
     pub(super) runs: (usize, usize),
     /// It is among those that every burst of its room visits.
@@ -65,11 +71,13 @@ impl Subscriber {
             video: tracks.video.map(|track| Outgoing::new(track, video, video_repair)),
             audio: tracks.audio.map(|track| Outgoing::new(track, audio, audio_repair)),
             reported: Reported::default(),
+            link: Link::default(),
             keyframe_requests: 0,
             nacked: 0,
             waiting: now,
             joined: None,
             restarted: None,
+            restarts: 0,
             runs: (0, 0),
             paced: false,
             report_at: None,
@@ -104,8 +112,9 @@ impl Subscriber {
             Feedback::Nack { ssrc, sequences } => {
                 let Some(kind) = self.kind_of(ssrc) else { return false };
                 self.nacked += sequences.len() as u64;
+                let round_trip = self.reported.round_trip;
                 if let Some(outgoing) = self.outgoing(kind) {
-                    outgoing.nacked(now, &sequences);
+                    outgoing.nacked(now, &sequences, round_trip);
                 }
             }
             Feedback::KeyframeRequest { ssrc } if self.kind_of(ssrc) == Some(MediaKind::Video) => {
@@ -117,6 +126,11 @@ impl Subscriber {
                 let fraction = f32::from(fraction_lost) / 256.0;
                 if kind == MediaKind::Video || self.video.is_none() {
                     (self.reported.fraction_lost, self.reported.lost, self.reported.jitter) = (fraction, lost, jitter);
+                }
+                if let (MediaKind::Video, Some(video)) = (kind, &mut self.video) {
+                    let limit = self.link.report(now, fraction, video.sent().bytes, video.limit());
+                    video.set_limit(now, limit);
+                    self.reported.limited_to = limit;
                 }
                 if last_report != 0 {
                     self.reported.round_trip = clock.round_trip(now, kind, last_report, delay);
@@ -137,7 +151,7 @@ impl Subscriber {
         }
         for kind in [MediaKind::Video, MediaKind::Audio] {
             let outgoing = if kind == MediaKind::Video { &self.video } else { &self.audio };
-            let Some(outgoing) = outgoing.as_ref().filter(|o| !o.is_waiting() && !o.is_behind()) else { continue };
+            let Some(outgoing) = outgoing.as_ref().filter(|o| !o.is_waiting() && !o.is_joining()) else { continue };
             let Some((ntp, rtp)) = clock.at(now, kind) else { continue };
             let sent = outgoing.sent();
             write::sender_report(out, outgoing.track().ssrc, ntp, rtp, sent.packets as u32, sent.bytes as u32);

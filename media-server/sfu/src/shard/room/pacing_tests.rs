@@ -48,7 +48,7 @@ fn room(now: Instant, subscribers: u64) -> Room {
 }
 
 fn burst(room: &mut Room, now: Instant) {
-    assert!(room.begin(now));
+    assert!(room.begin(now, &mut SharedBudget::default()));
     while room.poll_transmit(now, &mut []).is_some() {}
 }
 
