@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import {execFile} from 'node:child_process';
-import {readFile} from 'node:fs/promises';
+import {readFile, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {after, before, describe, test} from 'node:test';
 import {fileURLToPath} from 'node:url';
@@ -84,7 +84,7 @@ describe('foreign clients', {timeout: 300_000}, () => {
     const path = join(files.path, `${room}.mp4`);
     const answer = await fetch(new URL(`/recordings/${recording.id}/recording.mp4`, server.url));
     assert.equal(answer.status, 200);
-    await (await import('node:fs/promises')).writeFile(path, Buffer.from(await answer.arrayBuffer()));
+    await writeFile(path, Buffer.from(await answer.arrayBuffer()));
     const decoded = await exec('ffmpeg', ['-v', 'error', '-i', path, '-map', '0:v', '-map', '0:a', '-f', 'null', '-']);
     assert.equal(decoded.stderr, '', 'the recording is decoded without an error');
     const probed = await exec('ffprobe', ['-v', 'error', '-show_entries', 'format=duration', '-of', 'csv=p=0', path]);

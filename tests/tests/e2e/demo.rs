@@ -14,8 +14,9 @@ async fn demo_loops_without_loss_and_is_recorded() {
     let watching = viewer(&server, "demo").await;
     let seen = until("more than one round of the clip", WATCH + Duration::from_secs(5), || async {
         let report = watching.report();
-        let frames = report.video.as_ref().map_or(0, |video| video.frames);
-        (frames >= 30 * WATCH.as_secs()).then_some(report)
+        // Audio comes in real time; a viewer is given pictures of the past, too.
+        let packets = report.audio.as_ref().map_or(0, |audio| audio.frames);
+        (packets >= 50 * WATCH.as_secs()).then_some(report)
     })
     .await;
     watching.stop().await.unwrap();
@@ -28,8 +29,8 @@ async fn demo_loops_without_loss_and_is_recorded() {
         video.keyframes
     ));
     assert_eq!((video.lost, audio.lost, video.broken_frames), (0, 0, 0));
+    assert!(video.frames >= 30 * WATCH.as_secs() - 3, "{} frames", video.frames);
     assert!(video.keyframes >= 5, "{} keyframes", video.keyframes);
-    assert!((45 * WATCH.as_secs()..55 * WATCH.as_secs()).contains(&audio.frames), "{} of audio", audio.frames);
 
     let id = server.api.end("demo").await;
     let recorded = Recorded::complete(&server.setup().recordings(), &id).await;
