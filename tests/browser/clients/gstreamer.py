@@ -105,7 +105,7 @@ class Client:
             return
         video = pad.get_current_caps().get_structure(0).get_value("media") == "video"
         tail = "rtph264depay ! h264parse ! openh264dec" if video else "rtpopusdepay ! opusdec"
-        branch = Gst.parse_bin_from_description(f"queue ! {tail} ! fakesink name=sink signal-handoffs=true sync=false", True)
+        branch = Gst.parse_bin_from_description(f"queue ! {tail} ! fakesink name=sink signal-handoffs=true sync=false async=false", True)
         key = "frames" if video else "samples"
 
         def count(_sink, buffer, _pad):
