@@ -136,7 +136,7 @@ kinds! {
         "Content-Range tells the size; ask for less."
     UnsupportedOffer "unsupported-offer" UNPROCESSABLE_ENTITY "The offer cannot be accepted"
         "The session description can be read, but asks for what this server does not do; the detail says what. A viewer gets the camera's codec as it is, and must offer it."
-        "To watch, use a browser that plays the camera's codec, or let the camera send another: VP8 plays everywhere. In general, offer at most one audio and one video track, bundled, rtcp-mux, with Opus and one of H264, VP8, VP9 or AV1."
+        "To watch, use a browser that plays the camera's codec, or let the camera send another: H264 plays nearly everywhere. In general, offer one audio and one video track, bundled, rtcp-mux, with Opus, PCMA or PCMU and one of H264, VP8, VP9 or AV1. With spec.media.partialAnswers a camera is carried without media that has no such codec."
     InvalidLimits "invalid-limits" UNPROCESSABLE_ENTITY "These limits make no sense"
         "A limit is out of its range; the detail names the field, its value and what would be right."
         "Caps are whole numbers of at least 1; maxBitrate is in bits per second, or absent for none."

@@ -159,12 +159,23 @@ impl World {
     }
 
     fn camera(&mut self, link: Link, responsive: bool, first_sequence: u16) -> usize {
+        self.camera_offering(link, responsive, first_sequence, |offer| offer)
+    }
+
+    /// A camera with another offer than its own.
+    fn camera_offering(
+        &mut self,
+        link: Link,
+        responsive: bool,
+        first_sequence: u16,
+        adapt: impl FnOnce(String) -> String,
+    ) -> usize {
         self.seat(link, |world, session, address| {
             let (ice, local) = (credentials(), world.local_description());
             let base = 100 * session.0 as u32;
             let ssrcs = [base, base + 1, base + 2];
             let text = camera_offer(&Local { ice: &ice, fingerprint: identity().fingerprint(), address }, ssrcs);
-            let offer = Offer::parse(&text).unwrap();
+            let offer = Offer::parse(&adapt(text)).unwrap();
             let (answer, tracks) = offer.answer_publisher(&local, &AnswerOptions::default()).unwrap();
             world.tracks = tracks.clone();
             let transport = TransportParameters {
@@ -497,6 +508,29 @@ fn a_takeover_goes_on_with_the_next_sequence_number_and_a_keyframe() {
         assert!(frame_of(video[turn - 1]) > 60);
         assert!(frame_of(video[video.len() - 1]) > 55);
     }
+}
+
+#[test]
+fn audio_of_a_later_camera_reaches_earlier_viewers() {
+    let mut world = World::new(5);
+    // Its audio section is inactive, so that the server answers the video alone.
+    let silent = world.camera_offering(SMOOTH, false, 100, |offer| {
+        let at = offer.find("m=audio").unwrap();
+        format!("{}{}", &offer[..at], offer[at..].replace("a=sendonly", "a=inactive"))
+    });
+    assert!(world.tracks.audio.is_none() && world.tracks.video.is_some());
+    let viewer = world.viewer(SMOOTH, true);
+    world.run(Duration::from_secs(2));
+    let audio = |world: &mut World| {
+        let kept = world.viewer_at(viewer).kept().iter();
+        kept.filter(|packet| packet.kind == MediaKind::Audio).count()
+    };
+    assert_eq!(audio(&mut world), 0);
+    assert!(!video(world.viewer_at(viewer).kept()).is_empty());
+    world.camera_at(silent).pause();
+    world.camera(SMOOTH, false, 9000);
+    world.run(Duration::from_secs(4));
+    assert!(audio(&mut world) >= 100, "{} packets of audio", audio(&mut world));
 }
 
 #[test]

@@ -410,7 +410,7 @@ export class Player extends Connection {
     if (error.kind === 'subscribers-full') return 'This room is full. The picture starts when a viewer leaves.';
     if (error.kind === 'draining') return 'The server is being restarted. The picture comes back by itself.';
     if (error.state === 'full' || error.state === 'unreachable') return `${error.message}. Trying again…`;
-    if (error.kind === 'unsupported-offer') return 'This browser does not play the kind of video that the camera sends. Use another browser, or let the camera send VP8.';
+    if (error.kind === 'unsupported-offer') return 'This browser does not play the kind of video that the camera sends. Use another browser, or let the camera send H264.';
     if (error.kind === 'token-invalid') return 'This access token is not valid, or has expired. Use a new one.';
     if (error.kind === 'room-not-granted') return 'This access token is for another room.';
     if (error.status === 401) return 'This room needs an access token.';
