@@ -21,6 +21,7 @@ mod source;
 pub mod stats;
 mod streams;
 mod subscriber;
+mod tap_numbers;
 mod timers;
 
 pub use command::{Command, EndReason, Event};

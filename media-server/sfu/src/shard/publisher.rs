@@ -4,11 +4,12 @@
 //! by its first authentic packet. A packet enters the room once: duplicates are dropped, and so is the excess over the bitrate
 //! cap (see `policer`).
 
+mod feedback;
+
 use crate::feedback::arrivals::Arrivals;
 use crate::feedback::reception::{Arrival, Reception};
-use crate::feedback::write;
 use crate::packet::Header;
-use crate::parameters::{Codec, IncomingTrack, MediaKind, PayloadType, PublisherTracks, SessionId};
+use crate::parameters::{Codec, IncomingTrack, MediaKind, PublisherTracks, SessionId};
 use crate::shard::policer::{Budget, VideoPacket};
 use crate::shard::round_trip::RoundTrip;
 use crate::shard::source::{ClockReport, LocalClock};
@@ -255,128 +256,6 @@ impl Publisher {
     pub(super) fn keyframe_came(&mut self) {
         self.keyframe_wanted = None;
     }
-
-    pub(super) fn is_missing_any(&self) -> bool {
-        // No one can be asked for packets that a local source left out.
-        self.transport.is_some()
-            && self.streams.used().any(|stream| {
-                let missing = stream.reception.as_ref().is_some_and(|reception| reception.is_missing_any());
-                missing && self.agreed(stream.kind, |p| p.nack)
-            })
-    }
-
-    /// Returns when [`Publisher::feedback`] is due for a report or for congestion feedback; never for a local source.
-    pub(super) fn feedback_at(&self) -> Option<Instant> {
-        self.transport.as_ref()?;
-        let report = self.reported + REPORT_EVERY;
-        Some(match self.arrivals.is_empty() {
-            true => report,
-            false => report.min(self.congestion_reported + CONGESTION_EVERY),
-        })
-    }
-
-    /// Returns when [`Publisher::feedback`] is due for a NACK or a keyframe request, `soon` at the earliest.
-    pub(super) fn request_at(&self, soon: Instant) -> Option<Instant> {
-        if self.is_missing_any() {
-            return Some(soon);
-        }
-        let since = self.keyframe_wanted?;
-        Some(self.keyframe_asked.map_or(since, |asked| since.max(asked + KEYFRAME_EVERY)).max(soon))
-    }
-
-    /// Appends what is due to `out`, one compound packet; empty when nothing is.
-    pub(super) fn feedback(&mut self, now: Instant, out: &mut Vec<u8>) {
-        out.clear();
-        let report_due = now.saturating_duration_since(self.reported) >= REPORT_EVERY;
-        if report_due {
-            self.reported = now;
-            let blocks = self.report_blocks(now);
-            write::receiver_report(out, self.ssrc, &blocks);
-            if let Some(reference) = self.round_trip.reference(now) {
-                write::reference_time(out, self.ssrc, reference);
-            }
-            self.maximum_bitrate(out);
-        } else {
-            // A compound packet starts with a report (RFC 3550 §6.1), if only an empty one.
-            write::receiver_report(out, self.ssrc, &[]);
-        }
-        let reports = out.len();
-        self.missing(now, out);
-        self.keyframe(now, out);
-        if now.saturating_duration_since(self.congestion_reported) >= CONGESTION_EVERY && !self.arrivals.is_empty() {
-            self.congestion_reported = now;
-            let media = [MediaKind::Video, MediaKind::Audio].into_iter().find_map(|kind| self.streams.media_ssrc(kind));
-            let media = media.unwrap_or(0);
-            while out.len() < 900 && self.arrivals.write(self.ssrc, media, out) {}
-        }
-        if !report_due && out.len() == reports {
-            out.clear();
-        }
-    }
-
-    /// Returns a block for each SSRC in use; others are over.
-    fn report_blocks(&mut self, now: Instant) -> Vec<write::ReportBlock> {
-        let used = self.streams.used_ssrcs().into_iter().flatten();
-        used.filter_map(|ssrc| self.streams.get_mut(ssrc)?.reception.as_mut()?.report(now)).collect()
-    }
-
-    fn agreed(&self, kind: MediaKind, what: impl Fn(&PayloadType) -> bool) -> bool {
-        self.track(kind).is_some_and(|track| track.payload_types.iter().any(what))
-    }
-
-    fn maximum_bitrate(&self, out: &mut Vec<u8>) {
-        let (Some(limit), Some(ssrc)) = (self.max_bitrate, self.streams.media_ssrc(MediaKind::Video)) else { return };
-        if self.agreed(MediaKind::Video, |p| p.remb) {
-            write::maximum_bitrate(out, self.ssrc, limit, &[ssrc]);
-        }
-    }
-
-    fn missing(&mut self, now: Instant, out: &mut Vec<u8>) {
-        let mut sequences = Vec::new();
-        let retry = self.round_trip.retry();
-        for ssrc in self.streams.used_ssrcs().into_iter().flatten() {
-            let Some(kind) = self.streams.get(ssrc).map(|stream| stream.kind) else { continue };
-            if !self.agreed(kind, |p| p.nack) {
-                continue;
-            }
-            let reception = self.streams.get_mut(ssrc).and_then(|stream| stream.reception.as_mut());
-            if let Some(reception) = reception.filter(|reception| reception.is_missing_any()) {
-                reception.nacks(now, retry, &mut sequences);
-                if !sequences.is_empty() {
-                    write::nack(out, self.ssrc, ssrc, &sequences);
-                    self.nacks += sequences.len() as u64;
-                }
-            }
-        }
-    }
-
-    /// Takes a keyframe request that is due: one that is wanted, and not made too recently.
-    pub(super) fn take_keyframe_request(&mut self, now: Instant) -> bool {
-        let Some(since) = self.keyframe_wanted else { return false };
-        if now.saturating_duration_since(since) > KEYFRAME_PATIENCE {
-            self.keyframe_wanted = None;
-            return false;
-        }
-        if self.keyframe_asked.is_some_and(|asked| now.saturating_duration_since(asked) < KEYFRAME_EVERY) {
-            return false;
-        }
-        self.keyframe_asked = Some(now);
-        self.keyframe_requests += 1;
-        true
-    }
-
-    fn keyframe(&mut self, now: Instant, out: &mut Vec<u8>) {
-        let Some(ssrc) = self.streams.media_ssrc(MediaKind::Video) else { return };
-        if !self.take_keyframe_request(now) {
-            return;
-        }
-        if self.agreed(MediaKind::Video, |p| p.pli) {
-            write::picture_loss(out, self.ssrc, ssrc);
-        } else if self.agreed(MediaKind::Video, |p| p.fir) {
-            self.full_intra = self.full_intra.wrapping_add(1);
-            write::full_intra(out, self.ssrc, ssrc, self.full_intra);
-        }
-    }
 }
 
 /// Of a simulcast offer one layer is received; a packet that names another one by its header is none of the track.
@@ -390,7 +269,9 @@ fn is_chosen_layer(track: &IncomingTrack, header: &Header, packet: &[u8]) -> boo
 pub(super) mod tests {
     use super::*;
     use crate::feedback::read::{Feedback, read};
-    use crate::parameters::{DtlsRole, Fingerprint, HeaderExtensions, IceCredentials, TransportParameters};
+    use crate::parameters::{
+        DtlsRole, Fingerprint, HeaderExtensions, IceCredentials, PayloadType, TransportParameters,
+    };
     use crate::transport::Identity;
 
     /// With a picture of VP8 (96) or H264 (102, 104) under SSRC 1, repeated under SSRC 2, and no sound.

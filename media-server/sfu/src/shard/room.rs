@@ -6,13 +6,13 @@ use crate::forward::pacing::Pacer;
 use crate::forward::plan::Plan;
 use crate::forward::slab::Transmit;
 use crate::parameters::{Codec, MediaKind, RoomId, SessionId};
-use crate::ring::PacketMeta;
 use crate::shard::clock::SourceClock;
 use crate::shard::peers::Role;
 use crate::shard::publisher::{Publisher, Received};
 use crate::shard::responsiveness::Responsiveness;
 use crate::shard::source::ClockReport;
 use crate::shard::subscriber::Subscriber;
+use crate::shard::tap_numbers::TapNumbers;
 use crate::tap::{TapBatch, TapRecord};
 use crate::track::{Put, SourceKey, SourcePacket, Track};
 use crate::transport::Transport;
@@ -41,27 +41,6 @@ const MOST_UNSENT: usize = 1024;
 
 /// An SSRC that follows another one of its session at once leaves no gap in a recording; after longer than this it does.
 const SEAMLESS: Duration = Duration::from_millis(200);
-
-/// The numbers that packets have in the tap: the room's indices, with one left out wherever media is missing although the room's
-/// are unbroken.
-#[derive(Default)]
-struct TapNumbers {
-    /// One left out for each gap so far.
-    gaps: u64,
-    /// The first index behind the newest gap.
-    boundary: u64,
-}
-
-impl TapNumbers {
-    fn insert_gap(&mut self, boundary: u64) {
-        (self.gaps, self.boundary) = (self.gaps + 1, boundary);
-    }
-
-    fn number(&self, meta: &PacketMeta) -> PacketMeta {
-        let late = u64::from(self.gaps > 0 && meta.index < self.boundary);
-        PacketMeta { index: meta.index + self.gaps - late, ..*meta }
-    }
-}
 
 /// A track with what the next burst needs.
 struct Lane {
