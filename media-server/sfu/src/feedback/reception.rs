@@ -161,12 +161,17 @@ impl Reception {
         self.seen[(extended / 64 % (SEEN / 64)) as usize] >> (extended % 64) & 1 == 1
     }
 
-    /// Returns whether the packet has not arrived and would be of use.
+    /// Returns whether the packet was left out so far, and would be of use.
     pub fn lacks(&self, sequence: u16) -> bool {
-        let Some(highest) = self.extender.highest() else { return true };
+        let Some(highest) = self.extender.highest() else { return false };
         let extended = self.extender.clone().extend(sequence);
-        extended > highest
-            || extended + SEEN > highest && extended + LATE_START >= self.first && !self.has_seen(extended)
+        let known = extended <= highest && extended + SEEN > highest && extended + LATE_START >= self.first;
+        known && !self.has_seen(extended)
+    }
+
+    /// Returns whether the packet has been requested and not arrived.
+    pub fn awaits(&self, sequence: u16) -> bool {
+        self.missing.iter().any(|missing| missing.attempts > 0 && missing.sequence as u16 == sequence)
     }
 
     /// Stops requesting the packets in `range`.
@@ -331,7 +336,7 @@ mod tests {
         let block = reception.report(now).unwrap();
         assert_eq!((block.cumulative_lost, block.fraction_lost), (lost as u32, (lost * 256 / 1035) as u8));
         // A repaired packet was lost on the path all the same.
-        assert!(reception.lacks(490));
+        assert!(reception.lacks(490) && !reception.lacks(489) && !reception.lacks(600), "600 is still to come");
         reception.received(now, 490, 0, 100, true);
         assert!(!reception.lacks(490));
         assert_eq!(reception.received(now, 490, 0, 100, false), Arrival::Duplicate);

@@ -6,6 +6,7 @@ use crate::forward::pacing::Pacer;
 use crate::forward::plan::Plan;
 use crate::forward::slab::Transmit;
 use crate::parameters::{Codec, MediaKind, RoomId, SessionId};
+use crate::ring::PacketMeta;
 use crate::shard::clock::SourceClock;
 use crate::shard::peers::Role;
 use crate::shard::publisher::{Publisher, Received};

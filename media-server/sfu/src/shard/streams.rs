@@ -238,7 +238,7 @@ impl Streams {
     }
 
     /// Returns the media SSRC of which `repair` repeats the packet `sequence`: the announced one while that is in use, else the
-    /// one in use that lacks the packet.
+    /// one in use that has requested the packet, else one that lacks it.
     pub(super) fn repaired_ssrc(&self, repair: u32, sequence: u16) -> Option<u32> {
         let stream = self.get(repair)?;
         let selection = self.selection(stream.kind);
@@ -246,9 +246,10 @@ impl Streams {
         if let Some(announced) = stream.repairs.filter(|ssrc| used.clone().any(|used| used == *ssrc)) {
             return Some(announced);
         }
-        used.find(|ssrc| {
-            self.get(*ssrc).and_then(|stream| stream.reception.as_ref()).is_some_and(|r| r.lacks(sequence))
-        })
+        let reception = |ssrc: u32| self.get(ssrc).and_then(|stream| stream.reception.as_deref());
+        let awaits = |ssrc: &u32| reception(*ssrc).is_some_and(|reception| reception.awaits(sequence));
+        let lacks = |ssrc: &u32| reception(*ssrc).is_some_and(|reception| reception.lacks(sequence));
+        used.clone().find(awaits).or_else(|| used.find(lacks))
     }
 
     /// Returns the media SSRCs in use: those that feed a track or may be next.
@@ -415,6 +416,26 @@ mod tests {
         }
         assert_eq!((streams.entries.len(), streams.contains(1), streams.contains(100)), (MOST_STREAMS, true, true));
         assert_eq!(streams.counts().packets, 100);
+    }
+
+    #[test]
+    fn retransmission_belongs_to_the_ssrc_that_requested_it() {
+        let mut streams = Streams::default();
+        let now = Instant::now();
+        streams.hear(now, 1, VIDEO);
+        streams.start(MediaKind::Video, 1);
+        assert!(streams.hear(now, 2, VIDEO).2, "a candidate");
+        // The first has lost 20, the candidate 1003, and the numbers of each are ahead of the other's or behind.
+        for (ssrc, arrived) in [(1, [19, 21]), (2, [1002, 1004])] {
+            let mut reception = Reception::new(now, ssrc, 90_000);
+            for sequence in arrived {
+                reception.received(now, sequence, 0, 100, false);
+            }
+            reception.nacks(now, ms(20), &mut Vec::new());
+            streams.get_mut(ssrc).unwrap().reception = Some(Box::new(reception));
+        }
+        streams.hear(now, 3, REPAIR);
+        assert_eq!([20, 1003, 21, 5000].map(|n| streams.repaired_ssrc(3, n)), [Some(1), Some(2), None, None]);
     }
 
     #[test]
