@@ -9,8 +9,10 @@ use std::time::Duration;
 /// One tick in this many is added or dropped while the picture is moved …
 const SLEW: i64 = 10;
 /// … and this many when it is off by more than [`FAR`]: timestamps may be a quarter off.
-const FAST_SLEW: i64 = 3;
+const FAST_SLEW: i64 = 2;
 const FAR: i64 = 62_000_000;
+/// A longer silence lets nothing be moved further.
+const LONGEST_PASS: i64 = 120_000_000;
 /// Of audio: inaudible.
 const SOUND_SLEW: i64 = 200;
 /// Less than this between sound and picture is left alone: reports are not exact.
@@ -89,8 +91,8 @@ impl Clock {
             _ => SLEW,
         };
         let back = (rtp - self.last).max(0);
-        // Later is possible even where timestamps stand still.
-        let forth = back.max(ticks(passed.clamp(0, FAR), self.rate));
+        // Not by media time: a burst behind a stall looks late until it is over.
+        let forth = ticks(passed.clamp(0, LONGEST_PASS), self.rate);
         self.offset += left.clamp(-back / slew, forth / slew);
         self.last = self.last.max(rtp);
         rtp + self.offset

@@ -24,6 +24,8 @@ const USUAL_FRAME: u32 = 3000;
 const APART: i64 = 50_000_000;
 /// The same against arrival: delay may have been long at the start, and moving audio inserts silence or cuts.
 const TOLERANCE: i64 = 200_000_000;
+/// A gap is marked only where audio arrived within so many nanoseconds: a burst behind a stall brings one before the other.
+const FRESH: i64 = 150_000_000;
 /// A new timeline or coding makes new files: no more often than this.
 const DISTURBANCE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -189,14 +191,17 @@ impl Lane {
         frame: &mut Timed,
         created: Instant,
         epoch: Option<i64>,
-        reference: Option<i64>,
+        reference: Option<(i64, Instant)>,
     ) -> bool {
         let step = self.pace.observe(frame.rtp, self.rate, frame.arrival, created);
         frame.rtp += self.pace.skipped();
         if step == Step::Jump {
             return true;
         }
-        let Some(error) = epoch.and_then(|epoch| self.error(epoch)).map(|error| error - reference.unwrap_or(0)) else {
+        let is_fresh = reference.is_some_and(|(_, at)| since(frame.arrival, at) <= FRESH);
+        let Some(error) =
+            epoch.and_then(|epoch| self.error(epoch)).map(|error| error - reference.map_or(0, |(error, _)| error))
+        else {
             return false;
         };
         let tolerance = if reference.is_some() { APART } else { TOLERANCE };
@@ -206,7 +211,7 @@ impl Lane {
             clock.steer(error);
         }
         // Perceptible, so it is marked, although nothing is missing.
-        if reference.is_some() && error.abs() > TOLERANCE {
+        if is_fresh && error.abs() > TOLERANCE {
             if !std::mem::replace(&mut self.astray, true) {
                 self.reclocked = true;
                 self.gap.get_or_insert(GapReason::Source);
@@ -221,8 +226,18 @@ impl Lane {
         lost
     }
 
-    /// Keeps a sender report of its source.
+    /// Returns the arrival of its newest frame.
+    pub(crate) fn newest(&self) -> Option<Instant> {
+        self.pace.last().map(|(_, arrival)| arrival)
+    }
+
+    /// Keeps a sender report of its source. Those about a clock that stands still mean nothing.
     pub(crate) fn note_report(&mut self, ntp: u64, rtp: u32) {
+        if self.pace.is_still() {
+            self.report = None;
+            self.bias = 0;
+            return;
+        }
         self.report = Some(Report { ntp, rtp: rtp.wrapping_add(self.pace.skipped() as u32) });
     }
 

@@ -4,7 +4,7 @@
 //! clock without the network's delay. A step forward is a jump of the clock; a slow change means another rate, or that the
 //! clock stood still.
 //!
-//! Bound: the blocks of a window are at most a frame each, and a window ends after 200 ms and 4 frames.
+//! Bound: the blocks of a window are at most a frame each, and a window ends after 600 ms and 4 frames.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +18,11 @@ pub(crate) const MOST_ERROR: i64 = 1_000_000_000;
 /// How long an error beyond that lasts before it counts; a burst behind a stall is over by then.
 const SUSTAINED: Duration = Duration::from_millis(500);
 /// The window has at least this length and this number of frames, in blocks.
-const WINDOW: Duration = Duration::from_millis(200);
+const WINDOW: Duration = Duration::from_millis(600);
+/// The newest part of it, which lags less behind a clock that is slow, but has more of the jitter.
+const RECENT: Duration = Duration::from_millis(200);
+/// By how much the two differ when that is no jitter.
+const JITTER: i64 = 60_000_000;
 const WINDOW_FRAMES: u32 = 4;
 const BLOCK: Duration = Duration::from_millis(100);
 /// Timestamps stand still when they repeat for this many nanoseconds.
@@ -49,6 +53,8 @@ pub(crate) struct Pace {
     repeated: Option<(i64, Instant)>,
     /// Ticks by which time went on while timestamps stood still.
     skipped: i64,
+    /// They stand still now.
+    still: bool,
     blocks: VecDeque<Block>,
     beyond: Option<Instant>,
 }
@@ -61,12 +67,27 @@ impl Pace {
 
     /// Returns `media time - arrival` without the network's delay; `None` before the first frame.
     pub(crate) fn ahead(&self) -> Option<i64> {
-        self.blocks.iter().map(|block| block.ahead).max()
+        let all = self.blocks.iter().map(|block| block.ahead).max()?;
+        let newest = self.blocks.back()?.since;
+        let (mut recent, mut frames) = (i64::MIN, 0);
+        for block in self.blocks.iter().rev() {
+            recent = recent.max(block.ahead);
+            frames += block.frames;
+            if frames >= WINDOW_FRAMES && newest.saturating_duration_since(block.since) >= RECENT {
+                break;
+            }
+        }
+        Some(if all - recent > JITTER { recent } else { all })
     }
 
     /// Returns the ticks to add to every timestamp: time that passed while timestamps stood still.
     pub(crate) fn skipped(&self) -> i64 {
         self.skipped
+    }
+
+    /// Returns whether timestamps stand still.
+    pub(crate) fn is_still(&self) -> bool {
+        self.still
     }
 
     /// Records the arrival of a frame with the unwrapped timestamp `sent`. May change [`Pace::skipped`].
@@ -77,9 +98,13 @@ impl Pace {
                 if still >= STUCK_FOR {
                     self.skipped += ticks(still, rate);
                     self.repeated = Some((sent, arrival));
+                    self.still = true;
                 }
             }
-            _ => self.repeated = Some((sent, arrival)),
+            _ => {
+                self.repeated = Some((sent, arrival));
+                self.still = false;
+            }
         }
         let rtp = sent + self.skipped;
         let ahead = nanos(rtp, rate).saturating_sub(since(arrival, created));

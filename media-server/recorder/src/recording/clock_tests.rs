@@ -100,11 +100,17 @@ struct Recorded {
 }
 
 fn play(video: Camera, audio: Camera, length: f64) -> Recorded {
+    play_delayed(video, audio, length, |at, _| at)
+}
+
+/// `arrival`: of what was sent at a second, the number of the packet among all.
+fn play_delayed(video: Camera, audio: Camera, length: f64, arrival: impl Fn(f64, usize) -> f64) -> Recorded {
     let start = Instant::now();
     let mut recording = Recording::new(start, Config::default(), super::tests::description(), BOTH);
     let mut files: BTreeMap<File, Vec<u8>> = BTreeMap::new();
     let mut all = events(video, Codec::Vp8, length);
     all.extend(events(audio, Codec::Opus, length));
+    all.iter_mut().enumerate().for_each(|(n, (at, _))| *at = arrival(*at, n));
     all.sort_by(|(at, _), (other, _)| at.total_cmp(other));
     let mut take = |recording: &mut Recording| {
         while let Some(output) = recording.poll_output() {
@@ -246,6 +252,25 @@ fn media() -> impl Strategy<Value = Media> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn jitter_and_stalls_leave_no_trace(
+        delays in prop::collection::vec(0.0..0.15f64, 97),
+        stalls in prop::collection::vec((2.0..5.0f64, 0.1..4.0f64), 0..3),
+        reports in prop::option::of(1.0..5.0f64),
+    ) {
+        let video = Camera { media: Media::Exact, rate: 25.0, reports };
+        let recorded = play_delayed(video, Camera { reports, ..SOUND }, 30.0, |at, n| {
+            let late = at + delays[n % delays.len()];
+            let stalls = stalls.iter().enumerate().map(|(n, (from, lasts))| (from + 10.0 * n as f64, lasts));
+            stalls.fold(late, |late, (from, lasts)| if at >= from { late.max(from + lasts) } else { late })
+        });
+        prop_assert!(recorded.gaps.is_empty(), "{:?}", recorded.gaps);
+        // The very first packets may be overtaken.
+        prop_assert!(recorded.samples[VIDEO].len() >= 725 && recorded.samples[AUDIO].len() >= 1495);
+        prop_assert!((recorded.end - 30.0).abs() <= 0.2, "lasts {} s", recorded.end);
+        prop_assert!(recorded.apart().is_empty(), "{:?}", recorded.apart());
+    }
 
     #[test]
     fn any_clock_gives_real_time_or_a_marked_gap(

@@ -85,10 +85,10 @@ impl Recording {
         if first_picture { PICTURE_WAIT } else { TRACK_WAIT }
     }
 
-    /// Returns the error that a track is to share: video follows audio.
-    fn reference(&self, track: Track) -> Option<i64> {
+    /// Returns the error that a track is to share, and when it was last measured: video follows audio.
+    fn reference(&self, track: Track) -> Option<(i64, Instant)> {
         let epoch = self.epoch.filter(|_| track == Track::Video)?;
-        self.lanes[AUDIO].error(epoch)
+        Some((self.lanes[AUDIO].error(epoch)?, self.lanes[AUDIO].newest()?))
     }
 
     pub(super) fn start_if_ready(&mut self, now: Instant) {
@@ -114,7 +114,7 @@ impl Recording {
                 self.lanes[VIDEO].bias = correction;
             }
         } else if joining[VIDEO] {
-            times[VIDEO] += self.reference(Track::Video).unwrap_or(0) + self.lanes[VIDEO].bias;
+            times[VIDEO] += self.reference(Track::Video).map_or(0, |(error, _)| error) + self.lanes[VIDEO].bias;
         }
         if joining != [false, false] {
             let joined = [VIDEO, AUDIO].into_iter().filter(|&slot| joining[slot]);
