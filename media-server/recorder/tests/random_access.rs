@@ -43,6 +43,7 @@ fn offer(codec: Codec, fmtp: &str) -> IncomingTrack {
         extensions: HeaderExtensions::default(),
         ssrc: None,
         rtx_ssrc: None,
+        rid: None,
     }
 }
 
