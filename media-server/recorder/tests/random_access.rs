@@ -61,6 +61,7 @@ fn join(codec: Codec, fmtp: &str, script: Script) -> Option<Joined> {
     let start = Instant::now();
     let mut track = Track::new(MediaKind::Video);
     let (mut begun, mut entry) = (None, None);
+    let (mut packets, mut next, mut last) = (Script::new(), 0, 0.0_f64);
     for (at, event) in script {
         let Event::Packet { index, timestamp, marker, payload, .. } = event else { continue };
         let now = start + Duration::from_secs_f64(at);
@@ -73,23 +74,23 @@ fn join(codec: Codec, fmtp: &str, script: Script) -> Option<Joined> {
             begun = track.begin_source(now).map(|_| at);
         }
         if at >= JOIN && entry.is_none() {
-            entry = track.entry(now).map(|entry| (at, entry.index));
+            entry = track.entry(now).map(|entry| (at, entry.timestamp));
+            next = track.entry(now).map_or(0, |entry| entry.index);
         }
+        let Some((_, origin)) = entry else { continue };
+        // As they come: the ring forgets what no later viewer needs.
+        for meta in track.ring().range(next..track.ring().head()) {
+            last = last.max(f64::from(meta.timestamp.wrapping_sub(origin) as i32) / 90_000.0);
+            let (index, timestamp, marker) = (meta.index, meta.timestamp, meta.marker);
+            let payload = track.ring().payload(meta).to_vec();
+            packets.push((last, Event::Packet { codec, source: 1, index, timestamp, marker, payload }));
+        }
+        next = track.ring().head();
     }
-    let Some((started, first)) = entry else {
+    let Some((started, _)) = entry else {
         assert!(track.lacks_keyframe(start + Duration::from_secs(5)), "the reason can be reported");
         return None;
     };
-    let ring = track.ring();
-    let mut last: f64 = 0.0;
-    let mut packets = Script::new();
-    let origin = ring.meta(first).unwrap().timestamp;
-    for meta in ring.range(first..ring.head()) {
-        last = last.max(f64::from(meta.timestamp.wrapping_sub(origin) as i32) / 90_000.0);
-        let (index, timestamp, marker) = (meta.index, meta.timestamp, meta.marker);
-        let payload = ring.payload(meta).to_vec();
-        packets.push((last, Event::Packet { codec, source: 1, index, timestamp, marker, payload }));
-    }
     Some(Joined { begun: begun.unwrap(), started, packets })
 }
 
