@@ -50,8 +50,8 @@ async fn media_that_came_before_the_start_is_recorded() {
 async fn g711_is_left_out_and_the_video_recorded() {
     let place = tempfile::tempdir().unwrap();
     let bench = Bench::new(place.path()).await;
-    for codec in [Codec::Pcmu, Codec::Pcma] {
-        let mut camera = Camera::new(1, 0.0);
+    for (room, codec) in [(1, Codec::Pcmu), (2, Codec::Pcma)] {
+        let mut camera = Camera::new(room, 0.0);
         camera.audio = codec;
         bench.begin(&camera);
         bench.send(&mut camera, 3.0);
