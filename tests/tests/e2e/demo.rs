@@ -43,10 +43,11 @@ async fn demo_loops_without_loss_and_is_recorded() {
     });
     let next = again.await["id"].as_str().unwrap().to_owned();
 
-    let recordings = server.setup().recordings();
+    // The setup keeps the folder.
+    let setup = server.setup().clone();
     let ended = within("the end", Duration::from_secs(30), server.terminate(Duration::from_secs(20))).await;
     assert!(ended.success(), "{ended:?}");
-    assert_eq!(decode_errors(&Recorded::complete(&recordings, &next).await.mp4()).await, "");
+    assert_eq!(decode_errors(&Recorded::complete(&setup.recordings(), &next).await.mp4()).await, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
