@@ -31,6 +31,13 @@ fn set(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: libc
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len) }).map(drop)
 }
 
+/// Moves the calling thread into a network namespace that `ip netns` made.
+pub fn enter_namespace(name: &str) -> io::Result<()> {
+    let namespace = std::fs::File::open(format!("/var/run/netns/{name}"))?;
+    // SAFETY: a descriptor and a flag are passed, no pointers; only this thread's namespace changes.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
+}
+
 /// A UDP socket with large buffers.
 #[derive(Debug)]
 pub struct Udp(UdpSocket);

@@ -124,7 +124,12 @@ pub(super) fn describe() {
             "Datagrams that the kernel gave to another media thread than their session's.",
         ),
         ("media_server_stun_refused_total", "STUN requests that failed the integrity check or named no session."),
-        ("media_server_udp_send_errors_total", "Datagrams that the kernel refused to send or had no room for."),
+        ("media_server_udp_send_errors_total", "Datagrams that the kernel refused to send."),
+        ("media_server_udp_send_dropped_total", "Datagrams dropped since the socket buffer and its backlog were full."),
+        (
+            "media_server_udp_unsegmented_total",
+            "Datagrams of runs that exceeded the path MTU of their destination and were sent one by one.",
+        ),
         ("media_server_udp_send_calls_total", "System calls that sent datagrams."),
         (
             "media_server_recorder_dropped_batches_total",
@@ -144,6 +149,10 @@ pub(super) fn describe() {
         "RTP from publishers (in) and payload to subscribers (out) over the last second."
     );
     metrics::describe_gauge!("media_server_media_threads", "Threads that carry media.");
+    metrics::describe_gauge!(
+        "media_server_steering_addresses",
+        "Addresses whose datagrams a media thread hands over to the thread of their session."
+    );
     metrics::describe_gauge!(
         "media_server_media_thread_longest_turn_seconds",
         Unit::Seconds,
@@ -173,12 +182,16 @@ pub(super) fn copy(snapshot: &Snapshot) {
         ("media_server_udp_steered_total", sum(|shard| shard.steered)),
         ("media_server_stun_refused_total", sum(|shard| shard.counters.stun_refused)),
         ("media_server_udp_send_errors_total", sum(|shard| shard.send_errors)),
+        ("media_server_udp_send_dropped_total", sum(|shard| shard.send_dropped)),
+        ("media_server_udp_unsegmented_total", sum(|shard| shard.unsegmented)),
         ("media_server_udp_send_calls_total", sum(|shard| shard.send_calls)),
         ("media_server_recorder_dropped_batches_total", sum(|shard| shard.tap_dropped)),
     ] {
         metrics::counter!(name).absolute(value);
     }
     let longest = snapshot.shards.iter().map(|shard| shard.longest_turn).max().unwrap_or_default();
+    let steering: usize = snapshot.shards.iter().map(|shard| shard.steering_others).sum();
+    metrics::gauge!("media_server_steering_addresses").set(steering as f64);
     metrics::gauge!("media_server_media_threads").set(snapshot.shards.len() as f64);
     metrics::gauge!("media_server_media_thread_longest_turn_seconds").set(longest.as_secs_f64());
 }

@@ -35,6 +35,13 @@ pub(super) enum Input {
         /// The owner of its session.
         owner: usize,
     },
+    /// Datagrams from this address no longer belong to that thread.
+    Forget {
+        /// The former peer.
+        from: SocketAddr,
+        /// The owner of its session.
+        owner: usize,
+    },
     /// The thread ends.
     Stop,
 }

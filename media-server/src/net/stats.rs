@@ -20,14 +20,22 @@ pub struct ShardStats {
     pub bytes_out: u64,
     /// UDP payload bytes received.
     pub bytes_in: u64,
-    /// Datagrams that the kernel refused to send, or had no room for.
+    /// Datagrams that the kernel refused to send.
     pub send_errors: u64,
+    /// Datagrams dropped since the socket buffer and the backlog behind it were full.
+    pub send_dropped: u64,
+    /// Datagrams of runs that exceeded the path MTU and left as plain datagrams; later runs of the same path are not counted.
+    pub unsegmented: u64,
     /// System calls that sent.
     pub send_calls: u64,
     /// Datagrams handed over to the thread that owns their session.
     pub steered: u64,
     /// Datagrams dropped since the thread that owns their session was too far behind.
     pub not_steered: u64,
+    /// Addresses of other threads' sessions that this thread steers to them.
+    pub steering_others: usize,
+    /// Addresses of this thread's sessions that other threads steer here.
+    pub steering_taught: usize,
     /// Tap batches dropped since the recorder was behind.
     pub tap_dropped: u64,
     /// CPU time of the thread.

@@ -5,14 +5,16 @@
 
 use crate::control::{EndReason, MediaEvent};
 use crate::net::inbox::{Inbox, Input, Mailbox};
-use crate::net::socket::Socket;
+use crate::net::socket::{Outcome, Socket};
 use crate::net::stats::{Board, EVERY, ShardStats};
 use crate::net::steer::Steering;
 use crate::net::tap::TapSender;
 use sfu::forward::slab::{MAX_TRANSMIT, Transmit};
+use sfu::packet::{Kind, classify};
 use sfu::parameters::SessionId;
 use sfu::transport::TransportError;
 use sfu::{Event, Shard};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
@@ -68,6 +70,7 @@ impl Worker {
                 turn.receive();
             }
             turn.worker.shard.handle_timeout(Instant::now());
+            turn.unbind();
             turn.send();
             turn.tell();
             turn.count(Instant::now());
@@ -76,7 +79,7 @@ impl Worker {
 }
 
 impl Turn {
-    fn wait(&self) -> (bool, bool) {
+    fn wait(&mut self) -> (bool, bool) {
         let now = Instant::now();
         let work = self.worker.shard.poll_timeout().map(|at| at.saturating_duration_since(now));
         // At rest the counts still go up once more, so that a rate falls to zero; then there is nothing to wake for.
@@ -91,19 +94,44 @@ impl Turn {
             let now = Instant::now();
             match self.worker.inbox.next() {
                 Ok(Input::Command(command)) => self.worker.shard.handle_command(now, *command),
-                Ok(Input::Datagram { from, bytes, via }) => {
-                    let known = self.worker.shard.is_bound(from);
-                    self.worker.shard.handle_datagram(now, from, &bytes);
-                    if !known && self.worker.shard.is_bound(from) {
-                        self.worker.peers[via].put(Input::Steer { from, owner: self.worker.index });
-                    }
-                }
+                Ok(Input::Datagram { from, bytes, via }) => self.handed_over(now, from, &bytes, via),
                 Ok(Input::Packets { session, packets }) => {
                     self.worker.shard.handle_source_packets(now, session, &packets);
                 }
                 Ok(Input::Steer { from, owner }) => self.steering.learn(from, owner),
+                Ok(Input::Forget { from, owner }) => self.steering.forget(from, owner),
                 Ok(Input::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// Takes a datagram that thread `via` was given, and keeps what that thread knows of the address true: a check that
+    /// passes teaches it, whether or not it was taught before; media from an address of no session makes it forget.
+    fn handed_over(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], via: usize) {
+        let Worker { shard, peers, index, .. } = &mut self.worker;
+        shard.handle_datagram(now, from, bytes);
+        let owner = *index;
+        match (classify(bytes) == Some(Kind::Stun), shard.is_bound(from)) {
+            (true, true) => {
+                if let Some(before) = self.steering.teach(from, via) {
+                    peers[before].put(Input::Forget { from, owner });
+                }
+                peers[via].put(Input::Steer { from, owner });
+            }
+            (false, false) => peers[via].put(Input::Forget { from, owner }),
+            _ => {}
+        }
+    }
+
+    /// Makes other threads forget the addresses of sessions that have ended, or have moved on.
+    fn unbind(&mut self) {
+        while let Some(from) = self.worker.shard.poll_unbound() {
+            // Bound again, or by another session here: still ours.
+            if !self.worker.shard.is_bound(from)
+                && let Some(via) = self.steering.unbind(from)
+            {
+                self.worker.peers[via].put(Input::Forget { from, owner: self.worker.index });
             }
         }
     }
@@ -130,6 +158,8 @@ impl Turn {
     }
 
     fn send(&mut self) {
+        let resumed = self.worker.socket.resume();
+        self.account(resumed);
         loop {
             let now = Instant::now();
             let mut used = 0;
@@ -143,11 +173,17 @@ impl Turn {
                 return;
             }
             let outcome = self.worker.socket.send(&self.transmits, &self.slab[..used]);
-            self.stats.datagrams_out += outcome.datagrams;
-            self.stats.bytes_out += outcome.bytes;
-            self.stats.send_errors += outcome.errors;
-            self.stats.send_calls += outcome.calls;
+            self.account(outcome);
         }
+    }
+
+    fn account(&mut self, outcome: Outcome) {
+        self.stats.datagrams_out += outcome.datagrams;
+        self.stats.bytes_out += outcome.bytes;
+        self.stats.send_errors += outcome.errors;
+        self.stats.send_dropped += outcome.dropped;
+        self.stats.unsegmented += outcome.unsegmented;
+        self.stats.send_calls += outcome.calls;
     }
 
     fn tell(&mut self) {
@@ -176,6 +212,7 @@ impl Turn {
         self.counted_at = now;
         self.stats.counters = self.worker.shard.counters();
         self.stats.cpu = thread_cpu();
+        (self.stats.steering_others, self.stats.steering_taught) = self.steering.sizes();
         self.worker.board.put(self.worker.index, now, self.stats, self.worker.shard.stats(now));
         self.stats.longest_turn = Duration::ZERO;
     }

@@ -44,6 +44,7 @@ impl Shard {
         };
         if self.transport(session)?.handle_stun(now, from, &request) {
             self.peers.bind(from, session);
+            self.counters.stun_passed += 1;
         } else {
             self.counters.stun_refused += 1;
         }

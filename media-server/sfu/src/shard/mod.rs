@@ -1,7 +1,7 @@
 //! A shard: rooms and their sessions, driven by datagrams, commands and time.
 //!
 //! The order of use: any number of `handle_*`; then [`Shard::poll_transmit`] until `None`, [`Shard::poll_event`] until `None`,
-//! [`Shard::poll_tap`] until `None`; then sleep until [`Shard::poll_timeout`] or the next input.
+//! [`Shard::poll_tap`] and [`Shard::poll_unbound`] until `None`; then sleep until [`Shard::poll_timeout`] or the next input.
 //!
 //! The cost of a datagram, a command and a tick does not grow with rooms or peers: peers are found through tables
 //! (`peers`, which states their bounds), and timers name the peers and rooms that are due. Only a burst with new packets
@@ -221,6 +221,11 @@ impl Shard {
     /// What happened.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Returns the next address that belonged to a session here. Polled after every `handle_*`.
+    pub fn poll_unbound(&mut self) -> Option<SocketAddr> {
+        self.peers.take_unbound()
     }
 
     /// What the recorder gets.

@@ -45,6 +45,8 @@ pub(super) struct Peers {
     peers: HashMap<SessionId, Peer>,
     by_ufrag: HashMap<String, SessionId>,
     by_address: HashMap<SocketAddr, SessionId>,
+    /// Addresses that were unbound since they were last taken.
+    unbound: Vec<SocketAddr>,
     timers: Timers<SessionId>,
 }
 
@@ -134,9 +136,15 @@ impl Peers {
     /// Forgets an address, unless it leads to another peer by now.
     pub(super) fn unbind(&mut self, address: SocketAddr, session: SessionId) {
         remove_if(&mut self.by_address, &address, session);
+        self.unbound.push(address);
         if let Some(peer) = self.peers.get_mut(&session) {
             peer.addresses.retain(|known| *known != address);
         }
+    }
+
+    /// Takes an address that belonged to a peer; another peer may have it by now.
+    pub(super) fn take_unbound(&mut self) -> Option<SocketAddr> {
+        self.unbound.pop()
     }
 
     /// Removes a peer with all that leads to it.
@@ -145,6 +153,7 @@ impl Peers {
         self.timers.set(session, &mut peer.due, None);
         peer.ufrags.iter().for_each(|ufrag| remove_if(&mut self.by_ufrag, ufrag, session));
         peer.addresses.iter().for_each(|address| remove_if(&mut self.by_address, address, session));
+        self.unbound.append(&mut peer.addresses);
         Some(peer.place)
     }
 

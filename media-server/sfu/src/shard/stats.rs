@@ -84,6 +84,8 @@ pub struct ShardCounters {
     pub dropped: u64,
     /// STUN requests that failed the integrity check or named no session.
     pub stun_refused: u64,
+    /// STUN requests that passed the integrity check.
+    pub stun_passed: u64,
     /// Media packets sent to subscribers.
     pub forwarded: u64,
 }

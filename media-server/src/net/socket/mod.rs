@@ -3,15 +3,27 @@
 //! The standard library sends one datagram a call; here many leave by one `sendmmsg`, and a run of equal ones as a single
 //! message that the kernel segments (UDP_SEGMENT, Linux 4.18). Where the kernel has no such offload, the same run leaves as
 //! plain datagrams of the same `sendmmsg`. This is the only module with `unsafe`.
+//!
+//! A run whose datagrams exceed the path MTU cannot be segmented: it is sent again as plain datagrams, which the kernel
+//! fragments, and its destination gets no runs for a while (`paths`). Fragments are allowed on the way too: DF is not set.
+//! Nothing here waits for a full socket buffer: the rest is kept in order and sent when there is room, up to
+//! [`BACKLOG`] bytes, and dropped and counted beyond (`backlog`).
 
 #![allow(unsafe_code)]
 
+mod backlog;
+mod paths;
+mod raw;
+
+use backlog::Backlog;
+use paths::NarrowPaths;
+use raw::{from_raw, set, to_raw};
 use sfu::forward::slab::Transmit;
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Datagrams taken by one `recvmmsg`.
 const RECEIVE_BATCH: usize = 64;
@@ -21,8 +33,8 @@ const RECEIVE_SIZE: usize = 2048;
 const SEND_BATCH: usize = 256;
 /// Socket buffers asked for; the kernel may grant less.
 const BUFFER: libc::c_int = 4 << 20;
-/// How long a full socket buffer is waited for before what does not fit is dropped, in milliseconds.
-const SEND_PATIENCE_MS: libc::c_int = 5;
+/// Bytes that wait for room in the socket buffer: twice what the buffer takes.
+const BACKLOG: usize = 8 << 20;
 
 /// What one call to [`Socket::send`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,8 +43,12 @@ pub struct Outcome {
     pub datagrams: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Datagrams that did not.
+    /// Datagrams that the kernel refused.
     pub errors: u64,
+    /// Datagrams dropped since neither the socket buffer nor the backlog had room.
+    pub dropped: u64,
+    /// Datagrams of runs that exceeded the path MTU and left as plain datagrams.
+    pub unsegmented: u64,
     /// System calls.
     pub calls: u64,
 }
@@ -45,6 +61,10 @@ pub struct Socket {
     segments: bool,
     receive: Box<Receive>,
     send: Box<Send>,
+    backlog: Backlog,
+    /// The last wait found room for the backlog.
+    writable: bool,
+    narrow: NarrowPaths,
 }
 
 /// Buffers and headers for `recvmmsg`, which point into each other and are therefore boxed and never moved.
@@ -59,6 +79,7 @@ struct Receive {
 type Control = [u64; 4];
 
 struct Send {
+    destinations: [SocketAddr; SEND_BATCH],
     names: [libc::sockaddr_storage; SEND_BATCH],
     vectors: [libc::iovec; SEND_BATCH],
     controls: [Control; SEND_BATCH],
@@ -96,8 +117,22 @@ impl Socket {
         if unsafe { libc::bind(fd, (&raw const name).cast(), len) } < 0 {
             return Err(io::Error::last_os_error());
         }
+        // Routers may fragment long datagrams: a path that swallows "too big" messages would stay dark.
+        set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        if address.is_ipv6() {
+            set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT)?;
+        }
         let segments = set(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
-        Ok(Self { socket, ipv6: address.is_ipv6(), segments, receive: Receive::new(), send: Send::new() })
+        Ok(Self {
+            socket,
+            ipv6: address.is_ipv6(),
+            segments,
+            receive: Receive::new(),
+            send: Send::new(),
+            backlog: Backlog::new(BACKLOG),
+            writable: false,
+            narrow: NarrowPaths::default(),
+        })
     }
 
     /// Where it is bound.
@@ -115,10 +150,27 @@ impl Socket {
         self.segments
     }
 
-    /// Waits until something can be received, `wake` can be read, or the time is over. Gives whether each is ready.
-    pub fn wait(&self, wake: &impl AsRawFd, timeout: Option<Duration>) -> (bool, bool) {
+    /// Sets the size of the kernel's send buffer.
+    pub fn set_send_buffer(&self, bytes: libc::c_int) -> io::Result<()> {
+        set(&self.socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes)
+    }
+
+    /// Bytes that wait for room in the socket buffer.
+    pub fn backlog(&self) -> usize {
+        self.backlog.len()
+    }
+
+    /// Destinations that get plain datagrams since their path is too narrow for runs.
+    pub fn narrow_paths(&self) -> usize {
+        self.narrow.len()
+    }
+
+    /// Waits until something can be received, `wake` can be read, the backlog can be sent, or the time is over. Returns
+    /// whether there is something to receive, and whether `wake` is ready.
+    pub fn wait(&mut self, wake: &impl AsRawFd, timeout: Option<Duration>) -> (bool, bool) {
+        let events = if self.backlog.is_empty() { libc::POLLIN } else { libc::POLLIN | libc::POLLOUT };
         let mut fds = [
-            libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 },
+            libc::pollfd { fd: self.socket.as_raw_fd(), events, revents: 0 },
             libc::pollfd { fd: wake.as_raw_fd(), events: libc::POLLIN, revents: 0 },
         ];
         let limit = timeout.map(|timeout| libc::timespec {
@@ -128,7 +180,11 @@ impl Socket {
         let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: `fds` holds two entries; `limit` is null or leads to a timespec that outlives the call.
         let ready = unsafe { libc::ppoll(fds.as_mut_ptr(), 2, limit, std::ptr::null()) };
-        if ready <= 0 { (false, false) } else { (fds[0].revents != 0, fds[1].revents != 0) }
+        if ready <= 0 {
+            return (false, false);
+        }
+        self.writable = fds[0].revents & libc::POLLOUT != 0;
+        (fds[0].revents & !libc::POLLOUT != 0, fds[1].revents != 0)
     }
 
     /// Takes what has come, at most one batch, and hands it over with its canonical sender. Gives how many there were.
@@ -153,38 +209,59 @@ impl Socket {
         got
     }
 
-    /// Sends `transmits`, whose bytes stand one behind the other in `slab`.
+    /// Sends `transmits`, with their bytes one after the other in `slab`, after the backlog of earlier calls.
     pub fn send(&mut self, transmits: &[Transmit], slab: &[u8]) -> Outcome {
+        let mut offset = 0;
+        let all = transmits.iter().map(|transmit| {
+            offset += transmit.len;
+            (*transmit, &slab[offset - transmit.len..offset])
+        });
+        self.send_all(all)
+    }
+
+    /// Sends the backlog, if [`Socket::wait`] has found room for it.
+    pub fn resume(&mut self) -> Outcome {
+        if self.backlog.is_empty() || !std::mem::take(&mut self.writable) {
+            return Outcome::default();
+        }
+        let waiting = std::mem::replace(&mut self.backlog, Backlog::new(BACKLOG));
+        self.send_all(waiting.iter())
+    }
+
+    fn send_all<'a>(&mut self, all: impl Iterator<Item = (Transmit, &'a [u8])>) -> Outcome {
         let mut outcome = Outcome::default();
         let mut queued = 0;
-        let mut offset = 0;
-        for transmit in transmits {
-            let bytes = &slab[offset..offset + transmit.len];
-            offset += transmit.len;
-            let whole = transmit.segment_size.is_none() || self.segments;
-            let step = if whole { transmit.len } else { usize::from(transmit.segment_size.unwrap_or(1)) };
+        let now = (!self.narrow.is_empty()).then(Instant::now);
+        for (transmit, bytes) in all {
+            let narrow = now.is_some_and(|now| self.narrow.contains(now, transmit.destination));
+            let segment = transmit.segment_size.filter(|_| self.segments && !narrow);
+            let step =
+                if segment.is_some() { transmit.len } else { transmit.segment_size.map_or(transmit.len, usize::from) };
             for piece in bytes.chunks(step.max(1)) {
                 if queued == SEND_BATCH {
                     self.flush(queued, &mut outcome);
                     queued = 0;
                 }
-                let segment = transmit.segment_size.filter(|_| whole);
-                self.send.set(queued, transmit.destination, self.ipv6, piece, segment);
-                queued += 1;
+                if self.backlog.is_empty() {
+                    self.send.set(queued, transmit.destination, self.ipv6, piece, segment);
+                    queued += 1;
+                } else {
+                    outcome.dropped += self.backlog.push(transmit.destination, segment, piece);
+                }
             }
         }
         self.flush(queued, &mut outcome);
         outcome
     }
 
+    /// Sends the first `queued` messages; once the socket buffer is full, the rest of them go to the backlog.
     fn flush(&mut self, queued: usize, outcome: &mut Outcome) {
         let fd = self.socket.as_raw_fd();
         let mut start = 0;
-        let mut patient = true;
         while start < queued {
             let rest = (queued - start) as libc::c_uint;
             // SAFETY: entries start..queued were set by `Send::set` for this flush; the bytes they lead to are borrowed by
-            // the caller, `send`, for as long as this runs.
+            // the caller, `send_all`, for as long as this runs.
             let sent = unsafe { libc::sendmmsg(fd, self.send.headers.as_mut_ptr().add(start), rest, 0) };
             outcome.calls += 1;
             if let Ok(sent @ 1..) = usize::try_from(sent) {
@@ -196,31 +273,66 @@ impl Socket {
                 start += sent;
                 continue;
             }
-            let error = io::Error::last_os_error();
-            match error.raw_os_error() {
+            match io::Error::last_os_error().raw_os_error() {
                 Some(libc::EINTR) => continue,
-                // Once for a flush: what is stuck now costs this thread milliseconds, not each message its own.
-                Some(libc::EAGAIN | libc::ENOBUFS) if patient => {
-                    patient = self.wait_for_room();
-                    if patient {
-                        continue;
+                Some(libc::EAGAIN) => {
+                    for n in start..queued {
+                        let Message { destination, segment, bytes } = self.send.message(n);
+                        outcome.dropped += self.backlog.push(destination, segment, bytes);
                     }
+                    return;
                 }
-                // The path or the device cannot segment: from the next burst on, plain datagrams.
-                Some(libc::EIO) if self.send.is_run(start) => self.segments = false,
-                _ => {}
+                // Longer than the path takes; before Linux 6.7 that is EINVAL.
+                Some(libc::EMSGSIZE | libc::EINVAL) if self.send.is_run(start) => self.send_plain(start, outcome),
+                // The device cannot segment: from the next burst on, plain datagrams.
+                Some(libc::EIO) if self.send.is_run(start) => {
+                    self.segments = false;
+                    self.send_plain(start, outcome);
+                }
+                // Only this message failed: a peer that cannot be reached does not hold up the others.
+                _ => outcome.errors += self.send.size(start).0,
             }
-            // Only this message failed: a peer that cannot be reached does not hold up the others.
-            outcome.errors += self.send.size(start).0;
             start += 1;
         }
     }
 
-    fn wait_for_room(&self) -> bool {
-        let mut fd = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-        // SAFETY: one entry is passed.
-        unsafe { libc::poll(&raw mut fd, 1, SEND_PATIENCE_MS) > 0 }
+    /// Sends run `n` as plain datagrams, and remembers its destination if they pass where the run did not.
+    fn send_plain(&mut self, n: usize, outcome: &mut Outcome) {
+        let Message { destination, segment, bytes } = self.send.message(n);
+        let step = segment.map_or(bytes.len(), usize::from).max(1);
+        let (name, name_len) = to_raw(destination, self.ipv6);
+        let mut passed = 0;
+        for piece in bytes.chunks(step) {
+            if !self.backlog.is_empty() {
+                outcome.dropped += self.backlog.push(destination, None, piece);
+                continue;
+            }
+            let (fd, data) = (self.socket.as_raw_fd(), piece.as_ptr().cast());
+            // SAFETY: `piece` and `name` outlive the call; `name_len` is at most the size of `name`.
+            let sent = unsafe { libc::sendto(fd, data, piece.len(), 0, (&raw const name).cast(), name_len) };
+            outcome.calls += 1;
+            if sent >= 0 {
+                passed += 1;
+                outcome.datagrams += 1;
+                outcome.bytes += piece.len() as u64;
+            } else if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
+                outcome.dropped += self.backlog.push(destination, None, piece);
+            } else {
+                outcome.errors += 1;
+            }
+        }
+        if passed > 0 {
+            outcome.unsegmented += passed;
+            self.narrow.insert(Instant::now(), destination);
+        }
     }
+}
+
+/// A message that was queued and has not left.
+struct Message<'a> {
+    destination: SocketAddr,
+    segment: Option<u16>,
+    bytes: &'a [u8],
 }
 
 impl Receive {
@@ -248,11 +360,14 @@ impl Receive {
 impl Send {
     fn new() -> Box<Self> {
         // SAFETY: all-zero is a valid value of these plain C structures.
-        Box::new(unsafe { Self { names: zeroed(), vectors: zeroed(), controls: zeroed(), headers: zeroed() } })
+        let (names, vectors, controls, headers) = unsafe { (zeroed(), zeroed(), zeroed(), zeroed()) };
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Box::new(Self { destinations: [nowhere; SEND_BATCH], names, vectors, controls, headers })
     }
 
     fn set(&mut self, n: usize, to: SocketAddr, ipv6: bool, bytes: &[u8], segment: Option<u16>) {
         let (name, name_len) = to_raw(to, ipv6);
+        self.destinations[n] = to;
         self.names[n] = name;
         self.vectors[n] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         let header = &mut self.headers[n].msg_hdr;
@@ -285,86 +400,31 @@ impl Send {
     /// Datagrams and bytes of message `n`.
     fn size(&self, n: usize) -> (u64, u64) {
         let len = self.vectors[n].iov_len as u64;
-        if !self.is_run(n) {
-            return (1, len);
-        }
+        (self.segment(n).map_or(1, |segment| len.div_ceil(u64::from(segment.max(1)))), len)
+    }
+
+    fn segment(&self, n: usize) -> Option<u16> {
         // SAFETY: `is_run` says that `set` wrote a u16 there.
-        let segment = unsafe {
+        self.is_run(n).then(|| unsafe {
             let control = libc::CMSG_FIRSTHDR(&raw const self.headers[n].msg_hdr);
             libc::CMSG_DATA(control).cast::<u16>().read_unaligned()
-        };
-        (len.div_ceil(u64::from(segment.max(1))), len)
+        })
     }
-}
 
-fn set(socket: &UdpSocket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    let size = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the value outlives the call and `size` is its size.
-    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// The kernel's form of an address; for a socket of IPv6, an IPv4 address is mapped.
-fn to_raw(address: SocketAddr, ipv6: bool) -> (libc::sockaddr_storage, libc::socklen_t) {
-    // SAFETY: all-zero is a valid sockaddr_storage.
-    let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
-    let address = match address {
-        SocketAddr::V4(v4) if ipv6 => SocketAddr::V6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0)),
-        other => other,
-    };
-    let len = match address {
-        SocketAddr::V4(v4) => {
-            let raw = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: sockaddr_storage is large enough and aligned for every socket address.
-            unsafe { (&raw mut storage).cast::<libc::sockaddr_in>().write(raw) };
-            size_of::<libc::sockaddr_in>()
-        }
-        SocketAddr::V6(v6) => {
-            let raw = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
-                sin6_scope_id: v6.scope_id(),
-            };
-            // SAFETY: as above.
-            unsafe { (&raw mut storage).cast::<libc::sockaddr_in6>().write(raw) };
-            size_of::<libc::sockaddr_in6>()
-        }
-    };
-    (storage, len as libc::socklen_t)
-}
-
-/// Our form of an address, canonical: a mapped IPv4 address is an IPv4 address.
-fn from_raw(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
-    match libc::c_int::from(storage.ss_family) {
-        libc::AF_INET => {
-            // SAFETY: the family says what stands here, and sockaddr_storage is aligned for it.
-            let raw = unsafe { &*std::ptr::from_ref(storage).cast::<libc::sockaddr_in>() };
-            let ip = std::net::Ipv4Addr::from(raw.sin_addr.s_addr.to_ne_bytes());
-            Some(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(raw.sin_port))))
-        }
-        libc::AF_INET6 => {
-            // SAFETY: as above.
-            let raw = unsafe { &*std::ptr::from_ref(storage).cast::<libc::sockaddr_in6>() };
-            let (ip, port) = (Ipv6Addr::from(raw.sin6_addr.s6_addr), u16::from_be(raw.sin6_port));
-            Some(match IpAddr::V6(ip).to_canonical() {
-                IpAddr::V4(ip) => SocketAddr::V4(SocketAddrV4::new(ip, port)),
-                IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, raw.sin6_scope_id)),
-            })
-        }
-        _ => None,
+    /// Message `n`, which must have been set during the same [`Socket::send_all`].
+    fn message<'a>(&self, n: usize) -> Message<'a> {
+        let libc::iovec { iov_base, iov_len } = self.vectors[n];
+        // SAFETY: `set` took both from a slice that `send_all` borrows for as long as its messages are queued; the result
+        // is used only before it returns.
+        let bytes = unsafe { std::slice::from_raw_parts(iov_base.cast::<u8>(), iov_len) };
+        Message { destination: self.destinations[n], segment: self.segment(n), bytes }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     fn receive_all(socket: &mut Socket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut got = Vec::new();
