@@ -167,7 +167,7 @@ impl Server {
         });
         let limits = connection_limits();
         if let Some(listener) = management_listener {
-            let limits = ConnectionLimits { connections: limits.connections.min(MANAGEMENT_CONNECTIONS), ..limits };
+            let limits = limits.with_connections(limits.connections.min(MANAGEMENT_CONNECTIONS));
             tokio::spawn(serve(listener, management_router(app.clone()), limits, shutdown.clone()));
         }
         let router = router_with(app, recording_routes(recording.library()));
@@ -413,7 +413,7 @@ fn connection_limits() -> ConnectionLimits {
     };
     let limits = ConnectionLimits::default();
     let half = usize::try_from(current / 2).unwrap_or(usize::MAX);
-    ConnectionLimits { connections: limits.connections.min(half).max(1), ..limits }
+    limits.with_connections(limits.connections.min(half).max(1))
 }
 
 /// Whether files can be made there.

@@ -83,6 +83,8 @@ pub(super) struct Session {
     pub(super) remote: IceCredentials,
     /// Our half of the last restart.
     pub(super) restarted: Option<LocalDescription>,
+    /// The client's credentials before its last restart: its late candidates still come with them.
+    pub(super) previous: Option<IceCredentials>,
     subject: String,
     /// Its row in the store.
     row: String,
@@ -444,6 +446,7 @@ impl Registry {
             etag: etag.clone(),
             remote: peer.remote,
             restarted: None,
+            previous: None,
             subject: peer.who.subject.clone(),
             row,
             connected: false,

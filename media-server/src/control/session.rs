@@ -9,9 +9,11 @@ use super::{Control, Inner};
 use sfu::sdp::IceFragment;
 
 impl Control {
-    /// Trickle or ICE restart (PATCH). `if_match` is the header's value as it came: without it
-    /// [`ControlError::PreconditionRequired`], with a stale tag [`ControlError::PreconditionFailed`]. Other credentials
-    /// than the session's restart ICE, and a restart that is asked for again has the same answer; candidates are dropped silently, as this server is ICE-lite and needs none.
+    /// Trickle or ICE restart (PATCH). `if_match` is the header's value as it came; a stale tag is
+    /// [`ControlError::PreconditionFailed`]. Other credentials than the session's restart ICE, which without the header is
+    /// [`ControlError::PreconditionRequired`]; a restart that is asked for again has the same answer. Candidates need no
+    /// tag (RFC 9725 §4.3.2) and are dropped silently, as this server is ICE-lite; so are late ones of the generation
+    /// before, whose credentials stay good until the new ones are used.
     pub async fn patch(
         &self,
         room: &RoomName,
@@ -25,7 +27,9 @@ impl Control {
         let fragment = IceFragment::parse(body);
         let mut registry = self.inner.registry();
         let (id, session) = registry.session(room, role, key, who)?;
-        etag::check(if_match, &session.etag)?;
+        if if_match.is_some() {
+            etag::check(if_match, &session.etag)?;
+        }
         let fragment = fragment?;
         let Some(remote) = fragment.ice.clone() else { return Ok(Patched::NoContent) };
         if remote == session.remote {
@@ -37,10 +41,14 @@ impl Control {
                 _ => Patched::NoContent,
             });
         }
+        if if_match.is_none() && session.previous.as_ref() == Some(&remote) {
+            return Ok(Patched::NoContent);
+        }
+        etag::check(if_match, &session.etag)?;
         let local = media.describe(session.media);
         let answer = fragment.answer(&local);
         session.etag = etag::random();
-        session.remote = remote.clone();
+        session.previous = Some(std::mem::replace(&mut session.remote, remote.clone()));
         media.restart_ice(session.media, id, local.ice.clone(), remote);
         session.restarted = Some(local);
         Ok(Patched::Restarted { fragment: answer, etag: session.etag.clone() })

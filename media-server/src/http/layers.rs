@@ -88,7 +88,6 @@ async fn in_one_form(response: Response, path: &str, id: &RequestId) -> Response
     };
     let problem = match status {
         StatusCode::NOT_FOUND => Problem::new(Kind::NotFound, format!("there is nothing at {shown}")),
-        // The framework names the methods in Allow after this layer.
         StatusCode::METHOD_NOT_ALLOWED => {
             Problem::new(Kind::MethodNotAllowed, "this path takes the methods that the Allow header names")
         }
@@ -165,25 +164,50 @@ fn is_local(host: &HeaderValue) -> bool {
     host.to_str().is_ok_and(is_local_name)
 }
 
+/// Names and addresses that no other site's name can stand for: an IP literal is not resolved, so it cannot be rebound.
 fn is_local_name(host: &str) -> bool {
-    host.parse::<Authority>().is_ok_and(|authority| {
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok()
+    host_of(host).is_some_and(|host| is_localhost(&host) || host.parse::<IpAddr>().is_ok())
+}
+
+/// Names and addresses of this machine alone. A page on any other address, even in the same network, is another site.
+fn is_loopback_name(host: &str) -> bool {
+    host_of(host).is_some_and(|host| {
+        is_localhost(&host) || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
     })
 }
 
+/// The host of `host[:port]`, in lower case and without the brackets of IPv6.
+fn host_of(authority: &str) -> Option<String> {
+    let authority = authority.parse::<Authority>().ok()?;
+    Some(authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase())
+}
+
+fn is_localhost(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+/// Whether an `Origin` is a page of this machine: `localhost` and loopback addresses, on any port.
+pub(super) fn is_loopback_origin(origin: &HeaderValue) -> bool {
+    site_of(origin).is_some_and(is_loopback_name)
+}
+
+/// What follows the scheme; `None` for `null`.
+fn site_of(origin: &HeaderValue) -> Option<&str> {
+    origin.to_str().ok()?.split_once("://").map(|(_, host)| host)
+}
+
 /// An open server takes changes from its own pages and from programs, but not from pages of other sites, which the
-/// user of this machine may have open: browsers send `Origin` with every such request. WHIP and WHEP are for all pages of
-/// this machine as well, or of every site where the server is meant to be open to the world.
+/// user of this machine may have open: browsers send `Origin` with every such request. WHIP and WHEP also take pages of
+/// `localhost` and loopback addresses, or of every site where the server is meant to be open to the world.
 pub(super) async fn same_origin(State(app): State<App>, request: Request, next: Next) -> Response {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if changes && app.authorizer.is_open() {
         let headers = request.headers();
         let signalling = cors::is_signalling(request.uri().path());
-        let allowed = headers.get(ORIGIN).is_none_or(|origin| {
-            let site = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-            site.is_some_and(|site| Some(site) == host || signalling && (app.config.any_host || is_local_name(site)))
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let allowed = headers.get_all(ORIGIN).iter().all(|origin| {
+            let own = site_of(origin).is_some_and(|site| Some(site) == host);
+            own || signalling && site_of(origin).is_some() && (app.config.any_host || is_loopback_origin(origin))
         });
         if !allowed {
             return Problem::new(Kind::CrossOrigin, "the Origin header names another site").into_response();
@@ -235,6 +259,40 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_local(&HeaderValue::from_static(host)), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_origins_are_of_this_machine() {
+        for (origin, expected) in [
+            ("http://localhost", true),
+            ("https://localhost:3000", true),
+            ("http://LOCALHOST:3000", true),
+            ("http://app.localhost:3000", true),
+            ("http://127.0.0.1", true),
+            ("http://127.255.3.4:9000", true),
+            ("http://[::1]:9000", true),
+            ("http://[::ffff:127.0.0.1]", true),
+            ("http://[::ffff:7f00:1]:80", true),
+            ("http://203.0.113.5", false),
+            ("http://203.0.113.5:8080", false),
+            ("http://192.168.1.20", false),
+            ("http://10.0.0.1", false),
+            ("http://0.0.0.0:8080", false),
+            ("http://[::]", false),
+            ("http://[::ffff:203.0.113.5]", false),
+            ("http://[2001:db8::1]", false),
+            ("http://[fe80::1]", false),
+            ("http://128.0.0.1", false),
+            ("http://localhost.evil.example", false),
+            ("http://127.0.0.1.evil.example", false),
+            ("http://127.0.0.1@evil.example", false),
+            ("http://evil.example", false),
+            ("null", false),
+            ("localhost", false),
+            ("", false),
+        ] {
+            assert_eq!(is_loopback_origin(&HeaderValue::from_static(origin)), expected, "{origin}");
         }
     }
 

@@ -7,6 +7,7 @@ mod admin;
 mod app;
 mod body;
 mod cors;
+mod crowd;
 mod error;
 mod events;
 mod ice;
@@ -35,7 +36,7 @@ pub use serve::{ConnectionLimits, serve};
 pub use streams::identity_to_principal;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 
 /// Every route, with the layers around them. Serve it with [`serve`], which tells the limit per address of the peer.
 pub fn router(app: App) -> Router {
@@ -71,16 +72,17 @@ fn management_routes() -> Router<App> {
     admin::routes().merge(operations::management_routes())
 }
 
+/// The layers stand around the routes as a whole, so that they see the `Allow` header, which a route adds to its 405.
 fn layered(app: App, routes: Router<App>) -> Router {
-    routes
-        .fallback(layers::not_found)
+    let routes = routes.fallback(layers::not_found).with_state(app.clone());
+    Router::new()
+        .fallback_service(routes)
         // The last layer is the outermost: every answer of the inner ones is finished by `finish`.
         .layer(from_fn_with_state(app.clone(), layers::same_origin))
         .layer(from_fn_with_state(app.clone(), layers::local_name))
         .layer(from_fn_with_state(app.clone(), rate::limit))
-        .layer(from_fn(cors::allow))
-        .layer(from_fn_with_state(app.clone(), layers::finish))
-        .with_state(app)
+        .layer(from_fn_with_state(app.clone(), cors::allow))
+        .layer(from_fn_with_state(app, layers::finish))
 }
 
 #[cfg(test)]

@@ -66,7 +66,8 @@ impl RateLimiter {
     }
 }
 
-fn subscriber(peer: IpAddr) -> IpAddr {
+/// What counts as one address: an IPv4 address, or a /64 of IPv6.
+pub(super) fn subscriber(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
         v4 => v4,

@@ -1,9 +1,13 @@
 //! Accepts connections and serves the router on them, so that no client holds one for nothing.
 //!
 //! A request's head must be there in time, which also ends connections that lie idle (bodies have a limit of their own,
-//! in `body`); what the client does not read is not kept for ever; and there are only so many connections: who comes
-//! beyond that waits in the kernel's queue until one ends. HTTP/1.1 alone: a proxy in front may speak what it likes.
+//! in `body`); what the client does not read is not kept for ever; and there are only so many connections: others
+//! wait in the kernel's queue until one ends. HTTP/1.1 alone: a proxy in front may speak what it likes.
+//!
+//! One address gets a share of the connections (`crowd`), and a first request must come sooner than a later one, so that
+//! half-sent requests of one client do not keep out the others.
 
+use super::crowd::Crowd;
 use super::patience::Patient;
 use axum::Router;
 use axum::body::Body;
@@ -17,9 +21,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -37,32 +41,57 @@ pub struct ConnectionLimits {
     pub head: Duration,
     /// How long the client may take nothing of an answer.
     pub stalled: Duration,
+    /// From the connection's beginning to the last byte of its first request's head.
+    pub first_head: Duration,
     /// At once.
     pub connections: usize,
+    /// Of them, for one address, or one /64 of IPv6. Behind a proxy all clients share its address.
+    pub per_address: usize,
+    /// Of them, kept for addresses with few connections and for this machine.
+    pub reserve: usize,
 }
 
 impl Default for ConnectionLimits {
-    /// Heads 30 s, so that proxies can keep connections; stalled answers 2 minutes; 1024 connections, of which
-    /// `/events` may have half.
+    /// First heads 10 s; later ones 30 s, so that proxies can keep connections; stalled answers 2 minutes; 1,024 connections,
+    /// of which `/events` may have half.
     fn default() -> ConnectionLimits {
-        ConnectionLimits { head: Duration::from_secs(30), stalled: Duration::from_secs(120), connections: 1024 }
+        ConnectionLimits {
+            head: Duration::from_secs(30),
+            stalled: Duration::from_secs(120),
+            first_head: Duration::from_secs(10),
+            connections: 0,
+            per_address: 0,
+            reserve: 0,
+        }
+        .with_connections(1024)
+    }
+}
+
+impl ConnectionLimits {
+    /// Sets the limit of connections: three quarters of it for one address, enough for a proxy with all of `/events`, and
+    /// a sixteenth in reserve.
+    pub fn with_connections(self, connections: usize) -> ConnectionLimits {
+        let per_address = (connections - connections / 4).max(1);
+        ConnectionLimits { connections, per_address, reserve: connections / 16, ..self }
     }
 }
 
 /// Serves until `shutdown`; then answers what was asked, and returns when the last connection has ended.
 pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, shutdown: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let crowd = Crowd::new(limits);
     let connections = TaskTracker::new();
     let accept = async {
         loop {
-            // The semaphore is never closed.
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            crowd.has_room().await;
             let (stream, peer) = accepted(&listener).await;
+            let Some(place) = crowd.admit(peer.ip()) else {
+                refuse(&stream);
+                continue;
+            };
             let (router, shutdown) = (router.clone(), shutdown.clone());
             connections.spawn(async move {
-                let _counted = Counted::new();
                 connection(stream, peer, router, limits, shutdown).await;
-                drop(slot);
+                drop(place);
             });
         }
     };
@@ -72,21 +101,12 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
     connections.wait().await;
 }
 
-/// One more connection in the metrics, until it is dropped.
-struct Counted(metrics::Gauge);
-
-impl Counted {
-    fn new() -> Counted {
-        let gauge = metrics::gauge!("media_server_http_connections");
-        gauge.increment(1.0);
-        Counted(gauge)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
+/// Answers a client beyond its share with 503, as far as its buffers take it, and hangs up.
+fn refuse(stream: &TcpStream) {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    metrics::counter!("media_server_http_connections_refused_total").increment(1);
+    let _ = stream.try_write(ANSWER);
 }
 
 async fn accepted(listener: &TcpListener) -> (TcpStream, SocketAddr) {
@@ -120,7 +140,10 @@ async fn connection(
 ) {
     // Events and answers are small and complete: they shall not wait for more.
     let _ = stream.set_nodelay(true);
+    let asked = Arc::new(AtomicBool::new(false));
+    let asks = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        asks.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request)
@@ -129,8 +152,18 @@ async fn connection(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(BUFFER);
     let mut served = pin!(http.serve_connection(io, service));
+    let late = async {
+        tokio::time::sleep(limits.first_head).await;
+        if asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
+        () = late => {
+            tracing::debug!(%peer, "a connection sent no request in time");
+            return;
+        }
         () = shutdown.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await

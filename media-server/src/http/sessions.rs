@@ -31,11 +31,20 @@ const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
 pub(super) fn routes() -> Router<App> {
+    let whip = get(whip_endpoint).post(whip_post).options(endpoint_options);
+    let whep = get(whep_endpoint).post(whep_post).options(endpoint_options);
+    let publisher = patch(whip_patch).delete(whip_delete).options(session_options);
+    let viewer = patch(whep_patch).delete(whep_delete).options(session_options);
+    // Clients that join URLs leave a slash at the end.
     Router::new()
-        .route("/whip/{room}", get(whip_endpoint).post(whip_post).options(endpoint_options))
-        .route("/whip/{room}/{key}", patch(whip_patch).delete(whip_delete).options(session_options))
-        .route("/whep/{room}", get(whep_endpoint).post(whep_post).options(endpoint_options))
-        .route("/whep/{room}/{key}", patch(whep_patch).delete(whep_delete).options(session_options))
+        .route("/whip/{room}", whip.clone())
+        .route("/whip/{room}/", whip)
+        .route("/whip/{room}/{key}", publisher.clone())
+        .route("/whip/{room}/{key}/", publisher)
+        .route("/whep/{room}", whep.clone())
+        .route("/whep/{room}/", whep)
+        .route("/whep/{room}/{key}", viewer.clone())
+        .route("/whep/{room}/{key}/", viewer)
 }
 
 /// What names a session in its URL.
@@ -117,18 +126,18 @@ fn created(app: &App, room: &RoomName, session: Established) -> Response {
 
 /// Trickles candidates of a publisher or restarts its ICE.
 #[utoipa::path(patch, path = "/whip/{room}/{key}", tag = "WHIP",
-    params(SessionPath, ("If-Match" = String, Header, description = "The ETag, or * to restart ICE")),
+    params(SessionPath, ("If-Match" = Option<String>, Header, description = "The ETag, or * to restart ICE; may be left out to trickle")),
     request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
-    responses(RestartAnswer, (status = 204, description = "Candidates taken note of"), PatchRefused))]
+    responses(RestartAnswer, (status = 204, description = "Candidates, which this server does not need"), PatchRefused))]
 async fn whip_patch(state: State<App>, path: Path<SessionPath>, request: Request) -> Result<Response, Problem> {
     change(state, path, Role::Publisher, request).await
 }
 
 /// Trickles candidates of a viewer or restarts its ICE.
 #[utoipa::path(patch, path = "/whep/{room}/{key}", tag = "WHEP",
-    params(SessionPath, ("If-Match" = String, Header, description = "The ETag, or * to restart ICE")),
+    params(SessionPath, ("If-Match" = Option<String>, Header, description = "The ETag, or * to restart ICE; may be left out to trickle")),
     request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
-    responses(RestartAnswer, (status = 204, description = "Candidates taken note of"), PatchRefused))]
+    responses(RestartAnswer, (status = 204, description = "Candidates, which this server does not need"), PatchRefused))]
 async fn whep_patch(state: State<App>, path: Path<SessionPath>, request: Request) -> Result<Response, Problem> {
     change(state, path, Role::Subscriber, request).await
 }

@@ -55,14 +55,38 @@ async fn trickle_with_the_current_etag_changes_nothing() {
 }
 
 #[tokio::test]
-async fn patch_without_if_match_is_refused() {
+async fn restart_without_if_match_is_refused() {
     let bench = bench(limits(1, 1)).await;
     bench.go_live("r", "camera").await;
     let (viewer, _) = bench.watch("r", "viewer").await;
-    for body in [trickle(), fragment("newu")] {
-        let refused = patch(&bench, &viewer.key, None, &body).await;
-        assert!(matches!(refused, Err(ControlError::PreconditionRequired)));
+    let calls = bench.media.calls().len();
+    let refused = patch(&bench, &viewer.key, None, &fragment("newu")).await;
+    assert!(matches!(refused, Err(ControlError::PreconditionRequired)));
+    assert_eq!(bench.media.calls().len(), calls);
+}
+
+#[tokio::test]
+async fn trickle_without_if_match_is_accepted() {
+    let bench = bench(limits(1, 1)).await;
+    bench.go_live("r", "camera").await;
+    let (viewer, _) = bench.watch("r", "viewer").await;
+    let trickled = [trickle(), "a=end-of-candidates\r\n".to_owned()];
+    for body in &trickled {
+        assert_eq!(patch(&bench, &viewer.key, None, body).await.unwrap(), Patched::NoContent);
     }
+    let Ok(Patched::Restarted { .. }) = patch(&bench, &viewer.key, Some("*"), &fragment("newu")).await else {
+        panic!("no restart")
+    };
+    let calls = bench.media.calls().len();
+    // Candidates of the generation before are late, not a restart; those of a third one are.
+    for body in trickled.into_iter().chain([fragment("newu")]) {
+        assert_eq!(patch(&bench, &viewer.key, None, &body).await.unwrap(), Patched::NoContent);
+    }
+    assert!(matches!(
+        patch(&bench, &viewer.key, None, &fragment("third")).await,
+        Err(ControlError::PreconditionRequired)
+    ));
+    assert_eq!(bench.media.calls().len(), calls);
 }
 
 #[tokio::test]

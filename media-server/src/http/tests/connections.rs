@@ -10,13 +10,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 const HEAD: Duration = Duration::from_millis(300);
-const LIMITS: ConnectionLimits = ConnectionLimits { head: HEAD, stalled: Duration::from_millis(500), connections: 2 };
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    head: HEAD,
+    first_head: Duration::from_secs(60),
+    stalled: Duration::from_millis(500),
+    connections: 2,
+    per_address: 2,
+    reserve: 0,
+};
 /// By then everything has happened that is going to.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -168,6 +175,42 @@ async fn a_download_that_nobody_reads_ends_and_one_that_is_read_slowly_goes_on()
     let mut third = server.connect().await;
     assert_eq!(healthz(&mut third).await.unwrap(), "HTTP/1.1 200 OK");
     ended(&mut stopped).await;
+}
+
+#[tokio::test]
+async fn half_sent_requests_of_one_address_delay_nobody() {
+    let server = running(ConnectionLimits::default()).await;
+    let mut held = Vec::new();
+    for _ in 0..1024 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let mut stream = socket.connect(server.address).await.unwrap();
+        // One that is refused may be closed already.
+        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: loc").await;
+        held.push(stream);
+    }
+    let begun = Instant::now();
+    let mut other = server.connect().await;
+    assert_eq!(healthz(&mut other).await.unwrap(), "HTTP/1.1 200 OK");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let mut answer = String::new();
+    let refused = held.last_mut().unwrap();
+    let _ = timeout(DEADLINE, refused.read_to_string(&mut answer)).await.expect("it is closed");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 5"), "{answer}");
+}
+
+#[tokio::test]
+async fn first_request_must_come_sooner_than_later_ones() {
+    let limits = ConnectionLimits { head: DEADLINE * 6, first_head: HEAD, ..LIMITS };
+    let server = running(limits).await;
+    let mut kept = server.connect().await;
+    assert_eq!(healthz(&mut kept).await.unwrap(), "HTTP/1.1 200 OK");
+    let begun = Instant::now();
+    let mut half = server.connect().await;
+    half.write_all(b"GET /healthz HTTP/1.1\r\nhost: loc").await.unwrap();
+    ended(&mut half).await;
+    assert!(begun.elapsed() >= HEAD);
+    assert_eq!(healthz(&mut kept).await.unwrap(), "HTTP/1.1 200 OK", "one that has asked is kept");
 }
 
 #[tokio::test]

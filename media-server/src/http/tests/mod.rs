@@ -5,6 +5,7 @@ mod authorization;
 mod bench;
 mod bodies;
 mod connections;
+mod cors;
 mod notices;
 mod operations;
 mod recordings;

@@ -54,9 +54,9 @@ async fn a_session_is_changed_and_ended_under_its_url() {
     let camera = bench.offer("/whip/door", CAMERA, None).await;
     let url = camera.header("location");
     let patch = format!("PATCH {url}");
-    let trickle = "a=ice-ufrag:x\r\n";
+    let trickle = "a=end-of-candidates\r\n";
     let without = bench.call(&patch, &[("content-type", FRAGMENT)], trickle).await;
-    assert_eq!((without.status.as_u16(), without.problem().as_str()), (428, "precondition-required"));
+    assert_eq!(without.status, StatusCode::NO_CONTENT, "{without:?}");
     let stale = bench.call(&patch, &[("content-type", FRAGMENT), ("if-match", "\"old\"")], trickle).await;
     assert_eq!((stale.status.as_u16(), stale.problem().as_str()), (412, "precondition-failed"));
     let wrong = bench.call(&patch, &[("content-type", "application/sdp"), ("if-match", "*")], trickle).await;
@@ -65,6 +65,8 @@ async fn a_session_is_changed_and_ended_under_its_url() {
 
     let restart =
         "a=ice-ufrag:newufrag\r\na=ice-pwd:newpassword0123456789ab\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n";
+    let without = bench.call(&patch, &[("content-type", FRAGMENT)], restart).await;
+    assert_eq!((without.status.as_u16(), without.problem().as_str()), (428, "precondition-required"));
     let restarted = bench.call(&patch, &[("content-type", FRAGMENT), ("if-match", "*")], restart).await;
     assert_eq!(restarted.status, StatusCode::OK, "{restarted:?}");
     assert_eq!(restarted.header("content-type"), FRAGMENT);
@@ -161,4 +163,19 @@ async fn session_keys_do_not_show_in_problems() {
     let answer = bench.call("DELETE /whip/door/AAAAAAAAAAAAAAAAAAAAAA", &[], "").await;
     assert_eq!(answer.problem(), "session-not-found");
     assert!(!answer.body.contains("AAAAAAAA"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn trailing_slash_leads_to_the_same_endpoint() {
+    let bench = open().await;
+    let camera = bench.offer("/whip/door/", CAMERA, None).await;
+    assert_eq!(camera.status, StatusCode::CREATED, "{camera:?}");
+    let url = camera.header("location").to_owned();
+    assert!(url.starts_with("/whip/door/") && !url.ends_with('/'), "{url}");
+    for path in ["/whip/door/", "/whep/door/"] {
+        assert!(bench.get(path).await.status.is_success(), "{path}");
+        assert_eq!(bench.call(&format!("OPTIONS {path}"), &[], "").await.header("accept-post"), "application/sdp");
+    }
+    let deleted = bench.call(&format!("DELETE {url}/"), &[], "").await;
+    assert_eq!(deleted.status, StatusCode::OK, "{deleted:?}");
 }
