@@ -17,7 +17,8 @@ const KEPT: usize = 256;
 pub struct Event {
     /// Rises by one; starts anew with the process.
     pub id: u64,
-    /// `stream:started`, `stream:ended`, `publisher:joined`, `publisher:left` or `viewers:changed`.
+    /// `stream:started`, `stream:ended`, `publisher:joined`, `publisher:left`, `viewers:changed`, `trouble:started` or
+    /// `trouble:ended`.
     pub name: &'static str,
     /// When.
     pub at: Timestamp,

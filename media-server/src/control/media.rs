@@ -3,6 +3,7 @@
 //! All calls return at once: the media plane queues them to the thread that owns the room. For one session the order
 //! of calls is the order in which they take effect.
 
+use sfu::shard::trouble::TroubleChange;
 use std::net::SocketAddr;
 
 use sfu::Feed;
@@ -79,6 +80,8 @@ pub enum MediaEvent {
         /// Whose.
         session: SessionId,
     },
+    /// A session is connected and dark, or is no longer.
+    Trouble(TroubleChange),
     /// It is over. Exactly once for each session.
     Ended {
         /// Which.

@@ -22,6 +22,7 @@ mod session;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod troubles;
 mod types;
 
 pub use error::{Cap, ControlError};
@@ -31,7 +32,7 @@ pub use notices::Notices;
 pub use recorder::Recorder;
 pub use types::{
     Counts, Established, Limits, LocalSource, Patched, Principal, Role, RoomName, RoomNameError, SessionKey, StreamId,
-    StreamInfo, StreamMedia, StreamQuery, StreamState,
+    StreamInfo, StreamMedia, StreamQuery, StreamState, TroubleInfo,
 };
 
 use crate::store::Store;
@@ -252,10 +253,12 @@ impl Inner {
         match event {
             MediaEvent::Connected { session } => registry.connected(session, Now::new(), &mut effects),
             MediaEvent::MediaStarted { session, .. } => registry.media_started(session, Now::new(), &mut effects),
+            MediaEvent::Trouble(change) => registry.trouble(change, Now::new(), &mut effects),
             MediaEvent::Ended { session, reason } => {
                 if let EndReason::Failed(why) = &reason {
                     tracing::info!(session = session.0, why, "a session failed");
                 }
+                registry.never_connected(session, &reason, Now::new(), &mut effects);
                 registry.ended(session, reason.as_str(), Now::new(), &mut effects);
             }
         }

@@ -15,12 +15,15 @@ use super::admission::{Claim, Gate, Slot};
 use super::error::{ControlError, DRAINING_RETRY_AFTER, NO_PUBLISHER_RETRY_AFTER};
 use super::etag;
 use super::events::News;
+use super::media::EndReason;
 use super::notices::Channel;
-use super::types::{Principal, Role, RoomName, SessionKey, StreamId, StreamState};
+use super::troubles::Troubles;
+use super::types::{Principal, Role, RoomName, SessionKey, StreamId, StreamState, TroubleInfo};
 use crate::store::{Change, SessionRow, StreamRow};
 use jiff::Timestamp;
 use serde_json::Value;
 use sfu::parameters::{IceCredentials, LocalDescription, PublisherTracks, RoomId, SessionId};
+use sfu::shard::trouble::TroubleChange;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,6 +118,7 @@ struct Room {
     subscribers: BTreeSet<SessionId>,
     /// When the stream ends unless a publisher comes.
     idle_at: Option<Instant>,
+    troubles: Troubles,
 }
 
 /// Somebody who comes in.
@@ -374,11 +378,35 @@ impl Registry {
         }
     }
 
+    /// A session is connected and dark, or is no longer. One that has ended took its trouble with it.
+    pub(super) fn trouble(&mut self, change: TroubleChange, now: Now, out: &mut Vec<Effect>) {
+        let TroubleChange { session: id, reason, began, .. } = change;
+        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(room) = self.rooms.get_mut(&session.room) else { return };
+        if !began {
+            let over = room.troubles.end(id, Some(reason));
+            over.iter().for_each(|info| tell_trouble(room, info, false, now, out));
+        } else if let Some(info) = room.troubles.begin(id, session.role, reason, now.wall) {
+            tell_trouble(room, &info, true, now, out);
+        }
+    }
+
+    /// The media plane has ended a session, which is still here. If it never connected, that is listed for a while.
+    pub(super) fn never_connected(&mut self, id: SessionId, why: &EndReason, now: Now, out: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get(&id).filter(|session| !session.connected) else { return };
+        let Some(room) = self.rooms.get_mut(&session.room) else { return };
+        if let Some(info) = room.troubles.fail(session.role, why, now.instant, now.wall) {
+            tell_trouble(room, &info, true, now, out);
+        }
+    }
+
     /// The media plane has ended a session: its slot comes back.
     pub(super) fn ended(&mut self, id: SessionId, reason: &str, now: Now, out: &mut Vec<Effect>) {
         let Some(session) = self.remove(id, reason, now, out) else { return };
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         room.subscribers.remove(&id);
+        let over = room.troubles.end(id, None);
+        over.iter().for_each(|info| tell_trouble(room, info, false, now, out));
         if room.incoming == Some(id) {
             room.incoming = None;
         }
@@ -473,6 +501,20 @@ impl Registry {
             out.push(Effect::Tell(news("viewers:changed", &room.stream, now, more)));
         }
     }
+}
+
+/// One log line and one event.
+fn tell_trouble(room: &Room, info: &TroubleInfo, began: bool, now: Now, out: &mut Vec<Effect>) {
+    let (name, stream, reason, peer) = (room.stream.room.as_str(), room.stream.id.as_str(), info.reason, info.peer);
+    let event = if began {
+        tracing::warn!(room = name, stream, reason, peer, detail = info.message, "stream trouble started");
+        "trouble:started"
+    } else {
+        tracing::info!(room = name, stream, reason, peer, "stream trouble ended");
+        "trouble:ended"
+    };
+    let more = vec![("reason", reason.into()), ("message", info.message.as_str().into()), ("peer", peer.into())];
+    out.push(Effect::Tell(news(event, &room.stream, now, more)));
 }
 
 fn news(name: &'static str, stream: &StreamRow, now: Now, more: Vec<(&'static str, Value)>) -> News {

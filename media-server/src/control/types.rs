@@ -280,9 +280,26 @@ pub struct StreamInfo {
     pub publishing: bool,
     /// Subscribers that are connected.
     pub viewers: usize,
+    /// Why viewers see no picture now; failed connections of the last minute are here too.
+    pub trouble: Vec<TroubleInfo>,
     /// Where to find it in the media plane's snapshot, while it has a room there.
     #[serde(skip)]
     pub media: Option<StreamMedia>,
+}
+
+/// One reason why a stream, or one viewer of it, is dark.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TroubleInfo {
+    /// Stable: `no-keyframe`, `no-video`, `no-media`, `policed`, `viewer-loss`, `nothing-sent` or `handshake-failed`.
+    pub reason: &'static str,
+    /// One sentence: the fact, then the remedy.
+    pub message: String,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// `publisher` or `viewer`.
+    pub peer: &'static str,
 }
 
 /// A stream's numbers in the media plane.

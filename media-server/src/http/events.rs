@@ -46,7 +46,8 @@ struct EventsQuery {
     _token: Option<String>,
 }
 
-/// Listens to `stream:started`, `stream:ended`, `publisher:joined`, `publisher:left` and `viewers:changed`.
+/// Listens to `stream:started`, `stream:ended`, `publisher:joined`, `publisher:left`, `viewers:changed`,
+/// `trouble:started` and `trouble:ended`.
 #[utoipa::path(get, path = "/events", tag = "Streams",
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event")),
     responses((status = 200, description = "Server-sent events; data is a JSON object with room, stream and at",

@@ -148,6 +148,8 @@ pub(super) fn describe() {
         "media_server_bitrate_bits_per_second",
         "RTP from publishers (in) and payload to subscribers (out) over the last second."
     );
+    metrics::describe_gauge!("media_server_troubles", "Conditions that keep a stream or a viewer dark now, by reason.");
+    metrics::describe_counter!("media_server_troubles_started_total", "Conditions that have begun, by reason.");
     metrics::describe_gauge!("media_server_media_threads", "Threads that carry media.");
     metrics::describe_gauge!(
         "media_server_steering_addresses",

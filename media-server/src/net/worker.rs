@@ -12,6 +12,7 @@ use crate::net::tap::TapSender;
 use sfu::forward::slab::{MAX_TRANSMIT, Transmit};
 use sfu::packet::{Kind, classify};
 use sfu::parameters::SessionId;
+use sfu::shard::trouble::TroubleDetector;
 use sfu::transport::TransportError;
 use sfu::{Event, Shard};
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ pub(super) struct Worker {
 struct Turn {
     worker: Worker,
     steering: Steering,
+    troubles: TroubleDetector,
     slab: Box<[u8]>,
     transmits: Vec<Transmit>,
     stats: ShardStats,
@@ -52,6 +54,7 @@ impl Worker {
     pub(super) fn run(self) {
         let mut turn = Turn {
             steering: Steering::new(self.index, self.peers.len()),
+            troubles: TroubleDetector::default(),
             worker: self,
             slab: vec![0; SLAB].into_boxed_slice(),
             transmits: Vec::with_capacity(256),
@@ -213,7 +216,11 @@ impl Turn {
         self.stats.counters = self.worker.shard.counters();
         self.stats.cpu = thread_cpu();
         (self.stats.steering_others, self.stats.steering_taught) = self.steering.sizes();
-        self.worker.board.put(self.worker.index, now, self.stats, self.worker.shard.stats(now));
+        let sessions = self.worker.shard.stats(now);
+        for change in self.troubles.observe(now, &sessions) {
+            let _ = self.worker.events.send(MediaEvent::Trouble(change));
+        }
+        self.worker.board.put(self.worker.index, now, self.stats, sessions);
         self.stats.longest_turn = Duration::ZERO;
     }
 }

@@ -40,6 +40,7 @@ function stream(raw) {
     name: raw.name ?? null,
     state: raw.state,
     publishing: raw.publishing ?? raw.state === 'live',
+    trouble: raw.trouble ?? [],
     startedAt: instant(raw.startedAt ?? raw.createdAt),
     endedAt: instant(raw.endedAt),
     endReason: raw.endReason ?? null,

@@ -21,6 +21,8 @@ const EVENTS = {
   'publisher:joined': 'Camera joined',
   'publisher:left': 'Camera left',
   'viewers:changed': 'Viewers',
+  'trouble:started': 'Trouble',
+  'trouble:ended': 'Trouble is over',
 };
 
 const $ = (id) => document.getElementById(id);
@@ -103,6 +105,7 @@ function merge(newest, known) {
 function card(first) {
   const badge = h('span', {class: 'badge'});
   const name = h('p', {class: 'hint'});
+  const trouble = h('p', {class: 'warn-text', role: 'status'});
   const chart = sparkline();
   const facts = {since: time(null), length: h('span', {class: 'number length'}), viewers: h('span', {class: 'number'}), rate: h('span', {class: 'number'}),
     publisher: h('span', {class: 'cut'}), recording: h('span', {}),
@@ -114,6 +117,7 @@ function card(first) {
   const element = h('li', {class: 'card'},
     h('div', {class: 'card-head'}, h('h3', {}, first.room), badge),
     name,
+    trouble,
     h('div', {class: 'rate'}, facts.rate, chart),
     h('dl', {class: 'facts'}, fact('Viewers', facts.viewers), fact('For', facts.length), fact('Since', facts.since), fact('Codecs', facts.codecs),
       fact('Lost', facts.lost), fact('To viewers', facts.out), fact('Recording', facts.recording), fact('Camera', facts.publisher)),
@@ -128,6 +132,8 @@ function card(first) {
     badge.className = `badge ${kind}`;
     setText(name, stream.name ?? '');
     name.hidden = !stream.name;
+    setText(trouble, [...new Set(stream.trouble.map(({message}) => message))].join('. '));
+    trouble.hidden = !stream.trouble.length;
     setTime(facts.since, stream.startedAt);
     setText(facts.length, stream.startedAt ? duration((Date.now() - stream.startedAt) / 1000) : '–');
     setText(facts.viewers, String(stream.viewers));

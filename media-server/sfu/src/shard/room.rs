@@ -114,6 +114,8 @@ pub(super) struct Room {
     pub(super) tap: Option<TapBatch>,
     /// Who has begun to feed the room, until the shard has told it.
     pub(super) started: Option<SessionId>,
+    /// Video packets that came while no viewer could start with them.
+    pub(super) held: u64,
     /// Whose media is forwarded.
     active: Option<SessionId>,
     video: Lane,
@@ -185,6 +187,7 @@ impl Room {
             tapped,
             tap: None,
             started: None,
+            held: 0,
             active: None,
             video: Lane::new(MediaKind::Video),
             audio: Lane::new(MediaKind::Audio),
@@ -228,6 +231,11 @@ impl Room {
         self.publisher(self.active?)
     }
 
+    /// Whether the room's picture comes from this publisher.
+    pub(super) fn feeds_video(&self, id: SessionId) -> bool {
+        self.video.track.source().is_some_and(|(source, _)| source == id)
+    }
+
     /// Puts a media packet into its track.
     pub(super) fn receive(&mut self, now: Instant, from: SessionId, received: &Received<'_>) {
         if self.active != Some(from) && !self.may_follow(from, received.kind) {
@@ -259,6 +267,7 @@ impl Room {
             }
             Put::Held => {
                 let lacks_keyframe = lane.track.lacks_keyframe(now);
+                self.held += u64::from(lacks_keyframe);
                 let feeds = |publisher: &&mut Publisher| publisher.feeds(received.kind, received.ssrc);
                 if let Some(publisher) = self.publisher(from).filter(|p| lacks_keyframe && feeds(p)) {
                     publisher.want_keyframe(now);

@@ -30,6 +30,10 @@ pub struct PublisherStats {
     pub ssrc_changes: u64,
     /// Smoothed round trip, once it is measured.
     pub round_trip: Option<Duration>,
+    /// Video packets of the room that wait for a keyframe, or did.
+    pub held: u64,
+    /// The room's picture comes from it.
+    pub feeds_video: bool,
     /// What it sends or could send first.
     pub video: Option<Codec>,
     /// Likewise.
@@ -95,6 +99,8 @@ impl Publisher {
         let codec = |track: &Option<IncomingTrack>| Some(track.as_ref()?.payload_types.first()?.codec);
         let counts = self.streams.counts();
         let stats = PublisherStats {
+            held: 0,
+            feeds_video: false,
             packets: counts.packets.saturating_sub(self.budget.packets()),
             bytes: counts.bytes.saturating_sub(self.budget.bytes()),
             lost: counts.lost,

@@ -3,6 +3,7 @@
 use super::{Effect, Now, Registry, Room, news};
 use crate::control::admission::{Claim, Gate};
 use crate::control::error::ControlError;
+use crate::control::troubles::Troubles;
 use crate::control::types::{Principal, Role, RoomName, StreamId, StreamInfo, StreamMedia, StreamState};
 use crate::store::{Change, StreamRow};
 use std::collections::BTreeSet;
@@ -123,6 +124,7 @@ impl Registry {
             incoming: None,
             subscribers: BTreeSet::new(),
             idle_at: None,
+            troubles: Troubles::default(),
         };
         self.rooms.entry(name).insert_entry(room).into_mut()
     }
@@ -164,6 +166,7 @@ impl Registry {
         StreamInfo {
             publishing: current.is_some_and(|session| session.started),
             viewers: self.viewers(room),
+            trouble: room.troubles.list(Instant::now()),
             media: room.media.map(|media| StreamMedia {
                 room: media,
                 publisher: room.current,
@@ -197,6 +200,7 @@ pub(in crate::control) fn past(row: StreamRow) -> StreamInfo {
         end_reason: row.end_reason,
         publishing: false,
         viewers: 0,
+        trouble: Vec::new(),
         media: None,
     }
 }

@@ -4,3 +4,4 @@ mod fake;
 mod sessions;
 mod slots;
 mod streams;
+mod troubles;
