@@ -7,8 +7,9 @@ use media_server::config::UdpConfig;
 use media_server::control::{Media as _, Publish, Subscribe};
 use media_server::net::tap::Taps;
 use media_server::net::{MediaPlane, NetConfig, Started};
+use sfu::Feed;
 use sfu::parameters::{PublisherTracks, RoomId, SessionId, TransportParameters};
-use sfu::sdp::Offer;
+use sfu::sdp::{AnswerOptions, Offer};
 use sfu::tap::TapRecord;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -57,9 +58,16 @@ impl Plane {
         let address = socket.local_addr().unwrap();
         let text = camera_offer(&Local { ice: &ice, fingerprint: self.identity.fingerprint(), address }, ssrcs);
         let offer = Offer::parse(&text).unwrap();
-        let (answer, tracks) = offer.answer_publisher(&local, None).unwrap();
-        let transport = TransportParameters { local: local.ice, remote: offer.ice, fingerprint: offer.fingerprint };
-        self.plane.publish(Publish { room, session, transport, tracks: tracks.clone(), max_bitrate: None });
+        let (answer, tracks) = offer.answer_publisher(&local, &AnswerOptions::default()).unwrap();
+        let (fingerprint, dtls_role) = (offer.fingerprint, offer.dtls_role);
+        let transport = TransportParameters { local: local.ice, remote: offer.ice, fingerprint, dtls_role };
+        self.plane.publish(Publish {
+            room,
+            session,
+            feed: Feed::Peer(transport),
+            tracks: tracks.clone(),
+            max_bitrate: None,
+        });
         let behaviour = Behaviour { responsive: true, first_sequence: 1, ssrcs };
         let description = Description::parse(&answer).unwrap();
         let camera = Camera::new(Instant::now(), &self.identity, ice, description, behaviour);
@@ -74,8 +82,9 @@ impl Plane {
         let text = viewer_offer(&Local { ice: &ice, fingerprint: self.identity.fingerprint(), address });
         let offer = Offer::parse(&text).unwrap();
         let ssrcs = [1, 2, 3, 4].map(|n| 1000 * session.0 as u32 + n);
-        let (answer, tracks) = offer.answer_subscriber(&local, tracks, ssrcs).unwrap();
-        let transport = TransportParameters { local: local.ice, remote: offer.ice, fingerprint: offer.fingerprint };
+        let (answer, tracks) = offer.answer_subscriber(&local, tracks, ssrcs, &AnswerOptions::default()).unwrap();
+        let (fingerprint, dtls_role) = (offer.fingerprint, offer.dtls_role);
+        let transport = TransportParameters { local: local.ice, remote: offer.ice, fingerprint, dtls_role };
         self.plane.subscribe(Subscribe { room, session, transport, tracks });
         (ice, Description::parse(&answer).unwrap())
     }
@@ -144,7 +153,7 @@ fn hundred_thousand_addresses_disturb_no_room() {
     let udp = UdpConfig { address: Some([127, 0, 0, 1].into()), port: 0, announce: Vec::new(), pod_ip: None };
     let shards = NonZeroUsize::new(SHARDS);
     let config = NetConfig { udp, shards, loopback: true, segmentation: true };
-    let Started { plane, events: _events, taps } = MediaPlane::start(&config).unwrap();
+    let Started { plane, events: _events, taps, .. } = MediaPlane::start(&config).unwrap();
     let mut plane = Plane { plane, identity: Identity::generate().unwrap(), sessions: 0 };
     let stop = Arc::new(AtomicBool::new(false));
     let recorder = record(taps, stop.clone());
