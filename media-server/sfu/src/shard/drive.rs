@@ -115,7 +115,7 @@ impl Shard {
         if subscriber.is_behind() {
             room.schedule_pacing(now, Some(place.position));
         }
-        let first = keyframe && room.keyframe_wanted_by(now, place.position);
+        let first = keyframe && room.handle_keyframe_request(now, place.position);
         self.schedule_room(place.room);
         // Requests of many viewers become one to the publisher.
         if first {

@@ -209,7 +209,7 @@ impl Shard {
             let id = self.room_timers.due(now)?;
             let room = self.rooms.get_mut(&id)?;
             self.room_timers.set(id, &mut room.due, None);
-            if room.begin(now, &mut self.shared) {
+            if room.start_burst(now, &mut self.shared) {
                 self.bursting = Some(id);
                 return Some(id);
             }

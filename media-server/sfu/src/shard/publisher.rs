@@ -243,7 +243,7 @@ impl Publisher {
         self.streams.start(kind, ssrc);
     }
 
-    /// `true` when nobody had asked since the last keyframe.
+    /// Requests a keyframe. Returns `true` when that is the first request since the last keyframe.
     pub(super) fn want_keyframe(&mut self, now: Instant) -> bool {
         if self.track(MediaKind::Video).is_none() {
             return false;
@@ -253,7 +253,7 @@ impl Publisher {
         first
     }
 
-    pub(super) fn keyframe_came(&mut self) {
+    pub(super) fn on_keyframe(&mut self) {
         self.keyframe_wanted = None;
     }
 }
@@ -430,7 +430,7 @@ pub(super) mod tests {
             publisher.want_keyframe(now);
             publisher.feedback(now, &mut out);
             asked += read(&out).iter().filter(|f| matches!(f, Feedback::KeyframeRequest { .. })).count();
-            publisher.keyframe_came();
+            publisher.on_keyframe();
         }
         assert_eq!(asked, 4);
     }

@@ -16,12 +16,12 @@ pub(super) struct Responsiveness {
 
 impl Responsiveness {
     /// Takes note of a request, unless an earlier one is still unanswered.
-    pub(super) fn asked(&mut self, now: Instant) {
+    pub(super) fn on_request(&mut self, now: Instant) {
         self.asked.get_or_insert(now);
     }
 
     /// Takes note of a keyframe. Returns whether the camera answers requests.
-    pub(super) fn keyframe(&mut self, now: Instant) -> bool {
+    pub(super) fn on_keyframe(&mut self, now: Instant) -> bool {
         if let Some(asked) = self.asked.take() {
             let answered = now.saturating_duration_since(asked) < ANSWER;
             self.answers = if answered { self.answers.saturating_add(1) } else { 0 };
@@ -39,12 +39,12 @@ mod tests {
         let now = Instant::now();
         let mut camera = Responsiveness::default();
         let mut ask = |wait: u64| {
-            camera.asked(now);
-            camera.keyframe(now + Duration::from_millis(wait))
+            camera.on_request(now);
+            camera.on_keyframe(now + Duration::from_millis(wait))
         };
         assert_eq!([100, 400, 80].map(&mut ask), [false, false, true]);
         assert!(!ask(3000));
         assert_eq!([100, 400, 80].map(&mut ask), [false, false, true]);
-        assert!(camera.keyframe(now + Duration::from_secs(60)), "keyframes that nobody asked for say nothing");
+        assert!(camera.on_keyframe(now + Duration::from_secs(60)), "an unrequested keyframe changes nothing");
     }
 }

@@ -1,7 +1,10 @@
 //! Which subscribers a burst visits, and where they are after others have left.
 
+use super::burst::PACING_INTERVAL;
 use super::*;
+use crate::forward::catch_up::SharedBudget;
 use crate::parameters::{DtlsRole, Fingerprint, IceCredentials, OutgoingTrack, SubscriberTracks, TransportParameters};
+use crate::shard::publisher::Received;
 use crate::shard::publisher::tests::publisher;
 use crate::transport::Identity;
 
@@ -48,7 +51,7 @@ fn room(now: Instant, subscribers: u64) -> Room {
 }
 
 fn burst(room: &mut Room, now: Instant) {
-    assert!(room.begin(now, &mut SharedBudget::default()));
+    assert!(room.start_burst(now, &mut SharedBudget::default()));
     while room.poll_transmit(now, &mut []).is_some() {}
 }
 
@@ -63,7 +66,7 @@ fn burst_with_packets_visits_all_and_another_only_the_paced() {
         subscriber.paced = false;
     }
     room.paced.clear();
-    let later = now + PACE;
+    let later = now + PACING_INTERVAL;
     room.schedule_pacing(later, Some(3));
     room.schedule_pacing(later, Some(3));
     burst(&mut room, later);
@@ -79,7 +82,7 @@ fn subscriber_that_left_is_visited_no_more() {
     burst(&mut room, now);
     assert_eq!(room.remove_subscriber(1), []);
     assert_eq!(room.remove_subscriber(1), [], "it left before");
-    burst(&mut room, now + PACE);
+    burst(&mut room, now + PACING_INTERVAL);
     assert_eq!(room.paced, [0, 2]);
 }
 
@@ -98,7 +101,7 @@ fn crowd_that_left_leaves_no_positions_behind() {
         assert_eq!(positions, actual);
     }
     assert!(room.subscribers.capacity() < SPARSE_FROM, "{}", room.subscribers.capacity());
-    burst(&mut room, now + PACE);
+    burst(&mut room, now + PACING_INTERVAL);
     let mut paced = room.paced.clone();
     paced.sort_unstable();
     let mut left: Vec<usize> = positions.into_values().collect();
