@@ -42,7 +42,7 @@ pub enum Command {
     /// Refused: the probe is a command of media-client.
     #[command(hide = true, disable_help_flag = true)]
     Probe {
-        /// What media-client takes.
+        /// The arguments of media-client.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },

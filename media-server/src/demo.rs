@@ -2,10 +2,10 @@
 //!
 //! The demo is a source like any other: it needs a slot, it has a stream and a recording, and it ends when the stream is
 //! ended or the server drains. Its packets go straight to the room's shard: without ICE, DTLS or HTTP. Media time never
-//! repeats: it goes on where the clip begins again.
+//! repeats: it continues where the clip starts again.
 //!
-//! A keyframe request is answered by the clip's next keyframe, at most two seconds later; viewers who join start with the
-//! cached one. A process that was suspended does not catch up: the clip pauses, and goes on in real time.
+//! A keyframe request is answered by the clip's next keyframe, at most two seconds later; viewers that join start with the
+//! cached one. A process that was suspended does not catch up: the clip pauses, and continues in real time.
 
 use crate::control::{Control, ControlError, LocalSource, Principal, RoomName};
 use crate::net::MediaPlane;

@@ -1,4 +1,4 @@
-//! What the media server links: not the WebRTC stack of the headless client.
+//! The dependencies of the media server: not the WebRTC stack of the headless client.
 
 use std::process::Command;
 

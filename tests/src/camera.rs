@@ -119,7 +119,7 @@ impl Camera {
         self.totals
     }
 
-    /// What it sends, to replace it before it connects.
+    /// The media it sends, to replace it before it connects.
     pub fn stream(&mut self) -> &mut Stream {
         &mut self.stream
     }

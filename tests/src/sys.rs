@@ -31,7 +31,7 @@ fn set(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: libc
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len) }).map(drop)
 }
 
-/// Moves the calling thread into a network namespace that `ip netns` made.
+/// Moves the calling thread into a network namespace that `ip netns` created.
 pub fn enter_namespace(name: &str) -> io::Result<()> {
     let namespace = std::fs::File::open(format!("/var/run/netns/{name}"))?;
     // SAFETY: a descriptor and a flag are passed, no pointers; only this thread's namespace changes.

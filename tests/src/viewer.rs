@@ -76,7 +76,7 @@ struct Track {
     /// Middle bits of the last sender report, and when it came.
     report: Option<(u32, Instant)>,
     marks: Vec<u64>,
-    /// Media packets that came, without retransmissions; and what was expected and had come by the last report.
+    /// Media packets received, without retransmissions; and the expected and received counts of the last report.
     received: u64,
     reported: (u64, u64),
 }

@@ -65,7 +65,7 @@ fn receive(receiver: &mut Socket, count: usize) -> Vec<u32> {
     let never = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut got: Vec<u32> = Vec::new();
     while got.len() < count {
-        assert!(receiver.wait(&never, Some(LIMIT)).0, "{} of {count} came", got.len());
+        assert!(receiver.wait(&never, Some(LIMIT)).0, "{} of {count} arrived", got.len());
         receiver.receive(|_, bytes| {
             assert_eq!(bytes.len(), DATAGRAM);
             got.push(u32::from_be_bytes(*bytes.first_chunk().unwrap()));
@@ -129,7 +129,7 @@ fn full_socket_buffer_delays_without_waiting() {
     let mut receiver = socket(&link.far, "198.18.0.2:0");
     let mut sender = socket(&link.near, "0.0.0.0:0");
     sender.set_send_buffer(32 * 1024).unwrap();
-    // Nobody answers for this address: what is sent there holds the buffer until the kernel gives up on it, after 3 s.
+    // No host has this address: packets to it hold the buffer until the kernel gives up, after 3 s.
     let dead: SocketAddr = (Ipv4Addr::new(198, 18, 0, 9), 9).into();
     let began = Instant::now();
     let mut outcome = sender.send(&runs(dead, 120, 40), &slab(0, 120));
@@ -151,7 +151,7 @@ fn full_socket_buffer_delays_without_waiting() {
 }
 
 #[test]
-fn backlog_is_bounded_and_counts_what_it_drops() {
+fn backlog_is_bounded_and_counts_drops() {
     let link = Link::new(1500);
     let mut sender = socket(&link.near, "0.0.0.0:0");
     sender.set_send_buffer(32 * 1024).unwrap();

@@ -152,7 +152,7 @@ fn rtcp_and_tick_reach_only_their_peer() {
         last = Some(world.viewer(SessionId(2 + n)));
     }
     let (mut viewer, session) = (last.unwrap(), SessionId(1 + viewers));
-    // What the joins left to do is done before the measurement.
+    // Work left by the joins is done before the measurement.
     world.now += Duration::from_millis(100);
     iterate(&mut world.shard, world.now, &mut world.slab);
     viewer.request_keyframe();
@@ -163,7 +163,7 @@ fn rtcp_and_tick_reach_only_their_peer() {
         RoleStats::Publisher(publisher) => (stats.session, publisher.keyframe_requests),
     });
     assert_eq!(requests.filter(|(_, count)| *count > 0).collect::<Vec<_>>(), [(session, 1)]);
-    // The timers of the handshakes run out once; what is left is the camera's report, every second.
+    // The timers of the handshakes run out once; the rest is the camera's report, every second.
     while let Some(at) = world.shard.poll_timeout().filter(|at| *at < start + Duration::from_millis(1500)) {
         iterate(&mut world.shard, at, &mut world.slab);
     }

@@ -44,7 +44,7 @@ struct Link {
     rate: Option<u64>,
 }
 
-/// What comes when more than this waits for a narrow link is lost.
+/// Packets are lost while more than this waits for a narrow link.
 const QUEUE: Duration = Duration::from_millis(100);
 
 const SMOOTH: Link = Link {
@@ -835,7 +835,7 @@ fn a_viewer_who_waits_for_the_camera_gets_its_first_keyframe() {
 }
 
 #[test]
-fn local_source_reaches_a_viewer_whole() {
+fn local_source_reaches_a_viewer_complete() {
     let mut world = World::new(5);
     let session = SessionId(100);
     let (ice, address) = (credentials(), SocketAddr::from(([192, 0, 2, 200], 4000)));

@@ -74,7 +74,7 @@ impl Plane {
         (Source::webrtc(socket, camera).unwrap(), tracks)
     }
 
-    /// Answers a viewer's offer. Returns what a client needs.
+    /// Answers a viewer's offer. Returns the client's parameters.
     fn subscribe(&mut self, room: RoomId, tracks: &PublisherTracks) -> (sfu::parameters::IceCredentials, Description) {
         let (session, ice) = (self.session(), credentials());
         let local = self.plane.describe(room);
@@ -129,7 +129,7 @@ fn valid_check(plane: &mut Plane, room: RoomId, tracks: &PublisherTracks) -> (So
     peer.poll_datagram().unwrap()
 }
 
-/// Sends valid checks of sessions in all rooms, each from an address of its own, and waits for each answer. A session that
+/// Sends valid checks of sessions in all rooms, each from its own address, and waits for each answer. A session that
 /// never connects ends after 20 seconds, so each part of the flood has new ones.
 fn flood(plane: &mut Plane, rooms: &[(RoomId, PublisherTracks)]) {
     for part in 0..PARTS {
@@ -181,7 +181,7 @@ fn hundred_thousand_addresses_disturb_no_room() {
     flood(&mut plane, &rooms);
     let flooded: Vec<u64> = cameras.iter().map(|camera| camera.packets()).collect();
 
-    // Every room goes on afterwards: a second's worth of packets more.
+    // Every room continues afterwards: a second's worth of packets more.
     let deadline = Instant::now() + LIMIT;
     while cameras.iter().zip(&flooded).any(|(camera, before)| camera.packets() < before + 300) {
         assert!(Instant::now() < deadline, "a camera has stopped");

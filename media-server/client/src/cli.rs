@@ -1,4 +1,4 @@
-//! The commands of `media-client`: data goes to standard output, messages and progress to standard error.
+//! The commands of `media-client`: data is written to standard output, messages and progress to standard error.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! A headless camera and a headless viewer for WHIP and WHEP servers, on `webrtc`.
 //!
 //! [`camera`] plays encoded files into a room in real time, [`viewer`] counts what comes out of one, and [`probe`] does
-//! both and gives a verdict. Nothing is encoded or decoded. Files are read and packetized by `ingest`;
+//! both and returns a verdict. Nothing is encoded or decoded. Files are read and packetized by `ingest`;
 //! its test clip is part of the program.
 
 #![forbid(unsafe_code)]

@@ -1,5 +1,5 @@
 //! AV1 payloads: aggregation header and OBU elements (AV1 RTP payload format, sections 4.3 to 4.5), and of the OBUs as
-//! much as tells a random access point (AV1 specification sections 5.3, 5.5.1 and 5.9.2).
+//! much as identifies a random access point (AV1 specification sections 5.3, 5.5.1 and 5.9.2).
 
 use crate::{Inspection, take};
 
@@ -25,7 +25,7 @@ fn leb128(rest: &mut &[u8]) -> Option<usize> {
     None
 }
 
-/// The OBUs that begin in a payload: type and body, which may be cut short.
+/// The OBUs that start in a payload: type and body, which may be cut short.
 struct Obus<'a> {
     rest: &'a [u8],
     /// W: elements in the payload, 0 when each has a length.
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn continued_element_is_not_read_as_an_obu() {
-        // Z: what looks like a key frame is the rest of something else.
+        // Z: bytes that look like a key frame continue an earlier element.
         assert_eq!(inspect(&[0x90, 0x30, 0x10, 0x00]), Inspection::default());
         // Behind it a sequence header: the unit was open before.
         let found = inspect(&[0xa0, 2, 0x30, 0x10, 0x08, 0x00]);

@@ -27,25 +27,25 @@ pub const FU_A: u8 = 28;
 /// SEI payload type of the recovery point message (ITU-T H.264 D.1.1).
 const RECOVERY_POINT: u32 = 6;
 
-/// A NAL unit that begins in a payload.
+/// A NAL unit that starts in a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit<'a> {
     /// Its type.
     pub kind: u8,
-    /// What follows its header, as far as this payload has it.
+    /// The bytes after its header, as far as this payload has them.
     pub body: &'a [u8],
-    /// With its header; `None` when it goes on in other payloads.
+    /// With its header; `None` when it continues in other payloads.
     pub whole: Option<&'a [u8]>,
 }
 
-/// The NAL units that begin in a payload. Ends at what is malformed.
+/// The NAL units that start in a payload. Ends at the first malformed one.
 #[derive(Clone, Debug)]
 pub struct Units<'a> {
     rest: &'a [u8],
     aggregated: bool,
 }
 
-/// Returns the NAL units that begin in this payload.
+/// Returns the NAL units that start in this payload.
 pub fn units(payload: &[u8]) -> Units<'_> {
     match payload.first().map(|header| header & 0x1f) {
         Some(STAP_A) => Units { rest: &payload[1..], aggregated: true },

@@ -4,11 +4,11 @@
 //! | codec | random access point |
 //! |---|---|
 //! | H264 | an IDR picture, or a picture with a recovery point SEI message (intra refresh, open GOP) |
-//! | VP8 | a frame whose header has the key frame bit and the start code |
+//! | VP8 | a frame with the key frame bit in its header and the start code |
 //! | VP9 | a picture that its payload descriptor calls not predicted **and** its frame header calls a key frame |
 //! | AV1 | a temporal unit with a sequence header and a shown key frame; the N bit of the payload is not consulted |
 //!
-//! What does not count: an H264 parameter set without such a picture, or a picture of I slices alone (later pictures may
+//! Not counted: an H264 parameter set without such a picture, or a picture of I slices alone (later pictures may
 //! still refer past it); a VP9 intra-only frame; an AV1 intra-only frame, switch frame or hidden key frame.
 //!
 //! H264 parameter sets may be in band or in the offer (`sprop-parameter-sets`): see [`h264::ParameterSets`]. FFmpeg decodes
@@ -40,13 +40,13 @@ pub enum VideoCodec {
     Av1,
 }
 
-/// What one RTP payload says about random access.
+/// Random access information of one RTP payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// A picture that decoding can start with begins in this payload. `Some(n)`: the picture `n` frames later, in decoding
+    /// A picture that decoding can start with starts in this payload. `Some(n)`: the picture `n` frames later, in decoding
     /// order, is the first one that is exact; 0 for everything but H264 intra refresh.
     pub random_access: Option<u32>,
-    /// Parameters that such a picture needs (an H264 SPS, an AV1 sequence header) begin in this payload.
+    /// Parameters that such a picture needs (an H264 SPS, an AV1 sequence header) start in this payload.
     pub parameters: bool,
     /// Nothing but parameters is in this payload: it belongs to the picture behind it, whatever its timestamp.
     pub parameters_only: bool,
@@ -55,7 +55,7 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Returns whether the access unit of a random access point may begin with this payload.
+    /// Returns whether the access unit of a random access point may start with this payload.
     pub fn may_begin_random_access(&self) -> bool {
         self.random_access.is_some() || self.parameters
     }
@@ -83,7 +83,7 @@ fn take(rest: &mut &[u8]) -> Option<u8> {
     Some(byte)
 }
 
-/// Returns whether `bytes` agrees with `expected` as far as it goes.
+/// Returns whether `bytes` agrees with `expected` over the length of the shorter.
 fn agrees(bytes: &[u8], expected: &[u8]) -> bool {
     bytes.iter().zip(expected).all(|(byte, expected)| byte == expected)
 }

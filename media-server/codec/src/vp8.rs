@@ -6,7 +6,7 @@ use crate::{agrees, take};
 const TAG: usize = 3;
 const START_CODE: [u8; 3] = [0x9d, 0x01, 0x2a];
 
-/// Returns whether a frame starts in this payload, and what follows the payload descriptor.
+/// Returns whether a frame starts in this payload, and the bytes after the payload descriptor.
 pub fn descriptor(payload: &[u8]) -> Option<(bool, &[u8])> {
     let (&first, mut rest) = payload.split_first()?;
     let start = first & 0x10 != 0 && first & 0x07 == 0;
@@ -25,7 +25,7 @@ pub fn descriptor(payload: &[u8]) -> Option<(bool, &[u8])> {
     Some((start, rest))
 }
 
-/// Returns whether `frame` begins like a key frame. A start code that is cut off is not missed.
+/// Returns whether `frame` starts like a key frame. A start code that is cut off is not missed.
 pub fn is_key_frame(frame: &[u8]) -> bool {
     frame.first().is_some_and(|tag| tag & 0x01 == 0) && agrees(frame.get(TAG..).unwrap_or_default(), &START_CODE)
 }

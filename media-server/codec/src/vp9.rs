@@ -5,10 +5,10 @@ use crate::{agrees, take};
 
 const SYNC_CODE: [u8; 3] = [0x49, 0x83, 0x42];
 
-/// The payload descriptor, and what follows it.
+/// The payload descriptor, and the bytes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptor<'a> {
-    /// The B bit: a layer frame begins.
+    /// The B bit: a layer frame starts.
     pub begins_layer: bool,
     /// The E bit: a layer frame ends.
     pub ends_layer: bool,
@@ -73,8 +73,8 @@ fn structure(rest: &mut &[u8]) -> Option<Option<(u16, u16)>> {
     Some(size)
 }
 
-/// Returns whether `frame` begins like a key frame: frame marker, profile, no `show_existing_frame`, `frame_type` 0, and the
-/// sync code as far as it is there.
+/// Returns whether `frame` starts like a key frame: frame marker, profile, no `show_existing_frame`, `frame_type` 0, and the
+/// sync code as far as it is present.
 pub fn is_key_frame(frame: &[u8]) -> bool {
     let Some((&first, rest)) = frame.split_first() else { return false };
     if first >> 6 != 0b10 {
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptor_and_header_together_tell_a_key_frame() {
+    fn descriptor_and_header_identify_a_key_frame() {
         for payload in [
             &[0x88, 0x01, 0x82, 0x49, 0x83, 0x42, 0x00][..],
             &[0x88, 0x81, 0x23, 0x82, 0x49], // a picture id of 15 bits, a header cut short

@@ -119,7 +119,7 @@ pub struct MediaClock {
 }
 
 impl MediaClock {
-    /// A clock that began at `start`, when the wall clock said `wall`.
+    /// A clock that started at `start`, when the wall clock showed `wall`.
     pub fn new<'a>(start: Instant, wall: SystemTime, tracks: impl Iterator<Item = &'a TrackWriter>) -> MediaClock {
         let tracks = tracks.map(|track| (track.ssrc, (track.base, track.codec.clock_rate()))).collect();
         MediaClock { start, wall: wall.duration_since(UNIX_EPOCH).unwrap_or_default(), tracks }

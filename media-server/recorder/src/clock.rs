@@ -11,7 +11,7 @@ const SLEW: i64 = 10;
 /// … and this many when it is off by more than [`FAR`]: timestamps may be a quarter off.
 const FAST_SLEW: i64 = 2;
 const FAR: i64 = 62_000_000;
-/// A longer silence lets nothing be moved further.
+/// After a longer silence nothing is moved further.
 const LONGEST_PASS: i64 = 120_000_000;
 /// Of audio: inaudible.
 const SOUND_SLEW: i64 = 200;

@@ -24,7 +24,7 @@ const USUAL_FRAME: u32 = 3000;
 const APART: i64 = 50_000_000;
 /// The same against arrival: delay may have been long at the start, and moving audio inserts silence or cuts.
 const TOLERANCE: i64 = 200_000_000;
-/// A gap is marked only where audio arrived within so many nanoseconds: a burst behind a stall brings one before the other.
+/// A gap is marked only where audio arrived within this many nanoseconds: a burst behind a stall brings one before the other.
 const FRESH: i64 = 150_000_000;
 /// A new timeline or coding makes new files: no more often than this.
 const DISTURBANCE_INTERVAL: Duration = Duration::from_millis(500);
@@ -231,7 +231,7 @@ impl Lane {
         self.pace.last().map(|(_, arrival)| arrival)
     }
 
-    /// Keeps a sender report of its source. Those about a clock that stands still mean nothing.
+    /// Keeps a sender report of its source. Those of a stopped clock are ignored.
     pub(crate) fn note_report(&mut self, ntp: u64, rtp: u32) {
         if self.pace.is_still() {
             self.report = None;

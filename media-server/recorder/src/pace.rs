@@ -1,4 +1,4 @@
-//! How a track's media time goes against arrival.
+//! The pace of a track's media time against arrival.
 //!
 //! A packet can be late but never early, so the largest `media time - arrival` of a short window is the state of the media
 //! clock without the network's delay. A step forward is a jump of the clock; a slow change means another rate, or that the
@@ -41,7 +41,7 @@ struct Block {
 pub(crate) enum Step {
     /// It belongs to the timeline of the ones before.
     Steady,
-    /// It begins another timeline.
+    /// It starts another timeline.
     Jump,
 }
 

@@ -1,4 +1,4 @@
-//! Kinds of keyframes: a viewer joins in the middle, and what the SFU's track gives it is decoded by ffmpeg, raw and as a
+//! Kinds of keyframes: a viewer joins in the middle, and the output of the SFU's track is decoded by ffmpeg, raw and as a
 //! recording.
 
 #![allow(clippy::unwrap_used)]
@@ -47,16 +47,16 @@ fn offer(codec: Codec, fmtp: &str) -> IncomingTrack {
     }
 }
 
-/// What a viewer gets.
+/// The packets of one viewer.
 struct Joined {
     /// Seconds at which the track began, and the viewer started.
     begun: f64,
     started: f64,
-    /// What it is sent.
+    /// The packets sent to it.
     packets: Script,
 }
 
-/// Plays packets into a track; `None` when nobody can start.
+/// Plays packets into a track; `None` when no viewer can start.
 fn join(codec: Codec, fmtp: &str, script: Script) -> Option<Joined> {
     let start = Instant::now();
     let mut track = Track::new(MediaKind::Video);
@@ -78,7 +78,7 @@ fn join(codec: Codec, fmtp: &str, script: Script) -> Option<Joined> {
             next = track.entry(now).map_or(0, |entry| entry.index);
         }
         let Some((_, origin)) = entry else { continue };
-        // As they come: the ring forgets what no later viewer needs.
+        // On arrival: the ring drops packets that no later viewer needs.
         for meta in track.ring().range(next..track.ring().head()) {
             last = last.max(f64::from(meta.timestamp.wrapping_sub(origin) as i32) / 90_000.0);
             let (index, timestamp, marker) = (meta.index, meta.timestamp, meta.marker);
@@ -196,7 +196,7 @@ fn viewer_of_one_frame_per_second_starts_at_once() {
 }
 
 #[test]
-fn sps_without_random_access_lets_nobody_start() {
+fn sps_without_random_access_starts_no_viewer() {
     let (frames, places) = clips::without_idr(true);
     let without_sei = |frame: &Vec<u8>| -> Vec<u8> {
         let kept = clips::units(frame).into_iter().filter(|unit| unit[0] & 0x1f != 6);

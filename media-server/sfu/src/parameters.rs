@@ -168,7 +168,7 @@ impl std::fmt::Debug for IceCredentials {
 /// Hash of a certificate in DER, as `a=fingerprint` carries it (RFC 8122 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fingerprint {
-    /// `sha-256`, which this server sends of its own certificate.
+    /// `sha-256`, which this server sends for its certificate.
     Sha256([u8; 32]),
     /// `sha-384`
     Sha384([u8; 48]),

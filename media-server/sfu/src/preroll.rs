@@ -13,10 +13,10 @@ use crate::track::{SourceKey, SourcePacket};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Video held: the largest keyframe, and what one iteration of the socket may bring behind it. Before the keyframe, as much as may
+/// Video held: the largest keyframe, and the packets that one iteration of the socket may add. Before the keyframe, as much as may
 /// turn out to be its beginning.
 const VIDEO: Limits = Limits { bytes: 4 << 20, packets: 1 << 13, window: Duration::from_millis(500) };
-/// Sound held: it waits for the end of a burst, no longer.
+/// Audio held: it waits for the end of a burst, no longer.
 const AUDIO: Limits = Limits { bytes: 64 << 10, packets: 64, window: Duration::from_millis(500) };
 
 /// See the module.

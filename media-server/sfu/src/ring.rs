@@ -2,9 +2,9 @@
 //! viewer, and retransmission.
 //!
 //! A packet stands at its index, the room's own sequence number of 64 bits; what was lost on the way in is a hole that a
-//! late packet may still fill. Only the payload is kept: every subscriber gets a header of its own.
+//! late packet may still fill. Only the payload is kept: every subscriber gets its own header.
 //!
-//! A ring is bounded by bytes and by packets ([`Limits`]), and below these by time: [`PacketRing::release`] drops what is older than
+//! A ring is bounded by bytes and by packets ([`Limits`]), and below these by time: [`PacketRing::release`] drops packets older than
 //! the window for retransmissions, unless it belongs to the group of pictures that a joiner starts with. At a bound the
 //! oldest packets make room. Memory follows use: the table of indices grows in powers of two, payloads are in [`chunks`], and
 //! both shrink when a stream needs less for a minute.
@@ -42,7 +42,7 @@ pub struct PacketMeta {
     pub padding: u8,
 }
 
-/// What a ring may hold.
+/// The bounds of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Memory for payloads.
@@ -56,7 +56,7 @@ pub struct Limits {
 impl Limits {
     /// Video of a room: a group of pictures of 10 s at 12 Mbit/s.
     pub const VIDEO: Self = Self { bytes: 16 << 20, packets: 1 << 14, window: Duration::from_secs(2) };
-    /// Sound of a room: 5 s at 400 kbit/s.
+    /// Audio of a room: 5 s at 400 kbit/s.
     pub const AUDIO: Self = Self { bytes: 256 << 10, packets: 1 << 10, window: Duration::from_secs(5) };
 }
 
@@ -127,12 +127,12 @@ impl PacketRing {
         self.tail
     }
 
-    /// Bits per second of payload that came in during the last two seconds.
+    /// Returns the bits per second of payload received during the last two seconds.
     pub fn bitrate(&self) -> u64 {
         self.meter.bitrate()
     }
 
-    /// Mean bytes of the payloads that came in during the last two seconds.
+    /// Returns the mean bytes of the payloads received during the last two seconds.
     pub fn mean_len(&self) -> u64 {
         self.meter.mean()
     }
@@ -142,7 +142,7 @@ impl PacketRing {
         self.chunks.memory() + self.slots.len() * size_of::<Slot>()
     }
 
-    /// Lets time pass: packets older than the window are dropped, but those from `keep` on stay.
+    /// Advances time: packets older than the window are dropped, but those from `keep` on stay.
     pub fn release(&mut self, now: Instant, keep: Option<u64>) {
         let epoch = *self.epoch.get_or_insert(now);
         self.now = now.saturating_duration_since(epoch).as_millis() as u32;
@@ -213,7 +213,7 @@ impl PacketRing {
         self.tail = self.tail.max(tail);
     }
 
-    /// Gives the table room for `length` indices.
+    /// Resizes the table to `length` indices.
     fn resize(&mut self, length: usize) {
         let table = length.next_power_of_two().max(self.limits.packets.min(SMALLEST_TABLE));
         let mut slots = vec![EMPTY; table].into_boxed_slice();

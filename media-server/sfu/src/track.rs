@@ -122,7 +122,7 @@ impl Track {
         self.keyframe.filter(|start| start.index >= self.ring.tail())
     }
 
-    /// The newest keyframe is no longer in the ring: its group of pictures is larger, or older, than what is kept.
+    /// The newest keyframe is no longer in the ring: its group of pictures is larger, or older, than the ring keeps.
     pub fn has_outgrown(&self) -> bool {
         self.keyframe.is_some_and(|start| start.index < self.ring.tail())
     }
@@ -581,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_keyframe_that_comes_at_once_starts_the_source() {
+    fn large_keyframe_in_one_burst_starts_the_source() {
         let mut track = Track::new(MediaKind::Video);
         let now = Instant::now();
         let key = (SessionId(1), 7);

@@ -4,7 +4,7 @@ use sfu::parameters::Codec;
 use sfu::sdp::AnswerOptions;
 use streamsession_api::{Media, MediaCodec};
 
-/// Returns the options of a spec; the bitrate is a cap and comes with the caps.
+/// Returns the options of a spec; the bitrate is one of the caps.
 pub(crate) fn answers_of(media: &Media) -> AnswerOptions {
     let codecs = media.codecs.iter().map(|codec| match codec {
         MediaCodec::H264 => Codec::H264,
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn default_spec_asks_for_h264_first_and_refuses_in_whole() {
+    fn default_spec_prefers_h264_and_refuses_in_full() {
         assert_eq!(answers_of(&Media::default()), AnswerOptions::default());
     }
 

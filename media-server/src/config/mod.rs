@@ -52,7 +52,7 @@ pub struct Config {
     pub recordings_dir: PathBuf,
     /// Caps to begin with.
     pub limits: Limits,
-    /// How offers are answered, to begin with.
+    /// How offers are answered, at the start.
     pub answers: AnswerOptions,
     /// What is recorded and how, to begin with.
     pub recording: RecordingConfig,

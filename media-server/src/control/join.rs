@@ -86,7 +86,7 @@ fn add_source(
     let claim = registry.claim_publisher(room, who, &inner.gate)?;
     let max_bitrate = inner.gate.limits().max_bitrate;
     let at = OpenedRoom::of(media, claim.media, claim.recorded).keep();
-    // Without ICE, nobody has credentials; the key of the session stays in this process.
+    // Without ICE, there are no credentials; the key of the session stays in this process.
     let remote = IceCredentials { ufrag: String::new(), pwd: String::new() };
     let mut effects = Vec::new();
     let peer = Peer { room, who, media: at, remote };

@@ -44,7 +44,7 @@ pub struct Publish {
     pub room: RoomId,
     /// Which.
     pub session: SessionId,
-    /// How its packets come.
+    /// The feed of its packets.
     pub feed: Feed,
     /// What was negotiated.
     pub tracks: PublisherTracks,
@@ -96,7 +96,7 @@ pub enum MediaEvent {
 pub enum EndReason {
     /// By [`Media::close`] or [`Media::close_room`].
     Closed,
-    /// It never connected (10 s), or nothing valid came from it for 30 s (RFC 7675).
+    /// It never connected (10 s), or nothing valid arrived from it for 30 s (RFC 7675).
     Timeout,
     /// The handshake failed; the text names the cause and the remedy.
     Failed(String),

@@ -86,7 +86,7 @@ pub(super) struct Session {
     pub(super) remote: IceCredentials,
     /// Our half of the last restart.
     pub(super) restarted: Option<LocalDescription>,
-    /// The client's credentials before its last restart: its late candidates still come with them.
+    /// The client's credentials before its last restart: its late candidates still carry them.
     pub(super) previous: Option<IceCredentials>,
     subject: String,
     /// Its row in the store.

@@ -9,11 +9,11 @@ use super::{Control, Inner};
 use sfu::sdp::IceFragment;
 
 impl Control {
-    /// Trickle or ICE restart (PATCH). `if_match` is the header's value as it came; a stale tag is
+    /// Trickle or ICE restart (PATCH). `if_match` is the header's value as received; a stale tag is
     /// [`ControlError::PreconditionFailed`]. Other credentials than the session's restart ICE, which without the header is
-    /// [`ControlError::PreconditionRequired`]; a restart that is asked for again has the same answer. Candidates need no
+    /// [`ControlError::PreconditionRequired`]; a repeated restart request has the same answer. Candidates need no
     /// tag (RFC 9725 §4.3.2) and are dropped silently, as this server is ICE-lite; so are late ones of the generation
-    /// before, whose credentials stay good until the new ones are used.
+    /// before: its credentials stay valid until the new ones are used.
     pub async fn patch(
         &self,
         room: &RoomName,

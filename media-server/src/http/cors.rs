@@ -1,8 +1,8 @@
 //! Cross-origin rules (the Fetch standard, CORS): players, publishers and consoles may live on any site.
 //!
-//! Who may read an answer, by path:
-//! - WHIP, WHEP and assets: every origin. Where no token is asked for, `layers::same_origin` refuses changes by other sites.
-//! - Streams, recordings, events and the documents of the API: every origin where a token is asked for, or where the server
+//! Origins that may read an answer, by path:
+//! - WHIP, WHEP and assets: every origin. Where no token is required, `layers::same_origin` refuses changes by other sites.
+//! - Streams, recordings, events and the documents of the API: every origin where a token is required, or where the server
 //!   is meant to be open to the world; else pages of this machine alone, since the browser needs nothing to read them.
 //! - Everything else (pages, administration, metrics, probes): no other origin.
 //!
@@ -28,7 +28,7 @@ const ONE_DAY: &str = "86400";
 /// More bytes of requested headers than this are not repeated.
 const REQUESTED_MAX: usize = 1024;
 
-/// Marks what other origins may read, errors included, and answers OPTIONS.
+/// Marks the answers that other origins may read, errors included, and answers OPTIONS.
 pub(super) async fn allow(State(app): State<App>, request: Request, next: Next) -> Response {
     let origin = allowed_origin(&app, request.uri().path(), request.headers());
     let options = *request.method() == Method::OPTIONS;
@@ -39,7 +39,7 @@ pub(super) async fn allow(State(app): State<App>, request: Request, next: Next) 
     }
     let headers = response.headers_mut();
     let Some(origin) = origin else {
-        // Who may not read the answer may not ask either.
+        // An origin that may not read the answer may not send the request either.
         headers.remove(ACCESS_CONTROL_ALLOW_METHODS);
         return response;
     };
@@ -71,7 +71,7 @@ fn allowed_origin(app: &App, path: &str, headers: &HeaderMap) -> Option<HeaderVa
     headers.get(ORIGIN).filter(|origin| is_loopback_origin(origin)).cloned()
 }
 
-/// Ours, and those that the preflight asks for.
+/// Ours, and those that the preflight requests.
 fn allowed_headers(requested: Option<&HeaderValue>) -> HeaderValue {
     let ours = HeaderValue::from_static(ALLOWED_HEADERS);
     let Some(names) = requested.and_then(|names| names.to_str().ok()).filter(|names| names.len() <= REQUESTED_MAX)
@@ -83,7 +83,7 @@ fn allowed_headers(requested: Option<&HeaderValue>) -> HeaderValue {
     HeaderValue::from_str(&all).unwrap_or(ours)
 }
 
-/// The answer to OPTIONS where the route has none of its own: the methods that it takes.
+/// The answer to OPTIONS where the route has none: the methods that it takes.
 fn options_of_route(refused: &HeaderMap) -> Response {
     let methods = refused.get(ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
     let methods = methods.split(',').map(str::trim).filter(|method| !method.is_empty()).chain(["OPTIONS"]);
@@ -101,7 +101,7 @@ pub(super) fn is_signalling(path: &str) -> bool {
     path.starts_with("/whip/") || path.starts_with("/whep/")
 }
 
-/// The answer to OPTIONS of WHIP and WHEP: what this resource takes.
+/// The answer to OPTIONS of WHIP and WHEP: the methods that this resource takes.
 pub(super) fn preflight(methods: &'static str, accept: (HeaderName, &'static str)) -> Response {
     let headers = [
         (ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods)),

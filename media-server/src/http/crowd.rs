@@ -1,4 +1,4 @@
-//! Who holds the connections of a listener: so many in all, a share for one address, and a reserve.
+//! Limits of a listener's connections: a total, a share for one address, and a reserve.
 //!
 //! Addresses are counted as `rate` does, IPv6 by /64. The table has an entry for each address with a connection, so the
 //! limit of connections bounds it. A client beyond its share is refused at once, others are not delayed by it. Connections
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 /// An address with fewer connections than this may use the reserve.
 const FEW: usize = 4;
 
-/// See the module. A cheap handle.
+/// The connections of a listener, by address. A cheap handle.
 #[derive(Clone)]
 pub(super) struct Crowd(Arc<Inner>);
 

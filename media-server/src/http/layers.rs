@@ -191,7 +191,7 @@ pub(super) fn is_loopback_origin(origin: &HeaderValue) -> bool {
     site_of(origin).is_some_and(is_loopback_name)
 }
 
-/// What follows the scheme; `None` for `null`.
+/// The part after the scheme; `None` for `null`.
 fn site_of(origin: &HeaderValue) -> Option<&str> {
     origin.to_str().ok()?.split_once("://").map(|(_, host)| host)
 }

@@ -72,7 +72,7 @@ fn management_routes() -> Router<App> {
     admin::routes().merge(operations::management_routes())
 }
 
-/// The layers stand around the routes as a whole, so that they see the `Allow` header, which a route adds to its 405.
+/// The layers wrap all routes together, so that they see the `Allow` header, which a route adds to its 405.
 fn layered(app: App, routes: Router<App>) -> Router {
     let routes = routes.fallback(layers::not_found).with_state(app.clone());
     Router::new()

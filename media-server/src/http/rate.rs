@@ -66,7 +66,7 @@ impl RateLimiter {
     }
 }
 
-/// What counts as one address: an IPv4 address, or a /64 of IPv6.
+/// The unit that counts as one address: an IPv4 address, or a /64 of IPv6.
 pub(super) fn subscriber(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),

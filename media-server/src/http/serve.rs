@@ -1,10 +1,10 @@
 //! Accepts connections and serves the router on them, so that no client holds one for nothing.
 //!
 //! A request's head must be there in time, which also ends connections that lie idle (bodies have a limit of their own,
-//! in `body`); what the client does not read is not kept for ever; and there are only so many connections: others
-//! wait in the kernel's queue until one ends. HTTP/1.1 alone: a proxy in front may speak what it likes.
+//! in `body`); unread output is not kept for ever; and the number of connections is limited: others
+//! wait in the kernel's queue until one ends. HTTP/1.1 alone: a proxy in front may use any version.
 //!
-//! One address gets a share of the connections (`crowd`), and a first request must come sooner than a later one, so that
+//! One address gets a share of the connections (`crowd`), and a first request must arrive sooner than a later one, so that
 //! half-sent requests of one client do not keep out the others.
 
 use super::crowd::Crowd;

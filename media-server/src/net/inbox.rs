@@ -25,7 +25,7 @@ pub(super) enum Input {
     Packets {
         /// The session of the source.
         session: SessionId,
-        /// In the order they were made.
+        /// In the order of their creation.
         packets: Vec<LocalPacket>,
     },
     /// Datagrams from this address belong to that thread from now on.
@@ -46,7 +46,7 @@ pub(super) enum Input {
     Stop,
 }
 
-/// Datagrams of other threads and packets of local sources that may wait, some 10 MB; what comes beyond is dropped, as by
+/// Datagrams of other threads and packets of local sources that may wait, some 10 MB; the rest is dropped, as by
 /// a full socket buffer.
 const MOST_DATAGRAMS: usize = 8192;
 

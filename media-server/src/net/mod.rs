@@ -164,7 +164,7 @@ impl MediaPlane {
         self.put(room, Command::RequestKeyframe(room));
     }
 
-    /// Passes packets of a source that was added with [`Feed::Local`](sfu::Feed::Local), in the order they were made. They
+    /// Passes packets of a source that was added with [`Feed::Local`](sfu::Feed::Local), in the order of their creation. They
     /// take the path of a camera's packets from the point where those are decrypted: cap, takeover, recording and viewers
     /// are the same. Returns `false`, and drops them, when the media thread is too far behind; packets of a session that
     /// has ended are dropped without notice.

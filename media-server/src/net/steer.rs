@@ -8,7 +8,7 @@
 //! Two tables, both bounded. The owner notes which thread it has taught an address; an entry lives as long as the address
 //! is bound to a session, of which each has at most eight (`sfu::transport`), and ends with a `Forget` to that thread. The
 //! taught thread keeps at most [`MAX_ADDRESSES`]; beyond that the entry refreshed longest ago is evicted. Every check that
-//! passes later teaches the address again, so an evicted entry comes back within the peer's check interval.
+//! passes later teaches the address again, so an evicted entry is restored within the peer's check interval.
 
 use sfu::packet::{Kind, classify};
 use sfu::transport::StunRequest;
@@ -28,7 +28,7 @@ pub(super) fn letter(shard: usize) -> char {
     char::from(LETTERS[shard % LETTERS.len()])
 }
 
-/// The steering tables of one thread. See the module.
+/// The steering tables of one thread.
 pub(super) struct Steering {
     own: usize,
     shards: usize,
@@ -61,7 +61,7 @@ impl Steering {
         self.owners.put(from, owner);
     }
 
-    /// `from` no longer belongs to `owner`. An entry that another owner has made since stays.
+    /// `from` no longer belongs to `owner`. An entry that another owner has created since stays.
     pub(super) fn forget(&mut self, from: SocketAddr, owner: usize) {
         self.owners.remove(from, owner);
     }

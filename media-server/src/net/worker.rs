@@ -109,7 +109,7 @@ impl Turn {
         }
     }
 
-    /// Takes a datagram that thread `via` was given, and keeps what that thread knows of the address true: a check that
+    /// Takes a datagram that thread `via` was given, and keeps that thread's entry of the address current: a check that
     /// passes teaches it, whether or not it was taught before; media from an address of no session makes it forget.
     fn handed_over(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], via: usize) {
         let Worker { shard, peers, index, .. } = &mut self.worker;
@@ -194,7 +194,7 @@ impl Turn {
             // Nobody listens any more while the process ends.
             let _ = match event {
                 Event::KeyframeRequested(session) => self.worker.keyframe_requests.send(session).is_ok(),
-                event => told(event).is_some_and(|event| self.worker.events.send(event).is_ok()),
+                event => media_event(event).is_some_and(|event| self.worker.events.send(event).is_ok()),
             };
         }
         while let Some(batch) = self.worker.shard.poll_tap() {
@@ -225,7 +225,7 @@ impl Turn {
     }
 }
 
-fn told(event: Event) -> Option<MediaEvent> {
+fn media_event(event: Event) -> Option<MediaEvent> {
     Some(match event {
         Event::KeyframeRequested(_) => return None,
         Event::Connected(session) => MediaEvent::Connected { session },

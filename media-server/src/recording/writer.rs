@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 const LINGER: Duration = Duration::from_millis(150);
 /// How often a disk that goes on failing is told of.
 const REMIND: Duration = Duration::from_secs(60);
-/// The trouble of a recording whose publisher sends G.711.
+/// The trouble of a recording of a publisher that sends G.711.
 const G711: &str = "G.711 audio is not recorded";
 /// With nothing to do, look up this often.
 const IDLE: Duration = Duration::from_secs(60);
@@ -228,7 +228,7 @@ impl Writer {
         }
     }
 
-    /// Leaves a packet out, and says so once for each publisher and codec.
+    /// Leaves a packet out, and logs that once for each publisher and codec.
     fn leave_out(&mut self, source: SessionId, codec: Codec) {
         if self.unrecorded == Some((source, codec)) {
             return;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Media {
-    /// Codecs that a camera is asked for where it offers several, the most wanted first: H264, VP8, VP9, AV1, Opus, PCMU, PCMA; at most 7. Others follow in the order of the offer. H264 plays in nearly every browser and recording player. Default `[H264, VP8, VP9, AV1]`, Opus before PCMU and PCMA. Live, for offers from then on.
+    /// Codecs requested from a camera that offers several, in order of preference: H264, VP8, VP9, AV1, Opus, PCMU, PCMA; at most 7. Others follow in the order of the offer. H264 plays in nearly every browser and recording player. Default `[H264, VP8, VP9, AV1]`, Opus before PCMU and PCMA. Live, for offers from then on.
     #[schemars(length(max = 7))]
     pub codecs: Vec<MediaCodec>,
-    /// Whether a camera or viewer whose audio or video has no codec of this server is answered with the rest alone. While false its offer is refused with the names of the codecs (RFC 9725 section 4.4.2). Default false. Live, for offers from then on.
+    /// Whether an offer with audio or video that this server has no codec for is answered with the rest alone. While false the offer is refused with the names of the codecs (RFC 9725 section 4.4.2). Default false. Live, for offers from then on.
     pub partial_answers: bool,
 }
 

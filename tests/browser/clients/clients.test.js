@@ -3,7 +3,7 @@
  * seconds of media. tests/run long installs them: PyAV's wheel (FFmpeg 8 with GnuTLS: DTLS passive, a P-224 certificate),
  * GStreamer from apt (webrtcbin; before 1.28 an RSA certificate), and the npm port of MediaMTX's reader.
  *
- * CLIENTS is the folder with `python/bin/python` (PyAV) and `node_modules/mediamtx-webrtc-react`.
+ * CLIENTS is the directory with `python/bin/python` (PyAV) and `node_modules/mediamtx-webrtc-react`.
  */
 import assert from 'node:assert/strict';
 import {execFile} from 'node:child_process';

@@ -1,6 +1,6 @@
 /**
- * Runs in the page: a WHEP viewer that opens a data channel beside its media, as MediaMTX's reader does. Its offer has an
- * application section, and codecs that are not ours beside those that are.
+ * Runs in the page: a WHEP viewer that opens a data channel in addition to its media, as MediaMTX's reader does. Its offer has an
+ * application section, and codecs that we lack in addition to ours.
  */
 export async function readWithDataChannel(url) {
   const pc = new RTCPeerConnection();

@@ -3,7 +3,7 @@
 use crate::harness::{Recorded, Setup, alone, decode_errors, figure, publishing, until, viewer, within};
 use std::time::Duration;
 
-/// Longer than the clip, which begins again after 8 s.
+/// Longer than the clip, which restarts after 8 s.
 const WATCH: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,7 +14,7 @@ async fn demo_loops_without_loss_and_is_recorded() {
     let watching = viewer(&server, "demo").await;
     let seen = until("more than one round of the clip", WATCH + Duration::from_secs(5), || async {
         let report = watching.report();
-        // Audio comes in real time; a viewer is given pictures of the past, too.
+        // Audio arrives in real time; a viewer is sent pictures of the past, too.
         let packets = report.audio.as_ref().map_or(0, |audio| audio.frames);
         (packets >= 50 * WATCH.as_secs()).then_some(report)
     })
@@ -43,7 +43,7 @@ async fn demo_loops_without_loss_and_is_recorded() {
     });
     let next = again.await["id"].as_str().unwrap().to_owned();
 
-    // The setup keeps the folder.
+    // The setup keeps the directory.
     let setup = server.setup().clone();
     let ended = within("the end", Duration::from_secs(30), server.terminate(Duration::from_secs(20))).await;
     assert!(ended.success(), "{ended:?}");

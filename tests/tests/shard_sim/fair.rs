@@ -1,14 +1,14 @@
-//! Viewers beside one another: a link that is too narrow, and joiners of fast streams.
+//! Viewers next to each other: a link that is too narrow, and joiners of fast streams.
 
-#![allow(clippy::print_stdout, reason = "figures, for whoever runs it")]
+#![allow(clippy::print_stdout, reason = "prints figures")]
 
 use super::*;
 use streamsession_tests::stream::FRAME_RATE;
 
-/// What a browser does that cannot decode: it asks again and again.
+/// The behaviour of a browser that cannot decode: it repeats its request.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// Frames that a decoder could show: whole, and since a keyframe none is missing.
+/// Frames that a decoder could show: complete, and since a keyframe none is missing.
 fn decodable(kept: &[Kept]) -> usize {
     let mut parts: BTreeMap<u32, (u16, BTreeSet<u16>)> = BTreeMap::new();
     let mut keyframes = BTreeSet::new();
@@ -38,7 +38,7 @@ fn decodable(kept: &[Kept]) -> usize {
 }
 
 #[test]
-fn narrow_link_is_limited_and_disturbs_nobody() {
+fn narrow_link_is_limited_and_disturbs_no_other() {
     for seed in 1..=3 {
         let mut world = World::new(seed);
         let camera = world.camera(SMOOTH, true, 100);
@@ -131,7 +131,7 @@ fn joiners_of_fast_streams_get_their_picture_at_once() {
 }
 
 #[test]
-fn joiners_of_a_deaf_camera_with_long_groups_get_their_picture_at_once() {
+fn joiners_of_unresponsive_camera_get_video_at_once() {
     join(7, 300, Duration::from_millis(7500), Duration::from_millis(100));
     join(12, 300, Duration::from_millis(3000), Duration::from_millis(100));
 }

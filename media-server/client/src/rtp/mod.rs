@@ -1,5 +1,5 @@
-//! What happens to packets on this side of the peer connection: counting them in, answering reports, and finding
-//! whole frames again. Time is an argument throughout.
+//! Packets on this side of the peer connection: counting them in, answering reports, and finding
+//! complete frames again. Time is an argument throughout.
 
 pub(crate) mod feedback;
 pub(crate) mod frames;

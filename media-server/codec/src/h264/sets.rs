@@ -1,6 +1,6 @@
 //! Parameter sets of one H264 source: those seen in band, and until then those of the offer.
 //!
-//! Bounds: 16 sets of each kind with at most 512 bytes each, the latest first; what is longer is not kept.
+//! Bounds: 16 sets of each kind with at most 512 bytes each, the latest first; longer ones are not kept.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -16,7 +16,7 @@ pub const MAX_STAP: usize = 1100;
 
 type Sets = Vec<(u32, Vec<u8>)>;
 
-/// See the module.
+/// Parameter sets of a stream, in band or from the offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParameterSets {
     /// Latest first, with their ids.
@@ -47,7 +47,7 @@ impl ParameterSets {
         units(payload).filter_map(|unit| unit.whole).fold(false, |changed, unit| self.insert(unit) | changed)
     }
 
-    /// Keeps a whole NAL unit when it is a parameter set. Returns whether that changed anything.
+    /// Keeps a complete NAL unit when it is a parameter set. Returns whether that changed anything.
     pub fn insert(&mut self, unit: &[u8]) -> bool {
         let Some((header, body)) = unit.split_first().filter(|_| unit.len() <= MAX_SET) else { return false };
         match header & 0x1f {
@@ -56,7 +56,7 @@ impl ParameterSets {
                 let Some(id) = body.get(3..).and_then(|rest| ue(rest.iter().copied())) else { return false };
                 let changed = remember(&mut self.sps, id, unit);
                 if changed {
-                    // Picture parameter sets belong to what was before.
+                    // Picture parameter sets belong to the previous sequence.
                     self.pps.clear();
                 }
                 changed
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(sets.to_stap_a().unwrap(), stap);
         let mut seen = ParameterSets::default();
         seen.observe(&stap);
-        assert_eq!(seen, sets, "what is sent is what is read");
+        assert_eq!(seen, sets, "sent sets are read unchanged");
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn offer_completes_what_is_missing_in_band() {
+    fn offer_completes_missing_parameter_sets() {
         let mut offered = ParameterSets::default();
         offered.offer(FMTP);
         let mut sets = ParameterSets::default();

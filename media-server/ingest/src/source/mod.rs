@@ -172,7 +172,7 @@ impl Clip {
 pub struct Source {
     /// The picture.
     pub video: Option<Clip>,
-    /// The sound.
+    /// The audio.
     pub audio: Option<Clip>,
     pub(crate) repeat: bool,
 }

@@ -1,4 +1,4 @@
-//! For any media clocks of a camera, the recording has the real duration, and sound and picture stay together or a gap is
+//! For any media clocks of a camera, the recording has the real duration, and audio and video stay together or a gap is
 //! marked.
 
 use std::collections::BTreeMap;
@@ -22,9 +22,9 @@ const SMALLEST: usize = 20;
 #[derive(Clone, Copy, Debug)]
 enum Media {
     Exact,
-    /// At this second it jumps by so many.
+    /// The second at which it jumps, and by how many.
     Jump(f64, f64),
-    /// From this second on nothing is sent for so many, and the clock stands.
+    /// From this second on nothing is sent for this long, and the clock stops.
     Idle(f64, f64),
     /// It runs at this rate.
     Drift(f64),
@@ -103,7 +103,7 @@ fn play(video: Camera, audio: Camera, length: f64) -> Recorded {
     play_delayed(video, audio, length, |at, _| at)
 }
 
-/// `arrival`: of what was sent at a second, the number of the packet among all.
+/// `arrival`: of the packets sent at a second, the number of the packet among all.
 fn play_delayed(video: Camera, audio: Camera, length: f64, arrival: impl Fn(f64, usize) -> f64) -> Recorded {
     let start = Instant::now();
     let mut recording = Recording::new(start, Config::default(), super::tests::description(), BOTH);
@@ -160,13 +160,13 @@ fn play_delayed(video: Camera, audio: Camera, length: f64, arrival: impl Fn(f64,
 }
 
 impl Recorded {
-    /// Second of the timeline of what a track sent at this second.
+    /// Second of the timeline of a track's packets sent at this second.
     fn place(&self, track: Track, sent: f64) -> Option<f64> {
         let samples = &self.samples[slot(track)];
         samples.iter().find(|(at, _)| (at - sent).abs() < 0.03).map(|(at, place)| place + sent - at)
     }
 
-    /// Seconds that were sent at, and how far apart sound and picture lie, where that is more than 200 ms and no gap is near.
+    /// Seconds that were sent at, and how far apart audio and video are, where that is more than 200 ms and no gap is near.
     fn apart(&self) -> Vec<(f64, f64)> {
         let both = self.samples[VIDEO].iter().filter_map(|(sent, place)| {
             let sound = self.place(Track::Audio, *sent)?;
@@ -182,7 +182,7 @@ impl Recorded {
 const SOUND: Camera = Camera { media: Media::Exact, rate: 50.0, reports: None };
 
 #[test]
-fn picture_that_jumps_goes_on_in_step() {
+fn video_clock_jump_stays_in_step() {
     for reports in [None, Some(1.0), Some(5.0)] {
         let video = Camera { media: Media::Jump(6.0, 6.0), rate: 25.0, reports };
         let recorded = play(video, Camera { reports, ..SOUND }, 20.0);
@@ -273,7 +273,7 @@ proptest! {
     }
 
     #[test]
-    fn any_clock_gives_real_time_or_a_marked_gap(
+    fn any_clock_is_real_time_or_a_marked_gap(
         picture in media(),
         sound in media(),
         rate in prop_oneof![Just(25.0), Just(10.0), Just(30.0)],

@@ -71,7 +71,7 @@ pub fn video(codec: Codec, width: u32, height: u32) -> Frames {
     }
 }
 
-/// H.264 whose only IDR picture is the first one, in decoding order, and the places in presentation order. A second apart
+/// H.264 with a single IDR picture, the first one in decoding order, and the places in presentation order. A second apart
 /// are recovery points: `refresh` spreads intra macroblocks over the frames behind them, otherwise they are I pictures of an
 /// open GOP, with B-frames across its border.
 pub fn without_idr(refresh: bool) -> (Frames, Vec<u32>) {
@@ -104,7 +104,7 @@ pub fn with_b_frames() -> (Frames, Vec<u32>) {
     (frames, places)
 }
 
-/// Of each frame its place in presentation order: a P or I frame comes after the run of B-frames that follows it.
+/// Of each frame its place in presentation order: a P or I frame is placed after the run of B-frames that follows it.
 fn places(frames: &[Vec<u8>]) -> Vec<u32> {
     let b = |frame: &Vec<u8>| units(frame).iter().any(|unit| unit[0] & 0x1f == 1 && unit[0] & 0x60 == 0);
     let mut places = vec![0; frames.len()];

@@ -336,7 +336,7 @@ mod tests {
         let block = reception.report(now).unwrap();
         assert_eq!((block.cumulative_lost, block.fraction_lost), (lost as u32, (lost * 256 / 1035) as u8));
         // A repaired packet was lost on the path all the same.
-        assert!(reception.lacks(490) && !reception.lacks(489) && !reception.lacks(600), "600 is still to come");
+        assert!(reception.lacks(490) && !reception.lacks(489) && !reception.lacks(600), "600 is yet to arrive");
         reception.received(now, 490, 0, 100, true);
         assert!(!reception.lacks(490));
         assert_eq!(reception.received(now, 490, 0, 100, false), Arrival::Duplicate);

@@ -1,4 +1,4 @@
-//! A token bucket of bytes, whose rate and depth may change: for what a viewer is sent again, at a fraction of the stream's rate.
+//! A token bucket of bytes with variable rate and depth: for the retransmissions to a viewer, at a fraction of the stream's rate.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ impl Budget {
         self.bytes.max(0) as u64
     }
 
-    /// Takes what was sent.
+    /// Takes the bytes sent.
     pub(super) fn spend(&mut self, bytes: usize) {
         self.bytes -= bytes as i64;
     }

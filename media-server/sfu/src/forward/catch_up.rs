@@ -1,9 +1,9 @@
-//! How fast viewers that are behind are brought up to what is new.
+//! The rate at which viewers that are behind catch up.
 //!
-//! A joiner is sent what lies between the newest keyframe and the newest packet: its first picture within [`FIRST_PICTURE`], the
-//! rest within [`CATCH_UP`], but never slower than [`LEAST_RATE`]. All joiners of a shard share one budget for what they are sent
+//! A joiner is sent the packets between the newest keyframe and the newest packet: its first picture within [`FIRST_PICTURE`], the
+//! rest within [`CATCH_UP`], but never slower than [`LEAST_RATE`]. All joiners of a shard share one budget for the bytes
 //! beyond their stream's own rate, in equal parts, first pictures before everything else: a crowd that joins at once is no burst.
-//! A viewer whose link is narrower than the stream has a rate of its own, and stays behind (see `shard::link`).
+//! A viewer with a link narrower than the stream has its own rate, and stays behind (see `shard::link`).
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ const FIRST_PICTURE: Duration = Duration::from_millis(50);
 const CATCH_UP: Duration = Duration::from_millis(1500);
 /// In the end, the rest is spread over this time.
 const LAST: Duration = Duration::from_millis(250);
-/// Bits per second that a joiner gets when nobody else joins.
+/// Bits per second that a joiner gets when no other viewer joins.
 const LEAST_RATE: u64 = 24_000_000;
 /// Bytes at once; the rest is paced.
 const BURST: u64 = 96_000;
-/// What a narrow link is sent at once: this much of its rate.
+/// The part of its rate that a narrow link is sent at once.
 const NARROW_BURST: Duration = Duration::from_millis(20);
 /// Bits per second that all joiners of a shard share, or this many times the fastest of their streams.
 const SHARED_RATE: u64 = 200_000_000;
@@ -27,17 +27,17 @@ const SHARED_BURST: u64 = 256_000;
 /// Joiners are counted over this time.
 const ROUND: Duration = Duration::from_millis(5);
 
-/// What a rate is worth in a span of time.
+/// Returns the bytes of a rate in a span of time.
 fn worth(rate: u64, span: Duration) -> u64 {
     rate.saturating_mul(span.as_micros().min(60_000_000) as u64) / 8_000_000
 }
 
-/// Bits per second that move so many bytes in a span of time.
+/// Returns the bits per second that move this many bytes in a span of time.
 fn rate_for(bytes: u64, span: Duration) -> u64 {
     bytes.saturating_mul(8_000_000) / (span.as_micros() as u64).max(1)
 }
 
-/// What all joiners of a shard share.
+/// The budget that all joiners of a shard share.
 #[derive(Debug, Default)]
 pub struct SharedBudget {
     bytes: u64,
@@ -76,7 +76,7 @@ impl SharedBudget {
     }
 }
 
-/// A viewer that is behind: what it may be sent now.
+/// The budget of a viewer that is behind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CatchUp {
     started: Option<Instant>,
@@ -85,7 +85,7 @@ pub(super) struct CatchUp {
     allowance: i64,
 }
 
-/// What is known of a viewer that is behind.
+/// The state of a viewer that is behind.
 pub(super) struct Behind {
     /// Bits per second of the stream.
     pub(super) bitrate: u64,
@@ -98,7 +98,7 @@ pub(super) struct Behind {
 }
 
 impl CatchUp {
-    /// Begins: nothing is granted yet.
+    /// Starts with nothing granted.
     pub(super) fn start(&mut self, now: Instant) {
         *self = Self { started: Some(now), ..Self::default() };
     }
@@ -108,7 +108,7 @@ impl CatchUp {
         self.started.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
     }
 
-    /// Grants what time has earned.
+    /// Grants the bytes of the time that has passed.
     pub(super) fn grant(&mut self, now: Instant, behind: &Behind, shared: &mut SharedBudget) {
         let elapsed = self.refilled.map(|at| now.saturating_duration_since(at));
         if let Some(limit) = behind.limit {
@@ -141,7 +141,7 @@ impl CatchUp {
         self.allowance.max(0) as u64
     }
 
-    /// Takes what was sent.
+    /// Takes the bytes sent.
     pub(super) fn spend(&mut self, bytes: usize) {
         self.allowance -= bytes as i64;
     }
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn ten_joiners_share_a_budget_fairly() {
         let (joiners, most) = join(10, 2_700_000, 60_000, 660_000);
-        // The shared rate, what they may be sent at once, and their own rates.
+        // The shared rate, the part that may be sent at once, and their own rates.
         let bound = worth(SHARED_RATE, 150 * MS) + SHARED_BURST + 10 * worth(2_700_000 * 5 / 4, 150 * MS);
         assert!(most <= bound, "{most} bytes in 150 ms, of {bound}");
         let pictures: Vec<_> = joiners.iter().map(|joiner| joiner.first_picture.unwrap()).collect();

@@ -23,9 +23,9 @@ const CATCH_UP_SHIFT: u32 = 5;
 const LONGEST_STEP: u64 = 1 << 14;
 /// Bytes of an RTP header without extensions.
 const HEADER: usize = 12;
-/// Bytes of a packet beside its payload: header and authentication tag.
+/// Bytes of a packet in addition to its payload: header and authentication tag.
 const OVERHEAD: u64 = 28;
-/// A viewer that is behind for so long, or whose link is narrow, skips to a new keyframe if it has this much to get before that.
+/// A viewer that is behind for this long, or has a narrow link, skips to a new keyframe if it has this much to get before that.
 const SKIP_AFTER: Duration = Duration::from_millis(500);
 const SKIP: Duration = Duration::from_millis(100);
 /// Not in any map: the subscriber cannot take it.
@@ -122,7 +122,7 @@ impl Outgoing {
         matches!(self.state, State::CatchingUp(_)) || !self.retransmissions.is_empty()
     }
 
-    /// Runs through what was sent before it joined: its timestamps are not the stream's.
+    /// Returns whether it is at packets from before it joined: its timestamps are not the stream's.
     pub fn is_joining(&self) -> bool {
         matches!(self.state, State::CatchingUp(cursor) if cursor <= self.joined.0)
     }
@@ -132,7 +132,7 @@ impl Outgoing {
         self.limit
     }
 
-    /// Limits what is sent to so many bits per second: the viewer gets as much of each group of pictures as that allows.
+    /// Limits the rate, in bits per second: the viewer gets as much of each group of pictures as that allows.
     pub fn set_limit(&mut self, now: Instant, limit: Option<u64>) {
         self.limit = limit;
         self.retransmissions.set_narrow(limit.is_some());
@@ -206,7 +206,7 @@ impl Outgoing {
         self.retransmissions.clear();
     }
 
-    /// Grants a viewer that is behind what it may be sent now. `keyframe` is where a decoder can start, if anywhere.
+    /// Grants a viewer that is behind its budget. `keyframe` is where a decoder can start, if anywhere.
     pub fn grant(
         &mut self,
         now: Instant,
@@ -248,7 +248,7 @@ impl Outgoing {
         self.catch_up.grant(now, &behind, shared);
     }
 
-    /// A NACK: these sequence numbers of ours are wanted again. `round_trip` is the viewer's, when it is known.
+    /// Handles a NACK of these sequence numbers of ours. `round_trip` is the viewer's, when it is known.
     pub fn nacked(&mut self, now: Instant, sequences: &[u16], round_trip: Option<Duration>) {
         let Some(newest) = self.next.checked_sub(1) else { return };
         for sequence in sequences {

@@ -1,4 +1,4 @@
-//! How much of what is new leaves at once.
+//! How many of the new packets leave at once.
 //!
 //! A keyframe of a megabyte that a camera sends at line rate would leave to every viewer at line rate, too, and overrun the first
 //! narrow queue on the way. So bursts of more than [`FREE`] bytes, or two mean frames, are cut: slices leave [`STEP`] apart, to all viewers
@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_millis(40);
 /// Ticks of a video timestamp in a millisecond.
 const CLOCK: u64 = 90;
 
-/// See the module.
+/// Cuts large bursts of one track into slices.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pacer {
     tokens: u64,
@@ -92,7 +92,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Slices of `bytes` that come at once in a stream of `bitrate`: when each leaves, and how large it is.
+    /// Slices of `bytes` that arrive at once in a stream of `bitrate`: when each leaves, and how large it is.
     fn slices(bytes: u64, bitrate: u64) -> Vec<(Duration, u64)> {
         let start = Instant::now();
         let mut pacer = Pacer::default();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_slices_leave_waits_for_its_turn() {
+    fn new_packets_wait_behind_earlier_slices() {
         let start = Instant::now();
         let mut pacer = Pacer::default();
         assert_eq!(pacer.take(start, 64_000, 0), 64_000);

@@ -1,7 +1,7 @@
 //! Retransmissions owed to one track of one viewer.
 //!
-//! A NACK of a few bytes asks for hundreds of packets, and on a link that is too narrow every retransmission displaces a new
-//! packet, which is then missing too. So what is sent again is limited to a fifth of the stream's own rate, and the same packet is
+//! A NACK of a few bytes requests hundreds of packets, and on a link that is too narrow every retransmission displaces a new
+//! packet, which is then missing too. So retransmissions are limited to a fifth of the stream's own rate, and the same packet is
 //! sent again at the earliest after a round trip, when the viewer can have noticed that the last one was lost. At most 512 packets
 //! are owed; requests beyond are ignored. Of the last 128 indices it is known when they were sent again.
 
@@ -19,7 +19,7 @@ const NARROW_PART: u64 = 20;
 const LEAST_RATE: u64 = 50_000;
 /// Bytes that are always granted at once: a frame's worth.
 const LEAST_DEPTH: u64 = 16_000;
-/// Indices whose last retransmission is remembered, a power of two.
+/// Number of indices with a remembered last retransmission, a power of two.
 const REMEMBERED: usize = 128;
 /// The round trip of a viewer that has not reported one, and the bounds of one that has.
 const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(30);
@@ -34,7 +34,7 @@ enum Sent {
     At(u64, Instant),
 }
 
-/// See the module.
+/// Retransmissions owed to one track of one viewer.
 #[derive(Default)]
 pub(super) struct Retransmissions {
     queue: VecDeque<u64>,
@@ -88,12 +88,12 @@ impl Retransmissions {
         Some(index)
     }
 
-    /// Takes what was sent.
+    /// Takes the bytes sent.
     pub(super) fn spend(&mut self, bytes: usize) {
         self.budget.spend(bytes);
     }
 
-    /// Drops what is owed: the numbers that were requested are of the past.
+    /// Drops the owed packets: the requested numbers are of the past.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.recent.fill(Sent::Never);

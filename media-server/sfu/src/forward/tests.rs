@@ -244,7 +244,7 @@ fn retransmissions_are_limited_to_a_part_of_the_stream() {
     let sent = stage.frames(0..400, 1200);
     let all: Vec<u16> = sent.iter().map(|sent| sent.sequence).collect();
     let mut repeated = 0;
-    // A flood: everything is asked for, every millisecond, for ten seconds.
+    // A flood: everything is requested, every millisecond, for ten seconds.
     for _ in 0..10_000 {
         stage.now += Duration::from_millis(1);
         stage.outgoing.nacked(stage.now, &all, None);
@@ -265,7 +265,7 @@ fn retransmissions_are_limited_to_a_part_of_the_stream() {
 fn a_limited_viewer_gets_the_beginning_of_each_group() {
     let mut stage = Stage::new(true);
     stage.frames(0..60, 1200);
-    // A fifth of the stream of 291 kbit/s: the next keyframe comes after 2 s.
+    // A fifth of the stream of 291 kbit/s: the next keyframe follows after 2 s.
     stage.outgoing.set_limit(stage.now, Some(58_000));
     let (mut bytes, mut groups) = (0, Vec::new());
     for n in 60..660u16 {

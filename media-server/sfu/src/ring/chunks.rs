@@ -3,7 +3,7 @@
 //! A chunk is free again when the last packet in it is removed. Free chunks are kept for reuse up to the highest use of the last
 //! two measuring spans, then returned to the allocator: a steady stream allocates nothing, and a ring shrinks with its stream.
 
-/// Bytes of a chunk: 11 of the largest payloads, and small enough for a ring of sound.
+/// Bytes of a chunk: 11 of the largest payloads, and small enough for a ring of audio.
 pub(super) const CHUNK: usize = 16 * 1024;
 
 /// Where a payload is: chunk number and offset.
@@ -34,12 +34,12 @@ struct Chunk {
     live: u32,
 }
 
-/// See the module.
+/// The payloads of a ring.
 pub(super) struct Chunks {
     chunks: Vec<Chunk>,
     /// Chunks with memory and without packets.
     free: Vec<u16>,
-    /// Chunks whose memory is returned.
+    /// Chunks with released memory.
     vacant: Vec<u16>,
     /// The chunk that payloads are appended to, and the bytes used of it.
     current: Option<usize>,

@@ -1,4 +1,4 @@
-//! The bitrate of what comes into a ring, over the last two seconds.
+//! The bitrate of the payloads put into a ring, over the last two seconds.
 
 /// Milliseconds of a bucket.
 const BUCKET: u32 = 250;
@@ -17,7 +17,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Adds what came at `now`, in milliseconds.
+    /// Adds a payload put at `now`, in milliseconds.
     pub(super) fn add(&mut self, now: u32, bytes: usize) {
         let bucket = now / BUCKET;
         self.first.get_or_insert(bucket);
@@ -59,6 +59,6 @@ mod tests {
         }
         assert_eq!((meter.bitrate(), meter.mean()), (1_000_000, 1250));
         meter.add(60_000, 100);
-        assert_eq!(meter.bitrate(), 400, "what was before a pause does not count");
+        assert_eq!(meter.bitrate(), 400, "payloads before a pause do not count");
     }
 }

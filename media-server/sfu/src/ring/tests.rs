@@ -1,4 +1,4 @@
-//! The ring beside a model, and its memory.
+//! The ring compared with a model, and its memory.
 
 use super::chunks::CHUNK;
 use super::*;
@@ -115,7 +115,7 @@ fn a_hole_stays_open_for_as_long_as_its_neighbours() {
     ring.put(meta(2), b"c");
     ring.release(later + Duration::from_millis(600), None);
     assert!(ring.meta(0).is_none());
-    assert!(ring.put(meta(1), b"b"), "a retransmission that comes 600 ms later");
+    assert!(ring.put(meta(1), b"b"), "a retransmission 600 ms later");
 }
 
 proptest! {
@@ -137,7 +137,7 @@ proptest! {
         }
     }
 
-    /// Whatever comes: what is here is what was put, from the tail on, nothing that had to stay is missing, and memory is bounded.
+    /// For any input: the ring has the payloads that were put, from the tail on, no required packet is missing, and memory is bounded.
     #[test]
     fn agrees_with_a_model_of_time_and_bytes(
         steps in proptest::collection::vec((0u64..40, 0u64..6, 0usize..1473, 0u64..400, prop::bool::weighted(0.1)), 1..400),
@@ -164,7 +164,7 @@ proptest! {
                 prop_assert!(!fits || bytes + len > 2 * CHUNK);
             }
             if bytes + len < 2 * CHUNK && ring.head() - tail <= 256 {
-                prop_assert_eq!(ring.tail(), tail, "nothing goes while there is room");
+                prop_assert_eq!(ring.tail(), tail, "nothing is dropped while there is room");
             }
             model.retain(|index, _| *index >= ring.tail());
             let got: Vec<_> = ring.range(0..u64::MAX).map(|m| (m.index, ring.payload(m).to_vec())).collect();

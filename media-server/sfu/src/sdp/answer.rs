@@ -1,4 +1,4 @@
-//! Answers: which sections are carried, and with what.
+//! Answers: the sections that are carried, and their codecs.
 //!
 //! Rules: RFC 9725 §4.2 and §4.4, RFC 9429 §5.3.1 (order, rejection by port 0), RFC 9143 (one transport for all),
 //! RFC 8853 (one layer of a simulcast offer is received). Sections that are no media for this server (data channels,
@@ -15,10 +15,10 @@ use crate::parameters::{
     SubscriberTracks,
 };
 
-/// What the configuration says of answers.
+/// The configuration of answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerOptions {
-    /// Codecs that a publisher is asked for, the most wanted first; others follow in the order of the offer.
+    /// Codecs requested from a publisher, in order of preference; others follow in the order of the offer.
     pub codecs: Vec<Codec>,
     /// A section without a codec of ours is rejected alone, where the offer has other media.
     pub partial_answers: bool,
@@ -27,7 +27,7 @@ pub struct AnswerOptions {
 }
 
 impl AnswerOptions {
-    /// The order of codecs when the configuration has none: the codec that plays nearly everywhere comes first.
+    /// The order of codecs when the configuration has none: the codec that plays nearly everywhere is first.
     pub const DEFAULT_CODECS: [Codec; 4] = [Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Av1];
 
     /// Place of `codec` in the order; less is better.
@@ -60,7 +60,7 @@ impl Offer {
             if payload_types.is_empty() {
                 return Err(section.no_common_codec(media, supported(media.kind).to_owned()));
             }
-            // Layers are told apart by their identifiers alone; one stream needs none.
+            // Layers are distinguished by their identifiers alone; one stream needs none.
             let rid = media.layer.as_ref().and(media.rid_extension);
             let repaired_rid = media.layer.as_ref().and(media.repaired_rid_extension);
             Ok(Carried {
@@ -98,9 +98,9 @@ impl Offer {
 
     /// Answers a subscriber (WHEP): sendonly, with codecs of `source` that the offer takes too.
     ///
-    /// Payload types that match the source come first, in the source's order; the others that the subscriber knows
+    /// Payload types that match the source are first, in the source's order; the others that the subscriber knows
     /// follow, for a publisher that returns with another codec. Not all of them need RTX. A kind that the source lacks
-    /// now is answered likewise, so that what the publisher adds later reaches the subscriber. `ssrcs` are four
+    /// now is answered likewise, so that a track that the publisher adds later reaches the subscriber. `ssrcs` are four
     /// different random numbers: video, video RTX, audio, spare.
     pub fn answer_subscriber(
         &self,
@@ -164,7 +164,7 @@ impl Offer {
         Ok((write(self, local, &carried), tracks))
     }
 
-    /// Decides section by section. `carry` says how a usable section is answered, or why it cannot be.
+    /// Decides section by section. `carry` returns how a usable section is answered, or why it cannot be.
     fn select(
         &self,
         wanted: Direction,
@@ -245,7 +245,7 @@ fn check_bundle(offer: &Offer, carried: &[Option<Carried>]) -> Result<(), SdpErr
     }
 }
 
-/// In a bundle a payload type must mean one thing, since packets may be told apart by nothing else.
+/// In a bundle a payload type must mean one thing, since packets may be distinguished by nothing else.
 fn check_payload_types(carried: &[Option<Carried>]) -> Result<(), SdpError> {
     let mut seen = [false; 128];
     for codec in carried.iter().flatten().flat_map(|carried| &carried.payload_types) {
@@ -259,7 +259,7 @@ fn check_payload_types(carried: &[Option<Carried>]) -> Result<(), SdpError> {
     Ok(())
 }
 
-/// Encoding names of what is passed through, for messages.
+/// Encoding names of the supported codecs, for messages.
 fn supported(kind: MediaKind) -> &'static str {
     match kind {
         MediaKind::Audio => "opus, PCMA or PCMU",
@@ -267,14 +267,14 @@ fn supported(kind: MediaKind) -> &'static str {
     }
 }
 
-/// Whether a camera sends two channels (RFC 7587 §7): some say it by `stereo` alone.
+/// Whether a camera sends two channels (RFC 7587 §7): some signal it by `stereo` alone.
 fn is_stereo(track: &IncomingTrack) -> bool {
     let says = |fmtp, name| parameter(fmtp, name) == Some("1");
     let opus = track.payload_types.iter().filter(|p| p.codec == Codec::Opus);
     opus.map(|p| p.fmtp.as_str()).any(|fmtp| says(fmtp, "sprop-stereo") || says(fmtp, "stereo"))
 }
 
-/// What we may say of payload types that we send with: RTX for video only, and no transport-wide feedback, since a
+/// The feedback attributes of payload types that we send with: RTX for video only, and no transport-wide feedback, since a
 /// header without extensions is the same for all subscribers.
 fn as_sender(codecs: &[PayloadType], options: &AnswerOptions) -> Vec<PayloadType> {
     let audio = |c: &PayloadType| c.codec.kind() == MediaKind::Audio;
@@ -286,7 +286,7 @@ fn as_sender(codecs: &[PayloadType], options: &AnswerOptions) -> Vec<PayloadType
     codecs
 }
 
-/// The subscriber's payload types: first those for what the source may send, in the source's order, then the others.
+/// The subscriber's payload types: first those that the source may send, in the source's order, then the others.
 fn common(
     section: &Section,
     media: &Media,

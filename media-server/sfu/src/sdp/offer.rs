@@ -1,8 +1,8 @@
 //! An offer: parsed, and checked against what every session of this server needs.
 //!
-//! Rules: RFC 9725 §4.4 (DTLS roles, BUNDLE), RFC 9143 (the first mid of the group tags the section whose transport
-//! attributes hold), RFC 9429 (JSEP), RFC 8839 (ICE in SDP), RFC 8122 (fingerprints), RFC 8842 (setup). Syntax is
-//! `rtc_sdp`'s: it was read to be free of recursion, indexing and arithmetic on what the peer wrote, works in one pass,
+//! Rules: RFC 9725 §4.4 (DTLS roles, BUNDLE), RFC 9143 (the first mid of the group tags the section with the
+//! transport attributes), RFC 9429 (JSEP), RFC 8839 (ICE in SDP), RFC 8122 (fingerprints), RFC 8842 (setup). Syntax is
+//! `rtc_sdp`'s: it was read to be free of recursion, indexing and arithmetic on the peer's input, works in one pass,
 //! and gets at most [`MAX_SDP_BYTES`](super::MAX_SDP_BYTES). An offer has at most [`MAX_SECTIONS`] sections.
 
 use super::error::{SdpError, quote};
@@ -34,7 +34,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Parses and checks `text`. What depends on the client's role (direction, codecs) is checked by the answer.
+    /// Parses and checks `text`. The parts that depend on the client's role (direction, codecs) are checked by the answer.
     pub fn parse(text: &str) -> Result<Offer, SdpError> {
         check(text)?;
         let description = unmarshal(text)?;
@@ -61,7 +61,7 @@ impl Offer {
         let bundle = bundle_group(&description, &mids);
         let position = |mid: &String| sections.iter().position(|section| section.mid.as_ref() == Some(mid));
         let usable = |index: &usize| sections[*index].body.is_ok();
-        // Where the tagged section is no media for us, the next one of the group stands in for it (RFC 9143 §7.3.2).
+        // Where the tagged section is no media for us, the next one of the group replaces it (RFC 9143 §7.3.2).
         let Some(tagged) = bundle.iter().filter_map(position).find(usable).or_else(|| (0..sections.len()).find(usable))
         else {
             return Err(first_error(&sections));
@@ -90,7 +90,7 @@ impl Offer {
     }
 }
 
-/// The reason to refuse the offer: one about media comes before one about a data channel.
+/// The reason to refuse the offer: one about media precedes one about a data channel.
 fn first_error(sections: &[Section]) -> SdpError {
     let errors = || sections.iter().filter_map(|section| section.body.as_ref().err());
     let media = errors().find(|error| !matches!(error, SdpError::UnsupportedMedia { .. }));

@@ -194,7 +194,7 @@ fn write_payload_type(out: &mut Lines, payload_type: &PayloadType, stereo: Optio
     }
 }
 
-/// Returns the offerer's parameters without those of its own stream, `sprop-*` (RFC 6184 §8.2.2, RFC 7587 §7). Opus that
+/// Returns the offerer's parameters without those of its stream, `sprop-*` (RFC 6184 §8.2.2, RFC 7587 §7). Opus that
 /// we send gets `stereo=1`, and `sprop-stereo=1` when the camera sends two channels.
 fn format_parameters(payload_type: &PayloadType, stereo: Option<bool>) -> String {
     let echoed = payload_type.fmtp.split(';').map(str::trim).filter(|p| !p.is_empty() && !p.starts_with("sprop-"));

@@ -22,7 +22,7 @@ pub enum Command {
         room: RoomId,
         /// Its session.
         session: SessionId,
-        /// How its packets come.
+        /// The feed of its packets.
         feed: Feed,
         /// Its tracks, as negotiated or as its owner knows them.
         tracks: PublisherTracks,
@@ -71,7 +71,7 @@ pub enum EndReason {
 pub enum Event {
     /// ICE and DTLS are done; of a local source: it was added.
     Connected(SessionId),
-    /// A local source shall make a keyframe, at most twice a second; a peer is asked by RTCP instead.
+    /// A local source shall make a keyframe, at most twice a second; for a peer the request is sent by RTCP.
     KeyframeRequested(SessionId),
     /// This publisher's media feeds the room from now on.
     MediaStarted {

@@ -158,7 +158,7 @@ impl Shard {
         }
     }
 
-    /// Takes packets of a local source, in the order they were made. Those of any other session are dropped.
+    /// Takes packets of a local source, in the order of their creation. Those of any other session are dropped.
     pub fn handle_source_packets(&mut self, now: Instant, session: SessionId, packets: &[LocalPacket]) {
         let Some(place) = self.peers.place(session).filter(|place| place.role == Role::Publisher) else { return };
         let Some(room) = self.rooms.get_mut(&place.room) else { return };
@@ -188,7 +188,7 @@ impl Shard {
         self.peers.by_address(from).is_some()
     }
 
-    /// Runs the peers whose deadlines have passed.
+    /// Runs the peers with expired deadlines.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(session) = self.peers.take_due(now) {
             self.tick(now, session);

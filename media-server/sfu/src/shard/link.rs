@@ -1,9 +1,9 @@
-//! What a viewer's reports say of its link: how much of the stream it carries, and how often the viewer may ask for a keyframe.
+//! A viewer's link according to its reports: how much of the stream it carries, and how often the viewer may ask for a keyframe.
 //!
 //! This is no congestion control. A link that loses [`LOSSY`] of the packets in two reports in a row is taken for too narrow: the
-//! viewer is limited to what arrived, less a margin, and gets whole frames from each keyframe on as far as that reaches. The limit
-//! rises again while reports are clean. Keyframe requests of a viewer are limited to one a second; while its link loses packets, when
-//! another keyframe would not help, the interval doubles from 8 s on.
+//! viewer is limited to the rate that arrived, less a margin, and gets complete frames from each keyframe on as far as that
+//! reaches. The limit rises again while reports are clean. Keyframe requests of a viewer are limited to one a second; while
+//! its link loses packets, when another keyframe would not help, the interval doubles from 8 s on.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const LOSSY: f32 = 0.15;
 /// A limited viewer that loses more is limited further; one that loses less is given more.
 const LIMITED_LOSSY: f32 = 0.03;
 const CLEAN: f32 = 0.005;
-/// A limit, as part of what arrived.
+/// A limit, as part of the rate that arrived.
 const MARGIN: f64 = 0.8;
 /// Added to a limit by a clean report, as its part: far below the limit that was too high last, and close to it.
 const RISE: f64 = 0.15;
@@ -22,19 +22,19 @@ const CLOSE: f64 = 0.8;
 const LEAST: u64 = 100_000;
 /// Reports closer together are taken as one.
 const SHORTEST_REPORT: Duration = Duration::from_millis(400);
-/// Losses that were reported count for so long.
+/// The time for which reported losses count.
 const REPORT_LIFETIME: Duration = Duration::from_secs(5);
 /// Between two keyframe requests of one viewer.
 const KEYFRAME_EVERY: Duration = Duration::from_secs(1);
 const LOSSY_KEYFRAME_EVERY: Duration = Duration::from_secs(8);
 const LONGEST_KEYFRAME_EVERY: Duration = Duration::from_secs(64);
 
-/// See the module.
+/// The state of one viewer's link.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Link {
-    /// Reports in a row that told of losses.
+    /// Number of reports in a row with losses.
     lossy: u32,
-    /// When the last report came, and how much had been sent by then.
+    /// The time of the last report, and the bytes sent by then.
     reported: Option<(Instant, u64)>,
     /// When the losses began that still last.
     lossy_since: Option<Instant>,
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_link_is_limited_to_what_it_carries() {
+    fn narrow_link_is_limited_to_its_rate() {
         let (_, limits, _) = limits(2_700_000, 1_000_000, 30);
         assert_eq!(limits[0], None, "one report is no evidence");
         for limit in &limits[2..] {

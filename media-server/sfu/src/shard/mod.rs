@@ -62,7 +62,7 @@ pub struct Shard {
     taps: VecDeque<TapBatch>,
     tap_pool: Vec<TapBatch>,
     room_timers: Timers<RoomId>,
-    /// What all joiners share.
+    /// The budget that all joiners share.
     shared: SharedBudget,
     /// The room whose burst is under way.
     bursting: Option<RoomId>,

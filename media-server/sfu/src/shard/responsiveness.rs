@@ -7,7 +7,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Answers in a row that are no coincidence.
 const ANSWERS: u8 = 3;
 
-/// See the module.
+/// The answers of one camera to keyframe requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Responsiveness {
     asked: Option<Instant>,

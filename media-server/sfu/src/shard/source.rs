@@ -1,9 +1,9 @@
-//! What feeds a room, apart from what brings it here.
+//! The sources of a room, independent of their transport.
 //!
-//! A source is codecs, encodings, statistics and limits (`publisher`); a [`Feed`] is the way its packets come. Packets of
+//! A source is codecs, encodings, statistics and limits (`publisher`); a [`Feed`] is the way its packets arrive. Packets of
 //! every feed meet in `Publisher::account`, so that a cap, a takeover, a recording and a viewer treat all sources alike.
-//! A peer's packets come as SRTP on a transport of ours. A local source has no transport, no SSRCs and no RTCP: its owner
-//! is in this process (a clip, an RTSP client), passes [`LocalPacket`]s, and is asked for keyframes by an event. It ends
+//! A peer's packets arrive as SRTP on a transport of ours. A local source has no transport, no SSRCs and no RTCP: its owner
+//! is in this process (a clip, an RTSP client), passes [`LocalPacket`]s, and gets keyframe requests as events. It ends
 //! only when its owner closes it.
 
 use super::publisher::{Publisher, Received};
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 /// How often a local source states its clock.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// NTP time at which every local source begins; any will do, since only differences are used.
+/// NTP time at which every local source starts; any will do, since only differences are used.
 const NTP_START: u64 = 1 << 62;
 
-/// How the packets of a source come here.
+/// The way the packets of a source arrive.
 #[derive(Clone, Debug)]
 pub enum Feed {
     /// From a peer, over ICE, DTLS and SRTP.
@@ -183,7 +183,7 @@ mod tests {
         );
         let packets = records(&taps).filter(|record| matches!(record, TapRecord::Packet { .. })).count();
         assert_eq!(packets, 58, "all from the first keyframe on");
-        // Each report states one line through captured time and timestamp, whenever the packet came.
+        // Each report states one line through captured time and timestamp, whenever the packet arrived.
         let reports: Vec<_> = records(&taps)
             .filter_map(|record| match record {
                 TapRecord::SenderReport { ntp, timestamp, .. } => Some((*ntp, *timestamp)),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn local_source_is_asked_for_keyframes_twice_a_second() {
+    fn local_source_keyframe_requests_are_limited() {
         let start = Instant::now();
         let mut shard = shard(start, None);
         shard.handle_source_packets(start, SESSION, &[picture(0, Duration::ZERO, KEYFRAME)]);
@@ -217,7 +217,7 @@ mod tests {
     fn idle_local_source_has_no_deadline() {
         let start = Instant::now();
         let mut shard = shard(start, None);
-        // A gap in the sequence cannot be asked for.
+        // Packets in a gap of the sequence cannot be requested.
         for sequence in [0, 5] {
             shard.handle_source_packets(start, SESSION, &[picture(sequence, Duration::ZERO, KEYFRAME)]);
         }

@@ -32,7 +32,7 @@ pub struct PublisherStats {
     pub round_trip: Option<Duration>,
     /// Video packets of the room that wait for a keyframe, or did.
     pub held: u64,
-    /// The room's picture comes from it.
+    /// It is the source of the room's video.
     pub feeds_video: bool,
     /// What it sends or could send first.
     pub video: Option<Codec>,

@@ -15,7 +15,7 @@ pub enum TransportError {
     /// Checks passed, and the DTLS handshake was not finished in time.
     #[error("the DTLS handshake was not finished in time")]
     HandshakeTimeout,
-    /// Neither a check nor an authenticated packet came for 30 seconds (RFC 7675 §5.1).
+    /// Neither a check nor an authenticated packet arrived for 30 seconds (RFC 7675 §5.1).
     #[error("the peer has not been heard for 30 seconds")]
     ConsentExpired,
     /// The peer sent `close_notify`.

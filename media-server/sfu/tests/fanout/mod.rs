@@ -116,7 +116,7 @@ impl Fanout {
         let unit = if self.frames.is_multiple_of(KEYFRAME_INTERVAL) { 5 } else { 1 };
         self.frames += 1;
         for n in 0..FRAME {
-            // A keyframe starts the track, even if no parameter sets come.
+            // A keyframe starts the track, even without parameter sets.
             self.payload[..2].copy_from_slice(&[0x7c, u8::from(n == 0) << 7 | unit]);
             let payload = &self.payload[..PAYLOAD - usize::from(n < FRAME / 2)];
             let packet = SourcePacket {

@@ -178,7 +178,7 @@ async fn a_download_that_nobody_reads_ends_and_one_that_is_read_slowly_goes_on()
 }
 
 #[tokio::test]
-async fn half_sent_requests_of_one_address_delay_nobody() {
+async fn half_sent_requests_delay_no_other_address() {
     let server = running(ConnectionLimits::default()).await;
     let mut held = Vec::new();
     for _ in 0..1024 {
@@ -210,7 +210,7 @@ async fn first_request_must_come_sooner_than_later_ones() {
     half.write_all(b"GET /healthz HTTP/1.1\r\nhost: loc").await.unwrap();
     ended(&mut half).await;
     assert!(begun.elapsed() >= HEAD);
-    assert_eq!(healthz(&mut kept).await.unwrap(), "HTTP/1.1 200 OK", "one that has asked is kept");
+    assert_eq!(healthz(&mut kept).await.unwrap(), "HTTP/1.1 200 OK", "one that sent a request is kept");
 }
 
 #[tokio::test]

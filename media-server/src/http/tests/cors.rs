@@ -80,7 +80,7 @@ async fn pages_on_other_addresses_cannot_publish() {
         let answer = post(origin, "localhost:8080").await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "cross-origin"), "{origin}");
     }
-    // A name that was made to lead here is refused by the Host header, though page and request agree.
+    // A name that was rebound to this address is refused by the Host header, though page and request agree.
     let rebound = post("http://evil.example:8080", "evil.example:8080").await;
     assert_eq!((rebound.status.as_u16(), rebound.problem().as_str()), (421, "unknown-host"), "{rebound:?}");
     for origin in ["http://localhost:3000", "http://127.0.0.1", "http://127.8.9.10:1", "http://[::1]:3000"] {

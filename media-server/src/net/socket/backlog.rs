@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_backlog_drops_whole_messages_and_counts_datagrams() {
+    fn full_backlog_drops_messages_and_counts_datagrams() {
         let to = SocketAddr::from(([192, 0, 2, 1], 1));
         let mut backlog = Backlog::new(100);
         assert_eq!(backlog.push(to, None, &[1; 60]), 0);

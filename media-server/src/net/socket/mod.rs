@@ -4,7 +4,7 @@
 //! message that the kernel segments (UDP_SEGMENT, Linux 4.18). Where the kernel has no such offload, the same run leaves as
 //! plain datagrams of the same `sendmmsg`. This is the only module with `unsafe`.
 //!
-//! A run whose datagrams exceed the path MTU cannot be segmented: it is sent again as plain datagrams, which the kernel
+//! A run of datagrams that exceed the path MTU cannot be segmented: it is sent again as plain datagrams, which the kernel
 //! fragments, and its destination gets no runs for a while (`paths`). Fragments are allowed on the way too: DF is not set.
 //! Nothing here waits for a full socket buffer: the rest is kept in order and sent when there is room, up to
 //! [`BACKLOG`] bytes, and dropped and counted beyond (`backlog`).
@@ -33,7 +33,7 @@ const RECEIVE_SIZE: usize = 2048;
 const SEND_BATCH: usize = 256;
 /// Socket buffers asked for; the kernel may grant less.
 const BUFFER: libc::c_int = 4 << 20;
-/// Bytes that wait for room in the socket buffer: twice what the buffer takes.
+/// Bytes that wait for room in the socket buffer: twice its size.
 const BACKLOG: usize = 8 << 20;
 
 /// What one call to [`Socket::send`] did.

@@ -52,7 +52,7 @@ pub(super) fn to_raw(address: SocketAddr, ipv6: bool) -> (libc::sockaddr_storage
 pub(super) fn from_raw(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match libc::c_int::from(storage.ss_family) {
         libc::AF_INET => {
-            // SAFETY: the family says what stands here, and sockaddr_storage is aligned for it.
+            // SAFETY: the family names the type stored here, and sockaddr_storage is aligned for it.
             let raw = unsafe { &*std::ptr::from_ref(storage).cast::<libc::sockaddr_in>() };
             let ip = std::net::Ipv4Addr::from(raw.sin_addr.s_addr.to_ne_bytes());
             Some(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(raw.sin_port))))

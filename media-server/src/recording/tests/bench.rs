@@ -188,7 +188,7 @@ pub(crate) struct Camera {
     pub(crate) session: SessionId,
     /// It sends sound, too.
     pub(crate) has_sound: bool,
-    /// Of the sound.
+    /// Of the audio.
     pub(crate) audio: Codec,
     start: Instant,
     frames: u64,

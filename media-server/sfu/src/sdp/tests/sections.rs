@@ -179,7 +179,7 @@ fn partial_answers_still_need_something_to_carry() {
 }
 
 #[test]
-fn plain_rtp_beside_dtls_is_refused_by_name() {
+fn plain_rtp_with_dtls_is_refused_by_name() {
     let video = section_of("obs-publish", "video");
     let offer = with(fixture("obs-publish"), &video, &with(&video, "UDP/TLS/RTP/SAVPF", "RTP/AVP"));
     assert!(matches!(publish_error(&offer), SdpError::UnsupportedProtocol { .. }));

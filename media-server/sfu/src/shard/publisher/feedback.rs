@@ -7,7 +7,7 @@ use std::time::Instant;
 
 impl Publisher {
     pub(in crate::shard) fn is_missing_any(&self) -> bool {
-        // No one can be asked for packets that a local source left out.
+        // Packets that a local source left out cannot be requested.
         self.transport.is_some()
             && self.streams.used().any(|stream| {
                 let missing = stream.reception.as_ref().is_some_and(|reception| reception.is_missing_any());
@@ -34,7 +34,7 @@ impl Publisher {
         Some(self.keyframe_asked.map_or(since, |asked| since.max(asked + KEYFRAME_EVERY)).max(soon))
     }
 
-    /// Appends what is due to `out`, one compound packet; empty when nothing is.
+    /// Appends the feedback that is due to `out` as one compound packet, or nothing.
     pub(in crate::shard) fn feedback(&mut self, now: Instant, out: &mut Vec<u8>) {
         out.clear();
         let report_due = now.saturating_duration_since(self.reported) >= REPORT_EVERY;
@@ -100,7 +100,7 @@ impl Publisher {
         }
     }
 
-    /// Takes a keyframe request that is due: one that is wanted, and not made too recently.
+    /// Takes a keyframe request that is due: one is pending, and the last one was not sent too recently.
     pub(in crate::shard) fn take_keyframe_request(&mut self, now: Instant) -> bool {
         let Some(since) = self.keyframe_wanted else { return false };
         if now.saturating_duration_since(since) > KEYFRAME_PATIENCE {

@@ -1,8 +1,8 @@
-//! Looks at a ClientHello (RFC 5246 §7.4.1.2, RFC 6347 §4.2.1) for what no handshake with us can succeed without.
+//! Looks at a ClientHello (RFC 5246 §7.4.1.2, RFC 6347 §4.2.1) for the features that every handshake with us needs.
 //!
 //! dimpl discards a ClientHello without any cipher suite or group that it knows, and the peer would wait for its timeout.
 //! Only the first fragment is read, which has the suites of every client; extensions are judged when they are all there.
-//! What cannot be read is left to dimpl.
+//! Unreadable input is left to dimpl.
 
 use super::TransportError;
 
@@ -19,7 +19,7 @@ const SUPPORTED_GROUPS: u16 = 10;
 const USE_SRTP: u16 = 14;
 const EXTENDED_MASTER_SECRET: u16 = 23;
 
-/// Returns the error for a datagram that begins with a ClientHello that we cannot serve.
+/// Returns the error for a datagram that starts with a ClientHello that we cannot serve.
 pub(super) fn check(datagram: &[u8]) -> Result<(), TransportError> {
     match Hello::read(datagram) {
         Some(hello) => hello.judge(),
@@ -95,7 +95,7 @@ fn has_any(list: &[u8], wanted: &[u16]) -> bool {
     list.chunks_exact(2).any(|two| wanted.contains(&u16::from_be_bytes([two[0], two[1]])))
 }
 
-/// What is left to read.
+/// The bytes left to read.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -3,7 +3,7 @@
 //! It is the server unless the peer offered to be it (`a=setup:passive`), and always DTLS 1.2 (dimpl takes the client's
 //! first SRTP profile in 1.3, which is CM-SHA1 with browsers; in 1.2 it prefers AES-256-GCM, AES-128-GCM, CM-SHA1 in this
 //! order, which cannot be changed). The server requires the certificate of the offer's fingerprint, and uses no cookie:
-//! datagrams come only from addresses that passed an integrity check. The client sends the first flight, once the
+//! datagrams arrive only from addresses that passed an integrity check. The client sends the first flight, once the
 //! transport calls [`DtlsEndpoint::start`]. After the keys are out both wait for `close_notify`; an error then ends DTLS
 //! and not the media.
 //!
@@ -36,7 +36,7 @@ const MTU: usize = 1200;
 const FIRST_RETRANSMISSION: Duration = Duration::from_millis(200);
 /// With the first retransmission above: longer than the transport's own deadline.
 const RETRANSMISSIONS: usize = 7;
-/// What a peer may send before the handshake is over, in bytes. Browsers need about 3,000.
+/// Maximum number of bytes that a peer may send before the handshake is over. Browsers need about 3,000.
 const MAX_HANDSHAKE: usize = 64 * 1024;
 /// Smallest buffer that outputs are polled into.
 const OUTPUT: usize = 2048;
@@ -83,14 +83,14 @@ fn has_fingerprint(certificate: &[u8], expected: &Fingerprint) -> bool {
     digest(algorithm, certificate).as_ref().ct_eq(expected.bytes()).into()
 }
 
-/// What one step gave.
+/// The outcome of one step.
 #[derive(Default)]
 pub(super) struct Step {
     /// To send, in order.
     pub(super) datagrams: Vec<Vec<u8>>,
     /// The handshake is over and the certificate is the right one.
     pub(super) keys: Option<(dimpl::SrtpProfile, KeyingMaterial)>,
-    /// The peer has said goodbye.
+    /// The peer sent `close_notify`.
     pub(super) closed: bool,
 }
 
@@ -112,7 +112,7 @@ pub(super) struct DtlsEndpoint {
     dtls: Option<Box<Dtls>>,
     /// The certificate's fingerprint was compared and right.
     verified: bool,
-    /// Bytes that came before the handshake was over.
+    /// Bytes received before the handshake was over.
     received: usize,
     timer: Option<Instant>,
     /// The handshake failed, and the peer has not been notified.
@@ -162,7 +162,7 @@ impl DtlsEndpoint {
         self.role
     }
 
-    /// Retransmits what is due.
+    /// Sends the retransmissions that are due.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<Step, TransportError> {
         if self.timer.is_some_and(|timer| timer <= now) { self.advance(now, None) } else { Ok(Step::default()) }
     }
@@ -172,7 +172,7 @@ impl DtlsEndpoint {
         self.timer
     }
 
-    /// Gives what says goodbye to the peer; nothing before the handshake is over.
+    /// Returns the `close_notify` for the peer; nothing before the handshake is over.
     pub(super) fn close(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let Some(dtls) = self.dtls.as_mut().filter(|_| matches!(self.state, State::Connected)) else {
             self.end();
@@ -206,12 +206,12 @@ impl DtlsEndpoint {
 
     fn advance(&mut self, now: Instant, datagram: Option<&[u8]>) -> Result<Step, TransportError> {
         let Some(dtls) = &mut self.dtls else { return Ok(Step::default()) };
-        // The clock first: dimpl's timers count from the last time that it was told.
+        // The clock first: dimpl's timers count from the last time passed to it.
         let result = dtls.handle_timeout(now).and_then(|()| datagram.map_or(Ok(()), |bytes| dtls.handle_packet(bytes)));
         let step = self.drain()?;
         match result {
             Ok(()) => {}
-            // Media does not need DTLS any more, and whoever forges a source address shall not end it.
+            // Media does not need DTLS any more, and a forged source address must not end it.
             Err(error) if matches!(self.state, State::Connected) => {
                 tracing::debug!(%error, "DTLS failed after the handshake");
                 self.end();
@@ -224,7 +224,7 @@ impl DtlsEndpoint {
         Ok(step)
     }
 
-    /// Takes what dimpl has to say until it names its next timer.
+    /// Takes dimpl's outputs until it names its next timer.
     fn drain(&mut self) -> Result<Step, TransportError> {
         let mut step = Step::default();
         let Some(dtls) = &mut self.dtls else { return Ok(step) };

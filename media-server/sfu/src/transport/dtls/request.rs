@@ -4,7 +4,7 @@
 //! then shows no certificate at all. So its request is replaced by ours at the two places where it is visible: in the
 //! outgoing datagram, and in the handshake transcript that dimpl hashes and verifies through our crypto provider. Both
 //! replace the same bytes by the same bytes, leave any other form of the message alone, and never touch the peer's
-//! messages. Should another version of dimpl form its request differently, the handshake goes on with that request.
+//! messages. Should another version of dimpl form its request differently, the handshake continues with that request.
 //!
 //! The request must not be split into fragments: the flight of our server is about 800 bytes, and dimpl's MTU leaves
 //! [`GROWTH`] bytes of room.

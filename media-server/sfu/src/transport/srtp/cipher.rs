@@ -1,4 +1,4 @@
-//! Session keys of one direction, and what both directions do with them: nonces, keystreams, opening.
+//! Session keys of one direction, and the operations of both directions: nonces, keystreams, opening.
 //!
 //! AES-GCM (RFC 7714 §8, §9) by ring, AES-CM with HMAC-SHA1-80 (RFC 3711 §4.1.1, §4.2) by RustCrypto. The choice of
 //! libraries is measured: ring is the fastest GCM, and the slowest SHA-1. The formulas of RTP and RTCP are the same with an
@@ -108,7 +108,7 @@ impl Cipher {
         }
     }
 
-    /// Opens an SRTCP packet in place, whose trailer (the E bit and the index) is behind the tag with GCM (RFC 7714 §9.2)
+    /// Opens an SRTCP packet in place. Its trailer (the E bit and the index) is behind the tag with GCM (RFC 7714 §9.2)
     /// and before it with CM (RFC 3711 §3.4); returns the length of the plain packet, or `None` when it is not authentic.
     pub(super) fn open_rtcp(&self, packet: &mut [u8], trailer: [u8; 4], ssrc: u32) -> Option<usize> {
         const HEADER: usize = 8;

@@ -6,7 +6,7 @@ use super::cipher::Purpose;
 use ctr::Ctr128BE;
 use ctr::cipher::{KeyIvInit, StreamCipher};
 
-/// Which key; those of RTCP come 3 later.
+/// Which key; those of RTCP are 3 higher.
 #[derive(Clone, Copy)]
 pub(super) enum Label {
     /// The encryption key.

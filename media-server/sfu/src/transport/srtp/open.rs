@@ -1,8 +1,8 @@
 //! Opens inbound SRTP and SRTCP (RFC 3711 §3.3, §3.4; RFC 7714): replay check, authentication, decryption.
 //!
-//! - State of a source is made and changed by authentic packets only; [`sources`] has its bounds.
+//! - State of a source is created and changed by authentic packets only; [`sources`] has its bounds.
 //! - The RTP window of 8,192 packets holds more than a second of 50 Mbit/s, in 1 KiB a source.
-//! - SRTCP whose E bit is clear is refused: WebRTC always encrypts (RFC 8834 §5.1).
+//! - SRTCP with a clear E bit is refused: WebRTC always encrypts (RFC 8834 §5.1).
 //!
 //! [`sources`]: super::sources
 
@@ -11,9 +11,9 @@ use super::sources::Sources;
 use super::{SrtpProfile, TransportError};
 use bytes::BytesMut;
 
-/// Words of 64 RTP packets that may come late.
+/// Words of 64 RTP packets that may arrive late.
 const RTP_WINDOW: usize = 128;
-/// Words of 64 RTCP packets that may come late.
+/// Words of 64 RTCP packets that may arrive late.
 const RTCP_WINDOW: usize = 2;
 /// Header and SSRC of an RTCP packet.
 const RTCP_HEADER: usize = 8;
@@ -83,7 +83,7 @@ impl Opener {
 }
 
 /// The index that a sequence number most likely means (RFC 3711 §3.3.1, appendix A): the nearest one to the highest so
-/// far. A source begins with rollover counter 0, and nothing is before that. `None` behind the last index of all.
+/// far. A source starts with rollover counter 0, and nothing is before that. `None` behind the last index of all.
 fn packet_index(highest: Option<u64>, sequence: u16) -> Option<u64> {
     let Some(highest) = highest else { return Some(u64::from(sequence)) };
     let (rollover, last) = (highest >> 16, highest as u16);

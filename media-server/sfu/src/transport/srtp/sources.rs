@@ -3,8 +3,8 @@
 //! A source gets state by an authentic packet only. [`MAX_ACTIVE`] sources have a window each; the source that was
 //! authentic least recently makes room for a new one and is parked: of it only the highest index stays, for
 //! [`MAX_PARKED`] sources, of which the oldest is dropped. A parked source that returns continues behind that index, so
-//! that no packet of it is accepted twice, and a source that was silent while many others came keeps its rollover counter.
-//! A source that was dropped is new again: an attacker who recorded it, more than a thousand sources ago, could replay its
+//! that no packet of it is accepted twice, and a source that was silent while many others sent keeps its rollover counter.
+//! A source that was dropped is new again: an attacker that recorded it, more than a thousand sources ago, could replay its
 //! first 65,536 packets as those of a new source, which the publisher admits under its rules for SSRCs only.
 
 use std::collections::VecDeque;

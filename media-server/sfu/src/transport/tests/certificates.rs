@@ -4,7 +4,7 @@ use super::foreign::{Foreign, Key, weak_certificates};
 use super::*;
 use aws_lc_rs::rsa::KeySize;
 
-/// What became of a handshake without loss.
+/// The outcome of a handshake without loss.
 struct Outcome {
     client: Foreign,
     server: Transport,
@@ -158,7 +158,7 @@ fn handshake_that_cannot_succeed_names_its_reason() {
         ("no-cipher-suite", "ECDHE-ECDSA", rsa(&|client| client.suites = vec![0xc009, 0xc013, 0xc02f, 0x002f])),
         ("no-extended-master-secret", "RFC 7627", rsa(&|client| client.extended_master_secret = false)),
         ("no-srtp-profile", "AES128_CM_HMAC_SHA1_80", rsa(&|client| client.profiles = vec![2])),
-        // A scheme that is not asked for: the client shows nothing.
+        // A scheme that is not requested: the client shows nothing.
         ("no-certificate", "WebRTC requires one", client(Key::p256(), 0x0203)),
         ("unsupported-certificate", "RSA of 1024 bits", rsa(&|client| client.certificate = small.clone())),
         ("unsupported-certificate", "curve 1.3.132.0.10", rsa(&|client| client.certificate = curve.clone())),

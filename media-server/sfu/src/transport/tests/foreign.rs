@@ -1,5 +1,5 @@
 //! A DTLS 1.2 client that shares no code with dimpl: any kind of certificate, any offer, one suite (ECDHE-ECDSA with
-//! AES-128-GCM and P-256). It checks what it is sent as strictly as OpenSSL does where it matters here: it shows its
+//! AES-128-GCM and P-256). It checks received messages as strictly as OpenSSL does where it matters here: it shows its
 //! certificate only when the request names its kind of key and its signature scheme.
 
 use crate::transport::dtls::p224::signing;
@@ -11,7 +11,7 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self as algorithms, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use aws_lc_rs::{hmac, rand::fill};
 
-/// What a client has to show.
+/// The credential of a client.
 pub(super) enum Key {
     Rsa(RsaKeyPair),
     P224(Vec<u8>),
@@ -146,7 +146,7 @@ fn info(algorithm: &[&[u8]], key: &[u8]) -> Vec<u8> {
     der(0x30, &[&der(0x30, algorithm), &der(3, &[&[0], key])])
 }
 
-/// A certificate around a SubjectPublicKeyInfo. Nobody looks at its signature: trust is by fingerprint.
+/// A certificate around a SubjectPublicKeyInfo. Its signature is not checked: trust is by fingerprint.
 pub(super) fn certificate(info: &[u8]) -> Vec<u8> {
     let algorithm = der(0x30, &[&der(6, &[&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11]]), &der(5, &[&[]])]);
     let common_name = der(0x30, &[&der(6, &[&[0x55, 4, 3]]), &der(0x0c, &[b"WebRTC"])]);
@@ -157,7 +157,7 @@ pub(super) fn certificate(info: &[u8]) -> Vec<u8> {
     der(0x30, &[&signed, &algorithm, &der(3, &[&[0; 257]])])
 }
 
-/// A certificate with a key of a kind that nobody accepts: RSA of 1,024 bits, and ECDSA on secp256k1.
+/// A certificate with a key of an unsupported kind: RSA of 1,024 bits, and ECDSA on secp256k1.
 pub(super) fn weak_certificates() -> [Vec<u8>; 2] {
     let weak = der(0x30, &[&der(2, &[&[0, 0x80], &[1; 127]]), &der(2, &[&[1, 0, 1]])]);
     [
@@ -166,7 +166,7 @@ pub(super) fn weak_certificates() -> [Vec<u8>; 2] {
     ]
 }
 
-/// The client, and what it offers.
+/// The client and its offer.
 pub(super) struct Foreign {
     pub(super) key: Key,
     pub(super) certificate: Vec<u8>,
@@ -178,7 +178,7 @@ pub(super) struct Foreign {
     pub(super) extended_master_secret: bool,
     /// Bytes of a message that go into one record.
     pub(super) fragment: usize,
-    /// What the server asked for.
+    /// The server's requests.
     pub(super) requested: Option<(Vec<u8>, Vec<u16>)>,
     /// The profile, and the exported keys.
     pub(super) keys: Option<(u16, Vec<u8>)>,
@@ -258,7 +258,7 @@ impl Foreign {
         self.message(1, &body.concat())
     }
 
-    /// Takes one datagram of the server; returns what is to be sent.
+    /// Takes one datagram of the server; returns the datagrams to send.
     pub(super) fn receive(&mut self, datagram: &[u8]) -> Vec<Vec<u8>> {
         let mut rest = datagram;
         let mut sent = Vec::new();
@@ -333,7 +333,7 @@ impl Foreign {
         }
         sent.push(self.plain_record(20, &[1]));
         let verify = prf(&master, "client finished", digest(&SHA256, &self.transcript).as_ref(), 12);
-        let finished = self.whole(20, &verify);
+        let finished = self.handshake_message(20, &verify);
         sent.push(seal(&key_block[..16], &key_block[32..36], &finished));
         self.secret = Some(Secret { master, server_random, profile, key_block });
         sent
@@ -352,8 +352,8 @@ impl Foreign {
         self.keys = Some((secret.profile, prf(&secret.master, "EXTRACTOR-dtls_srtp", &seed, length)));
     }
 
-    /// A whole handshake message, which goes into the transcript.
-    fn whole(&mut self, kind: u8, body: &[u8]) -> Vec<u8> {
+    /// A complete handshake message, which is added to the transcript.
+    fn handshake_message(&mut self, kind: u8, body: &[u8]) -> Vec<u8> {
         let length = &(body.len() as u32).to_be_bytes()[1..];
         let sequence = self.sequence.to_be_bytes();
         self.sequence += 1;
@@ -364,7 +364,7 @@ impl Foreign {
 
     /// A handshake message in plain records, a datagram for each fragment.
     fn message(&mut self, kind: u8, body: &[u8]) -> Vec<Vec<u8>> {
-        let whole = self.whole(kind, body);
+        let whole = self.handshake_message(kind, body);
         let mut sent = Vec::new();
         let mut at = 0;
         loop {

@@ -63,7 +63,7 @@ fn handshake_survives_the_loss_of_every_flight_once() {
         let mut lost = std::collections::HashSet::new();
         let mut world = make();
         let took = world.handshake(Duration::from_secs(10), &mut |sent| {
-            // The first two bursts of each side are its flights; what follows repeats them.
+            // The first two bursts of each side are its flights; the rest repeats them.
             if sent.burst < 2 && lost.insert((sent.to_server, sent.burst, sent.datagram)) { vec![] } else { vec![HOP] }
         });
         assert!(world.connected(), "{:?}", world.told);
