@@ -209,6 +209,6 @@ mod tests {
         let (pace, steps) = steps((0..400).map(|n| (n * 40, n as u64 * 50)));
         assert!(steps.iter().all(|step| *step == Step::Steady));
         let error = pace.ahead().unwrap() / 1_000_000 + 399 * 10;
-        assert!((0..=150).contains(&error), "{error} ms behind what is so now");
+        assert!((0..=150).contains(&error), "{error} ms behind the present");
     }
 }

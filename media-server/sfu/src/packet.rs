@@ -4,6 +4,11 @@
 
 use std::ops::Range;
 
+/// Bytes of an RTP header before the CSRCs.
+const FIXED_HEADER: usize = 12;
+/// Bytes of an extension before its elements: profile and length.
+const EXTENSION_HEADER: usize = 4;
+
 /// What kind of datagram this is, by its first byte (RFC 7983) and, for RTP and RTCP, the second (RFC 5761 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -52,22 +57,38 @@ pub fn ssrc(datagram: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(datagram.get(8..12)?.try_into().ok()?))
 }
 
+/// Returns the length of an RTP header with its CSRCs and extension (RFC 3550 §5.1, §5.3.1); `None` when the packet is cut
+/// short or of another version.
+pub(crate) fn header_len(packet: &[u8]) -> Option<usize> {
+    let first = *packet.first().filter(|byte| *byte >> 6 == 2)?;
+    let at = csrc_end(first);
+    let length = match has_extension(first) {
+        false => at,
+        true => at + EXTENSION_HEADER + 4 * usize::from(u16::from_be_bytes(*packet.get(at + 2..)?.first_chunk()?)),
+    };
+    (packet.len() >= length).then_some(length)
+}
+
+fn csrc_end(first: u8) -> usize {
+    FIXED_HEADER + 4 * usize::from(first & 0x0f)
+}
+
+fn has_extension(first: u8) -> bool {
+    first & 0x10 != 0
+}
+
 impl Header {
     /// Reads a decrypted packet; `None` when it is malformed.
     pub fn parse(packet: &[u8]) -> Option<Header> {
-        let fixed: &[u8; 12] = packet.get(..12)?.try_into().ok()?;
-        if fixed[0] >> 6 != 2 {
-            return None;
-        }
-        let mut start = 12 + 4 * usize::from(fixed[0] & 0x0f);
+        let start = header_len(packet)?;
+        let fixed: &[u8; FIXED_HEADER] = packet.first_chunk()?;
         let (mut extensions, mut one_byte) = (0..0, false);
-        if fixed[0] & 0x10 != 0 {
-            let head: &[u8; 4] = packet.get(start..start + 4)?.try_into().ok()?;
-            let len = 4 * usize::from(u16::from_be_bytes([head[2], head[3]]));
-            one_byte = head[..2] == [0xbe, 0xde];
-            let known = one_byte || (head[0] == 0x10 && head[1] & 0xf0 == 0);
-            extensions = if known { start + 4..start + 4 + len } else { 0..0 };
-            start += 4 + len;
+        if has_extension(fixed[0]) {
+            let at = csrc_end(fixed[0]);
+            let profile: &[u8; 2] = packet.get(at..)?.first_chunk()?;
+            one_byte = *profile == [0xbe, 0xde];
+            let known = one_byte || (profile[0] == 0x10 && profile[1] & 0xf0 == 0);
+            extensions = if known { at + EXTENSION_HEADER..start } else { 0..0 };
         }
         let mut end = packet.len();
         if fixed[0] & 0x20 != 0 {
@@ -121,6 +142,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use rtc_shared::marshal::Unmarshal;
+
+    #[test]
+    fn header_length_includes_csrcs_and_extension() {
+        let mut packet = vec![0x92, 96];
+        packet.resize(12 + 2 * 4, 0);
+        packet.extend([0xbe, 0xde, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(header_len(&packet), Some(32));
+        assert_eq!(header_len(&packet[..31]), None, "cut short");
+        packet[0] = 0x82;
+        assert_eq!(header_len(&packet), Some(20), "no extension");
+        packet[0] = 0x42;
+        assert_eq!(header_len(&packet), None, "another version");
+    }
 
     #[test]
     fn reads_extensions_and_padding() {

@@ -82,8 +82,8 @@ impl LocalClock {
 }
 
 impl Publisher {
-    /// Accounts for a packet of a local source, and returns the media in it; `None` for unknown payload types and what goes
-    /// beyond the bitrate that was granted.
+    /// Accounts for a packet of a local source, and returns the media in it; `None` for unknown payload types and packets
+    /// beyond the granted bitrate.
     pub(super) fn receive_local<'a>(&mut self, now: Instant, packet: &'a LocalPacket) -> Option<Received<'a>> {
         let track = self.track(packet.kind)?;
         let codec = track.payload_types.iter().find(|p| p.number == packet.payload_type)?.codec;

@@ -9,6 +9,7 @@
 use super::cipher::{Cipher, Purpose};
 use super::sources::Sources;
 use super::{SrtpProfile, TransportError};
+use crate::packet;
 use bytes::BytesMut;
 
 /// Words of 64 RTP packets that may arrive late.
@@ -43,7 +44,7 @@ impl Opener {
 
     /// Returns the plain RTP packet.
     pub(crate) fn open_rtp(&mut self, datagram: &[u8]) -> Result<BytesMut, TransportError> {
-        let header_len = header_len(datagram).ok_or(TransportError::Malformed)?;
+        let header_len = packet::header_len(datagram).ok_or(TransportError::Malformed)?;
         let (sequence, ssrc) = (u16::from_be_bytes([datagram[2], datagram[3]]), be32(datagram, 8));
         let index = packet_index(self.media.highest(ssrc), sequence).ok_or(TransportError::NotAuthentic)?;
         if !self.media.is_fresh(ssrc, index) {
@@ -94,17 +95,6 @@ fn packet_index(highest: Option<u64>, sequence: u16) -> Option<u64> {
         _ => rollover,
     };
     (rollover <= u64::from(u32::MAX)).then_some(rollover << 16 | u64::from(sequence))
-}
-
-/// Length of an RTP header with its extension (RFC 3550 §5.1, §5.3.1); `None` when it is cut short.
-fn header_len(datagram: &[u8]) -> Option<usize> {
-    let first = *datagram.first().filter(|byte| *byte >> 6 == 2)?;
-    let fixed = 12 + 4 * usize::from(first & 0x0f);
-    let length = match first & 0x10 {
-        0 => fixed,
-        _ => fixed + 4 + 4 * usize::from(u16::from_be_bytes(*datagram.get(fixed + 2..)?.first_chunk()?)),
-    };
-    (datagram.len() >= length).then_some(length)
 }
 
 fn be32(bytes: &[u8], at: usize) -> u32 {

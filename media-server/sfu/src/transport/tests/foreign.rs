@@ -188,7 +188,7 @@ pub(super) struct Foreign {
     transcript: Vec<u8>,
     sequence: u16,
     record: u64,
-    /// Fragments of the server's messages: by number, the message with its header and what has arrived.
+    /// Fragments of the server's messages: by number, the message with its header and the parts received.
     messages: Vec<Vec<u8>>,
     secret: Option<Secret>,
 }
