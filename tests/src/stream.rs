@@ -77,6 +77,8 @@ pub struct Stream {
     since_keyframe: u32,
     /// Mean bytes of a frame, bytes of a keyframe, and frames from one to the next.
     sizes: (u32, u32, u32),
+    /// Keyframes start without parameter sets.
+    bare: bool,
     dice: u64,
 }
 
@@ -90,12 +92,17 @@ impl Stream {
     /// A stream of other frames: mean bytes of one, bytes of a keyframe, and frames from one keyframe to the next.
     pub fn sized(frame: u32, keyframe: u32, interval: u32) -> Self {
         let sizes = (frame, keyframe, interval);
-        Self { frame: 0, sound: 0, since_keyframe: 0, sizes, dice: 0x9e37_79b9_7f4a_7c15 }
+        Self { frame: 0, sound: 0, since_keyframe: 0, sizes, bare: false, dice: 0x9e37_79b9_7f4a_7c15 }
     }
 
     /// When the next burst leaves, since the start.
     pub fn next_at(&self) -> Duration {
         self.frame_at().min(self.sound_at())
+    }
+
+    /// Sends no parameter sets from now on.
+    pub fn omit_parameters(&mut self) {
+        self.bare = true;
     }
 
     /// Makes the next frame a keyframe.
@@ -126,7 +133,7 @@ impl Stream {
         let bytes = if keyframe { whole } else { mean - mean / 5 + spread } as usize;
         let parts = bytes.div_ceil(PART);
         let mut payloads = Vec::with_capacity(parts + 1);
-        if keyframe {
+        if keyframe && !self.bare {
             payloads.push(parameters());
         }
         for part in 0..parts {

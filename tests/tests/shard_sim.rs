@@ -5,6 +5,8 @@
 
 #[path = "shard_sim/fair.rs"]
 mod fair;
+#[path = "shard_sim/trouble.rs"]
+mod trouble;
 
 use sfu::forward::slab::MAX_TRANSMIT;
 use sfu::packet::{Kind, classify};
@@ -195,13 +197,15 @@ impl World {
 
     /// A viewer that opens and keeps everything. `rtx` says whether it offers the retransmission format.
     fn viewer(&mut self, link: Link, rtx: bool) -> usize {
+        self.viewer_offering(link, |offer| if rtx { offer } else { offer.replace("SAVPF 102 103", "SAVPF 102") })
+    }
+
+    /// A viewer with another offer than its own.
+    fn viewer_offering(&mut self, link: Link, adapt: impl FnOnce(String) -> String) -> usize {
         self.seat(link, |world, session, address| {
             let (ice, local) = (credentials(), world.local_description());
-            let mut text = viewer_offer(&Local { ice: &ice, fingerprint: identity().fingerprint(), address });
-            if !rtx {
-                text = text.replace("SAVPF 102 103", "SAVPF 102");
-            }
-            let offer = Offer::parse(&text).unwrap();
+            let text = viewer_offer(&Local { ice: &ice, fingerprint: identity().fingerprint(), address });
+            let offer = Offer::parse(&adapt(text)).unwrap();
             let ssrcs = [1, 2, 3, 4].map(|n| 1000 * session.0 as u32 + n);
             let (answer, tracks) =
                 offer.answer_subscriber(&local, &world.tracks, ssrcs, &AnswerOptions::default()).unwrap();

@@ -1,4 +1,4 @@
-//! What is wrong with a stream now, as the API lists it: conditions that the media plane reports, and recent connections that
+//! Current trouble of a stream, as the API lists it: conditions that the media plane reports, and recent connections that
 //! failed.
 //!
 //! A condition lasts until the media plane ends it, or its session ends; a session has at most one of each reason. Failed
@@ -123,6 +123,17 @@ impl Drop for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_reason_is_documented() {
+        let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        for file in ["runbooks.md", "openapi.json"] {
+            let text = std::fs::read_to_string(docs.join(file)).unwrap();
+            for name in TroubleReason::ALL.map(TroubleReason::as_str).into_iter().chain([HANDSHAKE_FAILED]) {
+                assert!(text.contains(&format!("`{name}`")), "{file} does not list {name}");
+            }
+        }
+    }
 
     #[test]
     fn failures_are_bounded_and_expire() {

@@ -291,7 +291,8 @@ pub struct StreamInfo {
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TroubleInfo {
-    /// Stable: `no-keyframe`, `no-video`, `no-media`, `policed`, `viewer-loss`, `nothing-sent` or `handshake-failed`.
+    /// Stable: `no-keyframe`, `group-too-long`, `no-parameter-sets`, `no-video`, `no-media`, `policed`, `viewer-loss`,
+    /// `link-too-narrow`, `codec-mismatch`, `nothing-sent` or `handshake-failed`.
     pub reason: &'static str,
     /// One sentence: the fact, then the remedy.
     pub message: String,

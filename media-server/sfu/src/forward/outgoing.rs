@@ -153,6 +153,11 @@ impl Outgoing {
         }
     }
 
+    /// Returns whether packets of this payload type of the source are sent, not skipped for want of a common codec.
+    pub fn accepts(&self, payload_type: u8) -> bool {
+        self.payload_types[usize::from(payload_type & 0x7f)] != NONE
+    }
+
     /// Starts at a keyframe of the ring; `newest` is index and timestamp of the newest packet there.
     pub fn start_at_keyframe(&mut self, now: Instant, keyframe: KeyframeStart, newest: (u64, u32)) {
         self.skip_to(keyframe.index);

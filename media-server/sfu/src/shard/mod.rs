@@ -39,7 +39,7 @@ use publisher::Publisher;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use room::Room;
-use stats::{RoleStats, SessionStats, ShardCounters};
+use stats::{SessionStats, ShardCounters};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -250,14 +250,7 @@ impl Shard {
     pub fn stats(&self, now: Instant) -> Vec<SessionStats> {
         let mut out = Vec::with_capacity(self.peers.len());
         for room in self.rooms.values() {
-            out.extend(room.publishers.iter().map(|(_, publisher)| {
-                let mut stats = publisher.session_stats(now, room.id);
-                if let RoleStats::Publisher(publisher) = &mut stats.role {
-                    (publisher.held, publisher.feeds_video) = (room.held, room.feeds_video(stats.session));
-                }
-                stats
-            }));
-            out.extend(room.subscribers.iter().map(|(_, subscriber)| subscriber.session_stats(room.id)));
+            out.extend(room.session_stats(now));
         }
         out
     }

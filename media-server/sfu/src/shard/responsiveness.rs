@@ -12,6 +12,8 @@ const ANSWERS: u8 = 3;
 pub(super) struct Responsiveness {
     asked: Option<Instant>,
     answers: u8,
+    /// The request before the pending one was not answered in time.
+    ignored: bool,
 }
 
 impl Responsiveness {
@@ -25,8 +27,14 @@ impl Responsiveness {
         if let Some(asked) = self.asked.take() {
             let answered = now.saturating_duration_since(asked) < ANSWER;
             self.answers = if answered { self.answers.saturating_add(1) } else { 0 };
+            self.ignored = !answered;
         }
         self.answers >= ANSWERS
+    }
+
+    /// Returns whether the camera ignored the last request that is due.
+    pub(super) fn ignores_requests(&self, now: Instant) -> bool {
+        self.ignored || self.asked.is_some_and(|asked| now.saturating_duration_since(asked) >= ANSWER)
     }
 }
 
@@ -46,5 +54,20 @@ mod tests {
         assert!(!ask(3000));
         assert_eq!([100, 400, 80].map(&mut ask), [false, false, true]);
         assert!(camera.on_keyframe(now + Duration::from_secs(60)), "an unrequested keyframe changes nothing");
+    }
+
+    #[test]
+    fn unanswered_request_is_an_ignored_one() {
+        let now = Instant::now();
+        let at = |ms: u64| now + Duration::from_millis(ms);
+        let mut camera = Responsiveness::default();
+        assert!(!camera.ignores_requests(at(60_000)), "without a request");
+        camera.on_request(now);
+        assert_eq!([999, 1000].map(|ms| camera.ignores_requests(at(ms))), [false, true]);
+        camera.on_keyframe(at(5000));
+        camera.on_request(at(6000));
+        assert!(camera.ignores_requests(at(6000)), "until a request is answered");
+        camera.on_keyframe(at(6100));
+        assert!(!camera.ignores_requests(at(60_000)));
     }
 }

@@ -3,6 +3,7 @@
 //! [`media`] takes the packets of sources, [`burst`] sends them to subscribers.
 
 mod burst;
+mod health;
 mod lane;
 mod media;
 
@@ -43,7 +44,7 @@ pub(super) struct Room {
     /// The session that started to feed the room, until the shard has sent the event.
     pub(super) started: Option<SessionId>,
     /// Video packets received while no subscriber could start with them.
-    pub(super) held: u64,
+    held: u64,
     /// The session that feeds the room.
     active: Option<SessionId>,
     video: Lane,
@@ -110,11 +111,6 @@ impl Room {
 
     fn active_publisher(&mut self) -> Option<&mut Publisher> {
         self.publisher_mut(self.active?)
-    }
-
-    /// Returns whether this publisher is the source of the room's video.
-    pub(super) fn feeds_video(&self, id: SessionId) -> bool {
-        self.video.track.source().is_some_and(|(source, _)| source == id)
     }
 
     /// Connects a subscriber: it starts as soon as there is a position to start at.

@@ -34,6 +34,10 @@ pub struct PublisherStats {
     pub held: u64,
     /// It is the source of the room's video.
     pub feeds_video: bool,
+    /// Its group of pictures is longer than the room keeps, and it ignores keyframe requests.
+    pub group_too_long: bool,
+    /// Its newest keyframe has no parameter sets, and none are known.
+    pub lacks_parameters: bool,
     /// What it sends or could send first.
     pub video: Option<Codec>,
     /// Likewise.
@@ -53,6 +57,8 @@ pub struct SubscriberStats {
     pub nacks: u64,
     /// Keyframes it asked for.
     pub keyframe_requests: u64,
+    /// The publisher sends a codec that was not negotiated with this subscriber.
+    pub codec_mismatch: bool,
     /// Its own report.
     pub reported: Reported,
 }
@@ -101,6 +107,8 @@ impl Publisher {
         let stats = PublisherStats {
             held: 0,
             feeds_video: false,
+            group_too_long: false,
+            lacks_parameters: false,
             packets: counts.packets.saturating_sub(self.budget.packets()),
             bytes: counts.bytes.saturating_sub(self.budget.bytes()),
             lost: counts.lost,

@@ -1,52 +1,76 @@
-//! Streams that are connected and dark: what is wrong, told from the counters of a shard's sessions.
+//! Detects streams that are connected and dark, and the cause, from the counters of a shard's sessions.
 //!
-//! Sans-IO: [`TroubleDetector::observe`] takes the time and a snapshot of all sessions, about once a second, and returns what
-//! has begun or ended since. A condition must hold for [`BEGINS_AFTER`] before it is trouble and be absent for
-//! [`ENDS_AFTER`] before that is over. The tables have an entry for each session of the last snapshot, so the limits of
-//! sessions bound them.
+//! Sans-IO: [`TroubleDetector::observe`] takes the time and a snapshot of all sessions, about once a second, and returns the
+//! conditions that started or ended since. A condition must hold for [`BEGINS_AFTER`] before it is trouble and be absent for
+//! [`ENDS_AFTER`] before that is over; the exceptions are conditions that are averaged before they get here. The tables have an entry for each
+//! session of the last snapshot, so the limits of sessions bound them.
 
 use crate::parameters::{RoomId, SessionId};
 use crate::shard::stats::{PublisherStats, RoleStats, SessionStats, SubscriberStats};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// A condition is trouble when it has held for so long.
+/// Time for which a condition holds before it is trouble.
 pub const BEGINS_AFTER: Duration = Duration::from_secs(3);
-/// Trouble is over when its condition has been absent for so long.
+/// Time for which a condition is absent before its trouble is over.
 pub const ENDS_AFTER: Duration = Duration::from_secs(5);
+/// The same for groups of pictures: each of them is too long only from some time on, at most 20 s.
+const GROUP_ENDS_AFTER: Duration = Duration::from_secs(25);
 /// Loss reported by a viewer from which its picture cannot be repaired.
 const LOSS: f32 = 0.1;
 
-/// Why nobody, or one viewer, sees a picture. The texts are stable.
+/// Why no viewer, or a single one, sees a picture. The texts are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TroubleReason {
-    /// Video comes and no viewer can start with it.
+    /// Video arrives and no viewer can start with it.
     NoKeyframe,
-    /// Video was negotiated and only audio comes.
+    /// A group of pictures is longer than the room keeps, and the encoder ignores keyframe requests.
+    GroupTooLong,
+    /// Keyframes have no parameter sets, and none are known.
+    NoParameterSets,
+    /// Video was negotiated and only audio arrives.
     NoVideo,
     /// A connected publisher sends nothing.
     NoMedia,
-    /// Packets are dropped beyond the bitrate cap.
+    /// Packets are dropped beyond the bitrate cap again and again.
     Policed,
-    /// A viewer loses more than retransmissions repair.
+    /// A viewer loses more than retransmissions repair, and is not limited for it.
     ViewerLoss,
-    /// A connected viewer is sent nothing though the room has a picture.
+    /// A viewer is limited to a part of the stream, because its link carries no more.
+    LinkTooNarrow,
+    /// The publisher sends a codec that was not negotiated with a viewer.
+    CodecMismatch,
+    /// A connected viewer is sent nothing though the room has a picture, for another reason than its codecs.
     NothingSent,
 }
 
 impl TroubleReason {
     /// All of them.
-    pub const ALL: [TroubleReason; 6] =
-        [Self::NoKeyframe, Self::NoVideo, Self::NoMedia, Self::Policed, Self::ViewerLoss, Self::NothingSent];
+    pub const ALL: [TroubleReason; 10] = [
+        Self::NoKeyframe,
+        Self::GroupTooLong,
+        Self::NoParameterSets,
+        Self::NoVideo,
+        Self::NoMedia,
+        Self::Policed,
+        Self::ViewerLoss,
+        Self::LinkTooNarrow,
+        Self::CodecMismatch,
+        Self::NothingSent,
+    ];
 
     /// The stable name, as in the API and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoKeyframe => "no-keyframe",
+            Self::GroupTooLong => "group-too-long",
+            Self::NoParameterSets => "no-parameter-sets",
             Self::NoVideo => "no-video",
             Self::NoMedia => "no-media",
             Self::Policed => "policed",
             Self::ViewerLoss => "viewer-loss",
+            Self::LinkTooNarrow => "link-too-narrow",
+            Self::CodecMismatch => "codec-mismatch",
             Self::NothingSent => "nothing-sent",
         }
     }
@@ -57,31 +81,61 @@ impl TroubleReason {
             Self::NoKeyframe => {
                 "video arrives without a point where viewers can start: set a keyframe interval of 1 to 4 s in the encoder"
             }
+            Self::GroupTooLong => {
+                "keyframes are too far apart and the encoder ignores requests for one, so new viewers wait for a picture: \
+                 set a keyframe interval of 1 to 4 s in the encoder"
+            }
+            Self::NoParameterSets => {
+                "keyframes arrive without SPS and PPS, so viewers cannot decode them: \
+                 set the encoder to repeat them with every keyframe"
+            }
             Self::NoVideo => "the publisher negotiated video and sends only audio: check the camera and its encoder",
             Self::NoMedia => "the publisher is connected and sends nothing: check the encoder, or a firewall for UDP",
             Self::Policed => {
-                "the publisher sends more than limits.maxBitrate, and packets are dropped: lower its bitrate or raise the limit"
+                "the publisher keeps sending more than limits.maxBitrate, so frames are dropped: \
+                 lower the encoder's bitrate or raise limits.maxBitrate"
             }
-            Self::ViewerLoss => {
-                "a viewer loses 10 % or more of its packets: its link is too narrow, so lower the publisher's bitrate"
+            Self::ViewerLoss => "a viewer loses 10 % or more of its packets: check its network, for example its Wi-Fi",
+            Self::LinkTooNarrow => {
+                "a viewer's link carries less than the stream, so it gets only some of the frames: \
+                 lower the publisher's bitrate or improve that link"
+            }
+            Self::CodecMismatch => {
+                "the publisher sends a codec that was not negotiated with a viewer: reload the viewer, or publish H264 and Opus"
             }
             Self::NothingSent => {
-                "a viewer is connected and is sent nothing: it may lack the publisher's codec, so reload it or send H264"
+                "a viewer is connected and is sent nothing: reload it, and check that it negotiated video"
             }
+        }
+    }
+
+    /// How long its condition holds before it is trouble. Some conditions are sustained already when they are reported.
+    fn begins_after(self) -> Duration {
+        match self {
+            Self::Policed | Self::LinkTooNarrow => Duration::ZERO,
+            _ => BEGINS_AFTER,
+        }
+    }
+
+    /// How long its condition is absent before the trouble is over.
+    fn ends_after(self) -> Duration {
+        match self {
+            Self::GroupTooLong => GROUP_ENDS_AFTER,
+            _ => ENDS_AFTER,
         }
     }
 }
 
-/// Something has begun, or is over.
+/// A condition that started or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TroubleChange {
-    /// Where.
+    /// The room.
     pub room: RoomId,
-    /// Whose: the publisher's or the viewer's session.
+    /// The publisher's or the viewer's session.
     pub session: SessionId,
-    /// What.
+    /// The condition.
     pub reason: TroubleReason,
-    /// It began; otherwise it is over.
+    /// It started; otherwise it is over.
     pub began: bool,
 }
 
@@ -101,7 +155,7 @@ struct Watched {
     conditions: [Condition; TroubleReason::ALL.len()],
 }
 
-/// See the module.
+/// Compares snapshots of a shard's sessions and reports conditions that last.
 #[derive(Default)]
 pub struct TroubleDetector {
     sessions: HashMap<SessionId, Watched>,
@@ -130,7 +184,7 @@ impl TroubleDetector {
             (watched.packets, watched.held, watched.policed) = (packets, held, policed);
             for (reason, condition) in TroubleReason::ALL.into_iter().zip(&mut watched.conditions) {
                 let holds = known && stats.connected && rises.holds(reason, stats, lit.contains(&stats.room));
-                if let Some(began) = condition.update(now, holds) {
+                if let Some(began) = condition.update(now, holds, reason) {
                     changes.push(TroubleChange { room: stats.room, session: stats.session, reason, began });
                 }
             }
@@ -144,7 +198,7 @@ impl TroubleDetector {
         changes
     }
 
-    /// Rooms whose picture moves.
+    /// Returns the rooms with a live picture.
     fn rooms_with_picture(&self, sessions: &[SessionStats]) -> HashSet<RoomId> {
         let moves = |stats: &&SessionStats| {
             let RoleStats::Publisher(publisher) = &stats.role else { return false };
@@ -178,25 +232,34 @@ impl Rises {
                     TroubleReason::NoKeyframe => dark && self.held,
                     TroubleReason::NoVideo => dark && self.packets && !self.held,
                     TroubleReason::NoMedia => !self.packets && !self.policed,
-                    TroubleReason::Policed => self.policed,
-                    TroubleReason::ViewerLoss | TroubleReason::NothingSent => false,
+                    TroubleReason::GroupTooLong => publisher.group_too_long && self.packets,
+                    TroubleReason::NoParameterSets => publisher.lacks_parameters && self.packets,
+                    TroubleReason::Policed => publisher.bitrate_exceeded,
+                    _ => false,
                 }
             }
-            (RoleStats::Subscriber(viewer), TroubleReason::ViewerLoss) => viewer.reported.fraction_lost >= LOSS,
-            (RoleStats::Subscriber(_), TroubleReason::NothingSent) => picture && !self.packets,
-            (RoleStats::Subscriber(_), _) => false,
+            (RoleStats::Subscriber(viewer), reason) => {
+                let limited = viewer.reported.limited_to.is_some();
+                match reason {
+                    TroubleReason::ViewerLoss => viewer.reported.fraction_lost >= LOSS && !limited,
+                    TroubleReason::LinkTooNarrow => limited,
+                    TroubleReason::CodecMismatch => viewer.codec_mismatch,
+                    TroubleReason::NothingSent => picture && !self.packets && !viewer.codec_mismatch,
+                    _ => false,
+                }
+            }
         }
     }
 }
 
 impl Condition {
-    /// `Some` when trouble has begun (`true`) or is over.
-    fn update(&mut self, now: Instant, holds: bool) -> Option<bool> {
+    /// Returns `Some(true)` when trouble started, `Some(false)` when it is over.
+    fn update(&mut self, now: Instant, holds: bool, reason: TroubleReason) -> Option<bool> {
         if self.holds != holds || self.changed.is_none() {
             (self.holds, self.changed) = (holds, Some(now));
         }
         let span = now.saturating_duration_since(self.changed.unwrap_or(now));
-        let due = if holds { BEGINS_AFTER } else { ENDS_AFTER };
+        let due = if holds { reason.begins_after() } else { reason.ends_after() };
         if self.trouble == holds || span < due {
             return None;
         }
@@ -254,6 +317,16 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_has_a_name_and_a_remedy() {
+        let names: HashSet<_> = TroubleReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(names.len(), TroubleReason::ALL.len());
+        for reason in TroubleReason::ALL {
+            assert!(reason.message().contains(": "), "{reason:?}");
+        }
+        assert!(TroubleReason::Policed.message().ends_with("raise limits.maxBitrate"));
+    }
+
+    #[test]
     fn healthy_stream_has_no_trouble() {
         assert_eq!(Bench::new().run(60, flow), []);
     }
@@ -293,11 +366,9 @@ mod tests {
         bench.run(3, flow);
         bench.camera.policed += 10;
         assert_eq!(bench.run(6, flow), [], "one burst");
-        let policed = |camera: &mut PublisherStats, viewer: &mut SubscriberStats| {
-            flow(camera, viewer);
-            camera.policed += 10;
-        };
-        assert_eq!(bench.run(4, policed), [(CAMERA, "policed", true)]);
+        bench.camera.bitrate_exceeded = true;
+        assert_eq!(bench.run(1, flow), [(CAMERA, "policed", true)]);
+        bench.camera.bitrate_exceeded = false;
         assert_eq!(bench.run(6, flow), [(CAMERA, "policed", false)]);
     }
 
@@ -307,10 +378,37 @@ mod tests {
         bench.run(3, flow);
         bench.viewer.reported.fraction_lost = 0.2;
         assert_eq!(bench.run(4, flow), [(VIEWER, "viewer-loss", true)]);
-        bench.viewer.reported.fraction_lost = 0.0;
+        bench.viewer.reported.limited_to = Some(900_000);
+        assert_eq!(bench.run(1, flow), [(VIEWER, "link-too-narrow", true)]);
+        assert_eq!(bench.run(5, flow), [(VIEWER, "viewer-loss", false)], "reported once, with its cause");
+        (bench.viewer.reported.fraction_lost, bench.viewer.reported.limited_to) = (0.0, None);
         let unsent = |camera: &mut PublisherStats, _: &mut SubscriberStats| camera.packets += 300;
-        assert_eq!(bench.run(6, unsent), [(VIEWER, "nothing-sent", true), (VIEWER, "viewer-loss", false)]);
+        assert_eq!(bench.run(6, unsent), [(VIEWER, "nothing-sent", true), (VIEWER, "link-too-narrow", false)]);
         assert_eq!(bench.run(6, flow), [(VIEWER, "nothing-sent", false)]);
+    }
+
+    #[test]
+    fn missing_codec_is_not_reported_as_nothing_sent() {
+        let mut bench = Bench::new();
+        bench.viewer.codec_mismatch = true;
+        let unsent = |camera: &mut PublisherStats, _: &mut SubscriberStats| camera.packets += 300;
+        assert_eq!(bench.run(10, unsent), [(VIEWER, "codec-mismatch", true)]);
+        bench.viewer.codec_mismatch = false;
+        assert_eq!(bench.run(6, flow), [(VIEWER, "codec-mismatch", false)]);
+    }
+
+    #[test]
+    fn long_groups_are_one_trouble() {
+        let mut bench = Bench::new();
+        let mut second = 0;
+        let changes = bench.run(120, |camera, viewer| {
+            flow(camera, viewer);
+            second += 1;
+            camera.group_too_long = second % 30 > 20;
+        });
+        assert_eq!(changes, [(CAMERA, "group-too-long", true)]);
+        bench.camera.group_too_long = false;
+        assert_eq!(bench.run(26, flow), [(CAMERA, "group-too-long", false)]);
     }
 
     #[test]
@@ -321,7 +419,7 @@ mod tests {
         let changes = bench.run(30, |camera, viewer| {
             flow(camera, viewer);
             second += 1;
-            camera.policed += u64::from(second <= 5 || second % 4 != 0);
+            camera.bitrate_exceeded = second <= 5 || second % 4 != 0;
         });
         assert_eq!(changes, [(CAMERA, "policed", true)]);
     }
