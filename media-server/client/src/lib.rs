@@ -18,6 +18,7 @@ mod rtp;
 mod signal;
 #[cfg(test)]
 mod tests;
+pub mod trouble;
 pub mod viewer;
 
 pub use error::Error;

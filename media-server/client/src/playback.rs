@@ -167,14 +167,14 @@ fn document(url: &str, what: String) -> PlaybackError {
 }
 
 /// A server's recordings.
-struct Source {
+pub(crate) struct Source {
     base: String,
     token: Option<String>,
     client: Client,
 }
 
 impl Source {
-    fn new(base: &str, access: &Access) -> Result<Source, SignalError> {
+    pub(crate) fn new(base: &str, access: &Access) -> Result<Source, SignalError> {
         let url =
             Url::parse(base).map_err(|error| SignalError::Url { url: base.to_owned(), reason: error.to_string() })?;
         Ok(Source { base: base.to_owned(), token: access.token.clone(), client: access.client(&url)? })
@@ -226,7 +226,7 @@ impl Source {
         Err(PlaybackError::Differs { url, found: tell(length, &sha256), wanted: tell(part.bytes, &part.sha256) })
     }
 
-    async fn json<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T, PlaybackError> {
+    pub(crate) async fn json<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T, PlaybackError> {
         serde_json::from_str(&self.text(url).await?)
             .map_err(|error| document(url, format!("not as the API has it: {error}")))
     }

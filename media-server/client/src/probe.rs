@@ -12,7 +12,8 @@ use crate::camera::{Camera, CameraStats, RunningCamera};
 use crate::error::Error;
 use crate::playback::{self, Played};
 use crate::signal::{Access, SignalError};
-use crate::viewer::{Viewer, ViewerReport};
+use crate::trouble::{self, Trouble};
+use crate::viewer::{Viewer, ViewerReport, Watching};
 
 /// More than this share of packets lost for good is a failure.
 const TOLERATED_LOSS: f64 = 0.01;
@@ -122,6 +123,8 @@ pub struct Verdict {
     pub camera: Option<CameraStats>,
     /// What was seen, if it came to that.
     pub viewer: Option<ViewerReport>,
+    /// Trouble of the stream at the end, as the server reports it; `null` when the token may not list streams.
+    pub trouble: Option<Vec<Trouble>>,
     /// The recording, if it was asked for and all is well.
     pub recording: Option<Played>,
 }
@@ -170,6 +173,9 @@ impl Verdict {
                 ));
             }
         }
+        for trouble in self.trouble.iter().flatten() {
+            lines.push(format!("  trouble {} ({}): {}", trouble.reason, trouble.peer, trouble.message));
+        }
         if let Some(played) = &self.recording {
             lines.push(format!(
                 "  recording {}: {:.1} s, {} files, {} bytes, each as its checksum says{}; finished {:.1} s after the camera",
@@ -200,6 +206,7 @@ pub async fn run(args: &Args) -> Verdict {
         failure: None,
         camera: None,
         viewer: None,
+        trouble: None,
         recording: None,
     };
     let ca = args.ca.as_ref().map(|ca| ca.0.clone());
@@ -216,7 +223,14 @@ pub async fn run(args: &Args) -> Verdict {
     };
     let time = Duration::from_secs_f64(args.seconds);
     let viewer = Viewer::new(format!("{base}/whep/{room}")).with_token(args.token.clone()).with_authorities(ca);
-    match watch(viewer, time).await {
+    let watched = watch(viewer, time).await;
+    // While camera and viewer are still connected.
+    verdict.trouble = trouble::read(base, &room, &access).await;
+    let report = match watched {
+        Ok((watching, report)) => watching.stop().await.map(|_| report),
+        Err(error) => Err(error),
+    };
+    match report {
         Ok(report) => {
             verdict.failure = judge(&report, args.seconds);
             verdict.viewer = Some(report);
@@ -264,7 +278,7 @@ async fn start(camera: Camera, wait: Option<f64>) -> Result<RunningCamera, Error
     }
 }
 
-async fn watch(viewer: Viewer, time: Duration) -> Result<ViewerReport, Error> {
+async fn watch(viewer: Viewer, time: Duration) -> Result<(Watching, ViewerReport), Error> {
     let deadline = tokio::time::Instant::now() + time;
     let watching = loop {
         match viewer.clone().start().await {
@@ -281,7 +295,8 @@ async fn watch(viewer: Viewer, time: Duration) -> Result<ViewerReport, Error> {
         () = tokio::time::sleep(time) => {}
         () = watching.lost() => {}
     }
-    watching.stop().await
+    let report = watching.report();
+    Ok((watching, report))
 }
 
 fn judge(report: &ViewerReport, seconds: f64) -> Option<Failure> {
@@ -374,6 +389,25 @@ mod tests {
             let failure = judge(&report(video, audio), 3.0).unwrap();
             assert!(failure.cause.contains(cause), "{failure:?}");
         }
+    }
+
+    #[test]
+    fn verdict_shows_the_trouble_of_the_stream() {
+        let trouble = Trouble { reason: "policed".into(), message: "fact: remedy".into(), peer: "publisher".into() };
+        let mut verdict = Verdict {
+            ok: true,
+            url: "http://127.0.0.1".into(),
+            room: "door".into(),
+            failure: None,
+            camera: None,
+            viewer: None,
+            trouble: Some(vec![trouble]),
+            recording: None,
+        };
+        assert_eq!(verdict.text().lines().last(), Some("  trouble policed (publisher): fact: remedy"));
+        assert_eq!(serde_json::to_value(&verdict).unwrap()["trouble"][0]["reason"], "policed");
+        verdict.trouble = None;
+        assert!(!verdict.text().contains("trouble"));
     }
 
     fn args(url: &str, wait: Option<f64>) -> Args {
