@@ -301,7 +301,12 @@ fn rtcp_that_we_seal_the_peer_opens_and_no_index_comes_twice() {
 #[test]
 fn media_flows_both_ways_after_the_handshake() {
     let mut world = connected();
-    let (mut seal, mut open) = world.client.srtp();
+    let (seal, open) = world.client.srtp();
+    assert_media_flows(&mut world, seal, open);
+}
+
+/// Checks that RTP and RTCP pass both ways, under the contexts with which the client seals and opens.
+pub(super) fn assert_media_flows(world: &mut World, mut seal: Context, mut open: Context) {
     let plain = rtp(5, 1, 500);
     let sealed = seal.encrypt_rtp(&plain).unwrap();
     assert_eq!(world.server.open_rtp(world.now, &sealed).unwrap()[..], plain);
