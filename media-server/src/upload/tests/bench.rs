@@ -98,6 +98,16 @@ impl Bench {
         tokio::time::timeout(PATIENCE, self.uploads.drained()).await.expect("all is uploaded");
     }
 
+    /// Waits until the journal has each eviction. The folder is removed before the journal is written, so a restart in
+    /// between would be overtaken by the write of the process before it.
+    pub(crate) async fn evictions_noted(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.store.evictable().await.unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "the journal never had the eviction");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits for what the uploader brings about, with a deadline.
     pub(crate) async fn until(&self, what: &str, condition: impl Fn(&Bench) -> bool) {
         let deadline = Instant::now() + PATIENCE;
