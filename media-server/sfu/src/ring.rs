@@ -6,7 +6,7 @@
 //!
 //! A ring is bounded by bytes and by packets ([`Limits`]), and below these by time: [`PacketRing::release`] drops packets older than
 //! the window for retransmissions, unless it belongs to the group of pictures that a joiner starts with. At a bound the
-//! oldest packets make room. Memory follows use: the table of indices grows in powers of two, payloads are in [`chunks`], and
+//! oldest packets make room. Memory follows use: the table of indices grows in powers of two, payloads are in `chunks`, and
 //! both shrink when a stream needs less for a minute.
 
 mod chunks;

@@ -4,7 +4,7 @@
 //! feedback format that is unknown, and a packet with broken contents, hide nothing of the others. Neither the order nor a
 //! leading report is required (reduced-size RTCP, RFC 5506). Bytes after the last complete packet are ignored.
 //! Formats: RFC 3550 §6.4 (reports), RFC 4585 §6.2 and §6.3, RFC 5104 §4.3.1 (FIR), draft-alvestrand-rmcat-remb-03, RFC 3611
-//! §4.5 (DLRR). Called only with authenticated SRTCP; the output is bounded by the datagram and [`MOST_NACKED`].
+//! §4.5 (DLRR). Called only with authenticated SRTCP; the output is bounded by the datagram and `MOST_NACKED`.
 
 /// One thing that a peer told us.
 #[derive(Clone, Debug, PartialEq)]

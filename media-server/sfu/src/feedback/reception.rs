@@ -2,7 +2,7 @@
 //!
 //! RFC 3550 §6.4.1 and appendix A (reports), RFC 4585 §6.2.1 (generic NACK), RFC 4588 §4 (retransmissions are no part of the
 //! stream they repeat). A report counts a packet as lost that did not arrive by itself, repaired or not; [`Reception::lost`] counts
-//! those that never arrived. A packet that arrives twice counts once: the last [`SEEN`] sequence numbers are remembered.
+//! those that never arrived. A packet that arrives twice counts once: the last `SEEN` sequence numbers are remembered.
 
 use crate::feedback::write::ReportBlock;
 use crate::sequence::Extender;

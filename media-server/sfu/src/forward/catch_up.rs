@@ -1,7 +1,7 @@
 //! The rate at which viewers that are behind catch up.
 //!
-//! A joiner is sent the packets between the newest keyframe and the newest packet: its first picture within [`FIRST_PICTURE`], the
-//! rest within [`CATCH_UP`], but never slower than [`LEAST_RATE`]. All joiners of a shard share one budget for the bytes
+//! A joiner is sent the packets between the newest keyframe and the newest packet: its first picture within `FIRST_PICTURE`, the
+//! rest within `CATCH_UP`, but never slower than `LEAST_RATE`. All joiners of a shard share one budget for the bytes
 //! beyond their stream's own rate, in equal parts, first pictures before everything else: a crowd that joins at once is no burst.
 //! A viewer with a link narrower than the stream has its own rate, and stays behind (see `shard::link`).
 

@@ -7,7 +7,7 @@
 //! A run of datagrams that exceed the path MTU cannot be segmented: it is sent again as plain datagrams, which the kernel
 //! fragments, and its destination gets no runs for a while (`paths`). Fragments are allowed on the way too: DF is not set.
 //! Nothing here waits for a full socket buffer: the rest is kept in order and sent when there is room, up to
-//! [`BACKLOG`] bytes, and dropped and counted beyond (`backlog`).
+//! `BACKLOG` bytes, and dropped and counted beyond (`backlog`).
 
 #![allow(unsafe_code)]
 
