@@ -385,9 +385,9 @@ impl Registry {
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         if !began {
             let over = room.troubles.end(id, Some(reason));
-            over.iter().for_each(|info| tell_trouble(room, info, false, now, out));
+            over.iter().for_each(|info| report_trouble(room, info, false, now, out));
         } else if let Some(info) = room.troubles.begin(id, session.role, reason, now.wall) {
-            tell_trouble(room, &info, true, now, out);
+            report_trouble(room, &info, true, now, out);
         }
     }
 
@@ -396,7 +396,7 @@ impl Registry {
         let Some(session) = self.sessions.get(&id).filter(|session| !session.connected) else { return };
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         if let Some(info) = room.troubles.fail(session.role, why, now.instant, now.wall) {
-            tell_trouble(room, &info, true, now, out);
+            report_trouble(room, &info, true, now, out);
         }
     }
 
@@ -406,7 +406,7 @@ impl Registry {
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         room.subscribers.remove(&id);
         let over = room.troubles.end(id, None);
-        over.iter().for_each(|info| tell_trouble(room, info, false, now, out));
+        over.iter().for_each(|info| report_trouble(room, info, false, now, out));
         if room.incoming == Some(id) {
             room.incoming = None;
         }
@@ -503,8 +503,8 @@ impl Registry {
     }
 }
 
-/// One log line and one event.
-fn tell_trouble(room: &Room, info: &TroubleInfo, began: bool, now: Now, out: &mut Vec<Effect>) {
+/// Logs the start or end of a trouble, and queues its event.
+fn report_trouble(room: &Room, info: &TroubleInfo, began: bool, now: Now, out: &mut Vec<Effect>) {
     let (name, stream, reason, peer) = (room.stream.room.as_str(), room.stream.id.as_str(), info.reason, info.peer);
     let event = if began {
         tracing::warn!(room = name, stream, reason, peer, detail = info.message, "stream trouble started");

@@ -98,9 +98,9 @@ impl Bench {
         tokio::time::timeout(PATIENCE, self.uploads.drained()).await.expect("all is uploaded");
     }
 
-    /// Waits until the journal has each eviction. The folder is removed before the journal is written, so a restart in
+    /// Waits until the journal has each eviction. The directory is removed before the journal is written, so a restart in
     /// between would be overtaken by the write of the process before it.
-    pub(crate) async fn evictions_noted(&self) {
+    pub(crate) async fn wait_for_evictions(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.store.evictable().await.unwrap().is_empty() {
             assert!(Instant::now() < deadline, "the journal never had the eviction");

@@ -50,7 +50,7 @@ async fn a_folder_that_came_back_leaves_again() {
     }
     bench.uploads.recording_finished(&stream);
     bench.until("it has left the disk", |bench| !bench.folder(&stream).exists()).await;
-    bench.evictions_noted().await;
+    bench.wait_for_evictions().await;
     bench.stop();
     fs::rename(&copy, bench.folder(&stream)).unwrap();
     bench.restart();

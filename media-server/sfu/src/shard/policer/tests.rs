@@ -1,3 +1,5 @@
+//! The policer with synthetic cameras: what it drops, and that the rest can be decoded.
+
 use super::*;
 use proptest::prelude::*;
 
