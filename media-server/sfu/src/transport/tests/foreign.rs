@@ -111,15 +111,7 @@ impl Key {
                     0x0503 => &SHA384,
                     _ => &SHA512,
                 };
-                let nonce = Key::p224_secret();
-                let [r, s] = signing::sign(secret, digest(hash, data).as_ref(), &nonce);
-                // A zero in front keeps a number positive; DER wants it only where it is needed.
-                let number = |value: &[u8]| {
-                    let at = value.iter().position(|byte| *byte != 0).unwrap();
-                    let sign: &[u8] = if value[at] & 0x80 == 0 { &[] } else { &[0] };
-                    der(2, &[sign, &value[at..]])
-                };
-                der(0x30, &[&number(&r), &number(&s)])
+                signing::sign(secret, digest(hash, data).as_ref())
             }
             Key::Ecdsa(key, _) => key.sign(&random, data).unwrap().as_ref().to_vec(),
             Key::Ed25519(key) => key.sign(data).as_ref().to_vec(),
