@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::outgoing::{Outgoing, Progress};
 use crate::rtp::feedback::FeedbackState;
 use crate::signal::Access;
+use ingest::packetize::PACKET_SIZE;
 use ingest::source::Source;
 
 pub use crate::outgoing::SentTrack;
@@ -26,6 +27,7 @@ pub struct Camera {
     url: String,
     access: Access,
     source: Source,
+    packet_size: usize,
 }
 
 /// What a camera has done since it started.
@@ -59,7 +61,13 @@ pub enum Ended {
 impl Camera {
     /// A camera for the WHIP endpoint at `url`.
     pub fn new(url: impl Into<String>, source: Source) -> Camera {
-        Camera { url: url.into(), access: Access::default(), source }
+        Camera { url: url.into(), access: Access::default(), source, packet_size: PACKET_SIZE }
+    }
+
+    /// Sets the bytes of the largest RTP packet, before encryption.
+    pub fn with_packet_size(mut self, bytes: usize) -> Camera {
+        self.packet_size = bytes;
+        self
     }
 
     /// Authenticates with a bearer token.
@@ -76,7 +84,8 @@ impl Camera {
 
     /// Connects and begins to send. Comes back when media flows.
     pub async fn start(self) -> Result<RunningCamera, Error> {
-        let (call, outgoing, writers) = Call::connect(&self.url, &self.access, || Outgoing::new(&self.source)).await?;
+        let (call, outgoing, writers) =
+            Call::connect(&self.url, &self.access, || Outgoing::new(&self.source, self.packet_size)).await?;
         let progress = Arc::new(Progress::default());
         let (stop, stopped) = watch::channel(false);
         let (ended_sender, ended) = watch::channel(None);

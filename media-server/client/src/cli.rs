@@ -56,6 +56,9 @@ struct CameraArgs {
     /// Begin again at the end
     #[arg(long = "loop")]
     repeat: bool,
+    /// Bytes of the largest RTP packet before encryption, from 300 to 1460
+    #[arg(long, value_name = "BYTES", default_value_t = ingest::packetize::PACKET_SIZE as u16, value_parser = clap::value_parser!(u16).range(300..=1460))]
+    packet_size: u16,
     /// Stop after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = probe::seconds)]
     seconds: Option<f64>,
@@ -190,7 +193,10 @@ async fn camera(args: CameraArgs) -> Result<u8, Error> {
     };
     let bar = spinner();
     bar.set_message(format!("connecting to {}", args.url));
-    let camera = Camera::new(args.url, source).with_token(args.token).with_authorities(args.ca.map(|ca| ca.0));
+    let camera = Camera::new(args.url, source)
+        .with_packet_size(args.packet_size.into())
+        .with_token(args.token)
+        .with_authorities(args.ca.map(|ca| ca.0));
     let mut camera = camera.start().await?;
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
     let limit = stop_after(args.seconds);

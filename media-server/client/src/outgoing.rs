@@ -83,18 +83,19 @@ impl Progress {
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     offered: Vec<Offered>,
+    packet_size: usize,
     pub(crate) feedback: Arc<FeedbackState>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(source: &Source) -> Outgoing {
+    pub(crate) fn new(source: &Source, packet_size: usize) -> Outgoing {
         let offer = |codec: Codec, fmtp: &str| match codec {
             Codec::Opus => Offered { codec, payload_type: 111, rtx: None, fmtp: fmtp.to_owned() },
             _ => Offered { codec, payload_type: 96, rtx: Some(97), fmtp: fmtp.to_owned() },
         };
         let clips = [&source.video, &source.audio];
         let offered = clips.into_iter().flatten().map(|clip| offer(clip.codec, &clip.fmtp)).collect();
-        Outgoing { offered, feedback: Arc::default() }
+        Outgoing { offered, packet_size, feedback: Arc::default() }
     }
 }
 
@@ -142,13 +143,13 @@ impl Half for Outgoing {
             let sender = transceiver.sender().await?.ok_or(PeerError::CodecRefused(offered.codec))?;
             tracks.push(Track { codec: offered.codec, ssrc, track, sender });
         }
-        Ok(Tracks(tracks))
+        Ok(Tracks { tracks, packet_size: self.packet_size })
     }
 
     /// Writers with the payload types that were agreed.
     async fn agreed(tracks: Tracks) -> Result<Writers, PeerError> {
         let mut writers = Vec::new();
-        for track in tracks.0 {
+        for track in tracks.tracks {
             let parameters = track.sender.get_parameters().await?;
             let agreed = parameters
                 .rtp_parameters
@@ -156,7 +157,8 @@ impl Half for Outgoing {
                 .iter()
                 .find(|codec| Codec::from_mime_type(&codec.rtp_codec.mime_type) == Some(track.codec))
                 .ok_or(PeerError::CodecRefused(track.codec))?;
-            let writer = TrackWriter::new(track.codec, track.ssrc, agreed.payload_type);
+            let writer =
+                TrackWriter::new(track.codec, track.ssrc, agreed.payload_type).with_packet_size(tracks.packet_size);
             writers.push(Writer { codec: track.codec, writer, track: track.track });
         }
         Ok(Writers(writers))
@@ -171,7 +173,10 @@ struct Track {
 }
 
 /// Tracks of a camera that is negotiating.
-pub(crate) struct Tracks(Vec<Track>);
+pub(crate) struct Tracks {
+    tracks: Vec<Track>,
+    packet_size: usize,
+}
 
 struct Writer {
     codec: Codec,

@@ -13,8 +13,9 @@ use rtc_shared::error::Error as RtcError;
 
 use crate::codec::{Codec, vp9};
 
-/// The largest RTP packet, header and extensions included, before SRTP adds its tag.
-const MTU: usize = 1200;
+/// Bytes of the largest RTP packet unless [`TrackWriter::with_packet_size`] sets another, as WebRTC senders have it: header
+/// and extensions included, before SRTP adds its tag.
+pub const PACKET_SIZE: usize = 1200;
 /// The fixed header, and room for the extensions that are offered: transport-wide sequence number and MID.
 const HEADERS: usize = 12 + 12;
 
@@ -35,11 +36,11 @@ enum Cutter {
 }
 
 impl Cutter {
-    fn payloads(&mut self, frame: &Bytes) -> Result<Vec<Bytes>, RtcError> {
+    fn payloads(&mut self, frame: &Bytes, most: usize) -> Result<Vec<Bytes>, RtcError> {
         match self {
-            Cutter::Library(payloader) => payloader.payload(MTU - HEADERS, frame),
+            Cutter::Library(payloader) => payloader.payload(most, frame),
             Cutter::Vp9(picture_id) => {
-                let payloads = vp9::payloads(frame, *picture_id, MTU - HEADERS);
+                let payloads = vp9::payloads(frame, *picture_id, most);
                 *picture_id = (*picture_id + 1) & 0x7fff;
                 Ok(payloads)
             }
@@ -51,6 +52,7 @@ impl Cutter {
 #[derive(Debug)]
 pub struct TrackWriter {
     payloader: Cutter,
+    packet_size: usize,
     codec: Codec,
     ssrc: u32,
     payload_type: u8,
@@ -72,7 +74,14 @@ impl TrackWriter {
             Codec::Av1 => Cutter::Library(Box::<rtp::codec::av1::Av1Payloader>::default()),
             Codec::Opus => Cutter::Library(Box::<rtp::codec::opus::OpusPayloader>::default()),
         };
-        TrackWriter { payloader, codec, ssrc, payload_type, sequence_number: rand::random(), base: rand::random() }
+        let (sequence_number, base, packet_size) = (rand::random(), rand::random(), PACKET_SIZE);
+        TrackWriter { payloader, packet_size, codec, ssrc, payload_type, sequence_number, base }
+    }
+
+    /// Sets the bytes of the largest packet, at least 100.
+    pub fn with_packet_size(mut self, bytes: usize) -> TrackWriter {
+        self.packet_size = bytes.max(100);
+        self
     }
 
     /// Its SSRC.
@@ -88,7 +97,7 @@ impl TrackWriter {
     /// Returns the packets of a frame that is due at `at`, in order; the last of a picture has the marker.
     pub fn packets(&mut self, at: Duration, frame: &Bytes) -> Result<Vec<rtp::Packet>, PacketizeError> {
         let timestamp = self.base.wrapping_add(ticks(at, self.codec.clock_rate()));
-        let payloads = self.payloader.payloads(frame)?;
+        let payloads = self.payloader.payloads(frame, self.packet_size - HEADERS)?;
         let last = payloads.len().saturating_sub(1);
         let packets = payloads.into_iter().enumerate().map(|(index, payload)| {
             let header = rtp::Header {
@@ -159,7 +168,7 @@ mod tests {
             for packet in &packets {
                 assert_eq!(packet.header.timestamp, base.wrapping_add(3000 * index as u32));
                 assert_eq!(packet.header.sequence_number, sequence);
-                assert!(packet.payload.len() + HEADERS <= MTU);
+                assert!(packet.payload.len() + HEADERS <= PACKET_SIZE);
                 sequence = sequence.wrapping_add(1);
             }
             let markers: Vec<_> = packets.iter().map(|packet| packet.header.marker).collect();
@@ -180,6 +189,17 @@ mod tests {
             // Start codes may become longer on the way.
             let units = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("\0\0\0\u{1}", "\0\0\u{1}");
             assert!(units(&frame.data) == units(&bytes), "the frame at {:?} has changed", frame.at);
+        }
+    }
+
+    #[test]
+    fn packets_are_as_large_as_they_are_set() {
+        let clip = crate::demo::source().video.unwrap();
+        for size in [300, 1400] {
+            let mut writer = TrackWriter::new(Codec::H264, 1, 102).with_packet_size(size);
+            let packets = writer.packets(clip.frames[0].at, &clip.frames[0].data).unwrap();
+            let largest = packets.iter().map(|packet| packet.payload.len() + HEADERS).max().unwrap();
+            assert!((size - 2..=size).contains(&largest), "{largest} of {size}");
         }
     }
 

@@ -102,7 +102,8 @@ async fn a_full_room_is_told_with_the_remedy() {
 async fn a_silent_media_address_is_named() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
-    let (outgoing, incoming) = (Outgoing::new(&ingest::demo::source()), Incoming::default());
+    let (outgoing, incoming) =
+        (Outgoing::new(&ingest::demo::source(), ingest::packetize::PACKET_SIZE), Incoming::default());
     let camera = Peer::new(loopback(), outgoing.media_engine().unwrap(), outgoing.interceptors()).await.unwrap();
     let _tracks = outgoing.add_tracks(&camera).await.unwrap();
     let other = Peer::new(loopback(), incoming.media_engine().unwrap(), incoming.interceptors()).await.unwrap();

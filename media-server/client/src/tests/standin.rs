@@ -81,7 +81,7 @@ async fn serve(
             created(&answer)
         } else if head.starts_with("POST /whep/") {
             offers.lock().unwrap().push(body.to_owned());
-            let outgoing = Outgoing::new(&source);
+            let outgoing = Outgoing::new(&source, ingest::packetize::PACKET_SIZE);
             let peer = Peer::new(loopback(), outgoing.media_engine().unwrap(), outgoing.interceptors()).await.unwrap();
             let tracks = outgoing.add_tracks(&peer).await.unwrap();
             let answer = peer.answer(body.to_owned()).await.unwrap();

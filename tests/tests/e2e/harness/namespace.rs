@@ -15,57 +15,73 @@ fn system(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Two namespaces with a link between them that loses datagrams at both ends, and a way for the test to the server's.
+/// The interface of the link in both namespaces.
+const LINK: &str = "between";
+
+/// Two namespaces with a link between them, and a way for the test to the server's.
 ///
-/// The kernel here has no netem, so each end drops what comes in, by chance, in nftables. A run of datagrams that left as
-/// one is split before, or it would be lost as one.
+/// [`Network::lossy`] loses datagrams at both ends. The kernel here has no netem, so each end drops what comes in, by
+/// chance, in nftables. A run of datagrams that left as one is split before, or it would be lost as one.
 pub(crate) struct Network {
     name: String,
-    /// Of the server on the lossy link.
+    /// Of the server on that link.
     pub(crate) server: Ipv4Addr,
+    client: Ipv4Addr,
     /// Of the server as the test sees it; nothing is lost there.
     pub(crate) control: Ipv4Addr,
 }
 
 impl Network {
-    /// Loses `percent` of the datagrams each way.
-    pub(crate) fn lossy(percent: u32) -> Network {
+    /// Carries at most `mtu` bytes a packet from the server to the clients, and 1,500 back.
+    pub(crate) fn narrow(mtu: u32) -> Network {
+        let network = Network::clean();
+        let (inside, client) = (network.server_namespace(), format!("{}/32", network.client));
+        let route = ["-n", &inside, "route", "add", &client, "dev", LINK, "mtu", &mtu.to_string()];
+        system("ip", &route);
+        network
+    }
+
+    /// Loses nothing and carries 1,500 bytes a packet.
+    fn clean() -> Network {
         let id: u16 = rand::random_range(0..0x4000);
         let name = format!("e2e{id:04x}");
-        // The range for tests between networks (RFC 2544): a /30 each for the lossy link and the control link.
+        // The range for tests between networks (RFC 2544): a /30 each for the link and the control link.
         let address = |last: u16| {
             Ipv4Addr::new(198, 18 + (id >> 13) as u8, (id >> 5) as u8, ((id << 3) as u8 & 0xf8) + last as u8)
         };
-        let network = Network { name, server: address(1), control: address(5) };
+        let network = Network { name, server: address(1), client: address(2), control: address(5) };
         let (inside, outside) = (network.server_namespace(), network.client_namespace());
         let control = network.control_link();
         for namespace in [&inside, &outside] {
             system("ip", &["netns", "add", namespace]);
             system("ip", &["-n", namespace, "link", "set", "lo", "up"]);
         }
-        system(
-            "ip",
-            &["-n", &inside, "link", "add", "lossy", "type", "veth", "peer", "name", "lossy", "netns", &outside],
-        );
+        system("ip", &["-n", &inside, "link", "add", LINK, "type", "veth", "peer", "name", LINK, "netns", &outside]);
         system("ip", &["link", "add", &control, "type", "veth", "peer", "name", "control", "netns", &inside]);
         for (namespace, link, address) in
-            [(&inside, "lossy", address(1)), (&outside, "lossy", address(2)), (&inside, "control", address(5))]
+            [(&inside, LINK, address(1)), (&outside, LINK, address(2)), (&inside, "control", address(5))]
         {
             system("ip", &["-n", namespace, "addr", "add", &format!("{address}/30"), "dev", link]);
             system("ip", &["-n", namespace, "link", "set", link, "up"]);
         }
         system("ip", &["addr", "add", &format!("{}/30", address(6)), "dev", &control]);
         system("ip", &["link", "set", &control, "up"]);
-        for namespace in [&inside, &outside] {
+        network
+    }
+
+    /// Loses `percent` of the datagrams each way.
+    pub(crate) fn lossy(percent: u32) -> Network {
+        let network = Network::clean();
+        for namespace in [&network.server_namespace(), &network.client_namespace()] {
             let split = ["tx-udp-segmentation", "off", "gso", "off", "tso", "off", "gro", "off"];
-            system("ip", &[&["netns", "exec", namespace, "ethtool", "-K", "lossy"][..], &split].concat());
+            system("ip", &[&["netns", "exec", namespace, "ethtool", "-K", LINK][..], &split].concat());
             let rules = format!(
                 "table inet loss {{
                    counter seen {{ }}
                    counter dropped {{ }}
                    chain incoming {{
                      type filter hook input priority 0;
-                     iifname lossy meta l4proto udp counter name seen numgen random mod 100 < {percent} counter name dropped drop
+                     iifname \"{LINK}\" meta l4proto udp counter name seen numgen random mod 100 < {percent} counter name dropped drop
                    }}
                  }}"
             );
