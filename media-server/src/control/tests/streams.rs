@@ -293,15 +293,18 @@ async fn leaving_publisher_by_delete_is_told_with_its_reason() {
 #[tokio::test]
 async fn whether_it_is_recorded_is_settled_when_a_stream_begins() {
     let bench = bench(limits(9, 9)).await;
+    let mut events = bench.control.subscribe_events();
     bench.go_live("first", "one").await;
     bench.control.set_recording(false);
     // The running one goes on, and its camera may be replaced.
     bench.go_live("first", "one").await;
+    // Events are sent by the journal, behind the transitions.
+    let so_far = names(&mut events, 4).await;
+    assert_eq!(so_far, ["stream:started", "publisher:joined", "publisher:joined", "publisher:left"]);
     bench.control.publish(&room("second"), &who("two"), CAMERA).await.unwrap();
     let second = bench.media.published().pop().unwrap();
     bench.control.set_recording(true);
     // It began to come when nothing was recorded: half of a stream is none.
-    let mut events = bench.control.subscribe_events();
     bench.media.tell(MediaEvent::Connected { session: second.session });
     bench.media.tell(MediaEvent::MediaStarted { room: second.room, session: second.session });
     assert_eq!(names(&mut events, 2).await, ["stream:started", "publisher:joined"]);
