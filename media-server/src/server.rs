@@ -132,6 +132,7 @@ impl Server {
         })
         .await?;
         control.set_answers(config.answers.clone());
+        control.set_gop_cache(config.gop_cache);
         let session = Session::new(&config, control.clone(), Some(recording.clone()), authorizer.clone());
         if let Some(uploads) = &uploads {
             uploads.follow(session.retention());

@@ -7,7 +7,7 @@
 
 use crate::auth::Authorizer;
 use crate::config::{
-    Config, ConfigError, TurnConfig, TurnCredentials, answers_of, check_spec, check_turn_urls, limits_of,
+    Config, ConfigError, TurnConfig, TurnCredentials, answers_of, check_spec, check_turn_urls, gop_cache_of, limits_of,
 };
 use crate::control::Control;
 use crate::recording::RecordingPlane;
@@ -114,6 +114,7 @@ impl Session {
         let mut state = self.state();
         inner.control.set_limits(limits_of(&spec.limits));
         inner.control.set_answers(answers_of(&spec.media));
+        inner.control.set_gop_cache(gop_cache_of(&spec.media));
         inner.control.set_idle_timeout(spec.recording.idle_timeout.as_duration());
         inner.control.set_recording(spec.recording.enabled);
         if let Some(recording) = &inner.recording {

@@ -11,6 +11,7 @@ mod trouble;
 use sfu::forward::slab::MAX_TRANSMIT;
 use sfu::packet::{Kind, classify};
 use sfu::parameters::{LocalDescription, MediaKind, PublisherTracks, RoomId, SessionId, TransportParameters};
+use sfu::ring::Limits;
 use sfu::sdp::{AnswerOptions, Offer};
 use sfu::shard::stats::{PublisherStats, RoleStats};
 use sfu::tap::{TapBatch, TapRecord};

@@ -54,10 +54,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Video of a room: a group of pictures of 10 s at 12 Mbit/s.
-    pub const VIDEO: Self = Self { bytes: 16 << 20, packets: 1 << 14, window: Duration::from_secs(2) };
+    /// Video of a room by default: a group of pictures of 10 s at 12 Mbit/s.
+    pub const VIDEO: Self = Self::video(16 << 20);
     /// Audio of a room: 5 s at 400 kbit/s.
     pub const AUDIO: Self = Self { bytes: 256 << 10, packets: 1 << 10, window: Duration::from_secs(5) };
+
+    /// Returns the limits of a room's video that takes at most `bytes` of payloads, with a packet for each KiB of them.
+    pub const fn video(bytes: usize) -> Self {
+        let packets = (bytes >> 10).next_power_of_two();
+        Self { bytes, packets, window: Duration::from_secs(2) }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -86,7 +92,8 @@ pub struct PacketRing {
     /// The lowest index that a packet may stand at.
     tail: u64,
     epoch: Option<Instant>,
-    /// Of the last [`PacketRing::release`], in milliseconds since the epoch.
+    /// Of the last [`PacketRing::release`], and in milliseconds since the epoch.
+    released: Option<Instant>,
     now: u32,
     /// Beginning of the measuring span, and the longest `tail..head` in it and in the one before.
     span: u32,
@@ -111,9 +118,21 @@ impl PacketRing {
             head: 0,
             tail: 0,
             epoch: None,
+            released: None,
             now: 0,
             span: 0,
             lengths: [0; 2],
+        }
+    }
+
+    /// Sets the limits. At lower ones the oldest packets are dropped now; the memory is returned as with a smaller stream.
+    pub fn set_limits(&mut self, limits: Limits) {
+        debug_assert!(limits.packets.is_power_of_two(), "a ring's packets are a power of two");
+        self.limits = limits;
+        self.chunks.set_limit(limits.bytes);
+        self.drop_to(self.head.saturating_sub(limits.packets as u64));
+        while self.chunks.is_over_limit() && self.tail < self.head {
+            self.drop_to(self.tail + 1);
         }
     }
 
@@ -146,6 +165,7 @@ impl PacketRing {
     pub fn release(&mut self, now: Instant, keep: Option<u64>) {
         let epoch = *self.epoch.get_or_insert(now);
         self.now = now.saturating_duration_since(epoch).as_millis() as u32;
+        self.released = Some(now);
         let window = self.limits.window.as_millis() as u32;
         while self.tail < self.head && keep.is_none_or(|keep| self.tail < keep) {
             if self.now.wrapping_sub(self.slots[self.position(self.tail)].arrival) < window {
@@ -159,8 +179,14 @@ impl PacketRing {
         }
     }
 
-    /// Puts a packet at `meta.index`. `false` when it is too old, too long, or already there.
+    /// Puts a packet at `meta.index`, which arrived at the time of the last [`PacketRing::release`]. `false` when it is too old,
+    /// too long, or already there.
     pub fn put(&mut self, meta: PacketMeta, payload: &[u8]) -> bool {
+        self.put_aged(Duration::ZERO, meta, payload)
+    }
+
+    /// Puts a packet that arrived this long before the last [`PacketRing::release`].
+    pub fn put_aged(&mut self, age: Duration, meta: PacketMeta, payload: &[u8]) -> bool {
         if payload.len() > PAYLOAD_MAX || meta.index < self.tail || self.meta(meta.index).is_some() {
             return false;
         }
@@ -180,7 +206,8 @@ impl PacketRing {
         }
         let position = self.position(meta.index);
         let meta = PacketMeta { len: payload.len() as u16, ..meta };
-        self.slots[position] = Slot { meta, place, arrival: self.now };
+        let arrival = self.now.wrapping_sub(age.as_millis() as u32);
+        self.slots[position] = Slot { meta, place, arrival };
         self.meter.add(self.now, payload.len());
         true
     }
@@ -241,6 +268,13 @@ impl PacketRing {
     pub fn meta(&self, index: u64) -> Option<&PacketMeta> {
         let slot = &self.slots[self.position(index)];
         (slot.place != Place::NONE && (self.tail..self.head).contains(&index)).then_some(&slot.meta)
+    }
+
+    /// Returns when the packet at `index` arrived, to the millisecond; `None` when it is not here.
+    pub fn arrival(&self, index: u64) -> Option<Instant> {
+        self.meta(index)?;
+        let age = self.now.wrapping_sub(self.slots[self.position(index)].arrival);
+        self.released?.checked_sub(Duration::from_millis(age.into()))
     }
 
     /// Settles the padding of the packet at `index`.

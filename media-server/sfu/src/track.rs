@@ -97,6 +97,13 @@ impl Track {
         }
     }
 
+    /// Sets the bytes that the ring of a video track may take; audio has a fixed limit.
+    pub fn set_video_cache(&mut self, bytes: usize) {
+        if self.kind == MediaKind::Video {
+            self.ring.set_limits(Limits::video(bytes));
+        }
+    }
+
     /// The packets.
     pub fn ring(&self) -> &PacketRing {
         &self.ring
@@ -275,15 +282,17 @@ impl Track {
             let Some(index) = numbering.index(meta.index) else { continue };
             let timestamp = meta.timestamp.wrapping_add(timestamp_offset);
             let (mut placed, payload) = (PacketMeta { index, timestamp, ..*meta }, preroll.ring().payload(meta));
+            let arrived = preroll.ring().arrival(meta.index).unwrap_or(now);
+            let age = now.saturating_duration_since(arrived);
             if let Some(sets) =
                 codec.and_then(|codec| parameters.before(now, codec, &self.ring, head, &placed, payload))
-                && self.ring.put(PacketMeta { marker: false, ..placed }, &sets)
+                && self.ring.put_aged(age, PacketMeta { marker: false, ..placed }, &sets)
             {
                 numbering.shift(meta.index);
                 placed.index += 1;
                 self.keyframe = self.keyframe.map(|start| KeyframeStart { has_parameters: true, ..start });
             }
-            self.ring.put(placed, payload);
+            self.ring.put_aged(age, placed, payload);
             self.newest = Some((timestamp, now));
         }
         self.source = Some(Source {

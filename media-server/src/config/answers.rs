@@ -1,4 +1,4 @@
-//! How a spec wants offers answered.
+//! The media options of a spec.
 
 use sfu::parameters::Codec;
 use sfu::sdp::AnswerOptions;
@@ -18,6 +18,11 @@ pub(crate) fn answers_of(media: &Media) -> AnswerOptions {
     AnswerOptions { codecs: codecs.collect(), partial_answers: media.partial_answers, max_bitrate: None }
 }
 
+/// Returns the bytes of video that a spec lets each room keep.
+pub(crate) fn gop_cache_of(media: &Media) -> usize {
+    usize::try_from(media.gop_cache.as_u64()).unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,11 +30,13 @@ mod tests {
     #[test]
     fn default_spec_prefers_h264_and_refuses_in_full() {
         assert_eq!(answers_of(&Media::default()), AnswerOptions::default());
+        assert_eq!(gop_cache_of(&Media::default()), sfu::ring::Limits::VIDEO.bytes);
     }
 
     #[test]
     fn codecs_keep_the_order_of_the_spec() {
-        let media = Media { codecs: vec![MediaCodec::Av1, MediaCodec::Pcma, MediaCodec::Vp8], partial_answers: true };
+        let codecs = vec![MediaCodec::Av1, MediaCodec::Pcma, MediaCodec::Vp8];
+        let media = Media { codecs, partial_answers: true, ..Media::default() };
         let options = answers_of(&media);
         assert_eq!(options.codecs, [Codec::Av1, Codec::Pcma, Codec::Vp8]);
         assert!(options.partial_answers);

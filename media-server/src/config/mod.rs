@@ -15,7 +15,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use resolve::{DEFAULT_DATA_DIR, resolve, store_of};
 
-pub(crate) use answers::answers_of;
+pub(crate) use answers::{answers_of, gop_cache_of};
 pub(crate) use environment::check_ice_urls as check_turn_urls;
 pub(crate) use resolve::{limits_of, refuse_unsupported as check_spec};
 
@@ -54,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// How offers are answered, at the start.
     pub answers: AnswerOptions,
+    /// Bytes of video that each room keeps at most, at the start.
+    pub gop_cache: usize,
     /// What is recorded and how, to begin with.
     pub recording: RecordingConfig,
     /// The object store that recordings go to; `None`: they stay in `recordings_dir`.

@@ -1,6 +1,6 @@
 //! Merges and checks, without reading anything.
 
-use super::answers::answers_of;
+use super::answers::{answers_of, gop_cache_of};
 use super::environment::check_ice_urls;
 use super::{
     Config, ConfigError, Environment, MediaMode, RecordingConfig, SessionDocument, StoreConfig, TurnConfig,
@@ -105,6 +105,7 @@ pub fn resolve(
         data_dir,
         limits: limits(environment, spec)?,
         answers: answers_of(&spec.media),
+        gop_cache: gop_cache_of(&spec.media),
         recording,
         idle_timeout: spec.recording.idle_timeout.as_duration(),
         store: session.and_then(|session| store_of(session, args.access.store_credentials_dir.clone(), environment)),

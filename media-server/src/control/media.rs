@@ -30,6 +30,8 @@ pub trait Media: Send + Sync + 'static {
     fn close(&self, room: RoomId, session: SessionId);
     /// The cap on each publisher, bits per second; those there now included.
     fn set_max_bitrate(&self, bits_per_second: Option<u64>);
+    /// Sets the bytes of video that each room keeps for viewers that join; those there now included.
+    fn set_gop_cache(&self, bytes: usize);
     /// What clients are told to send to, best first.
     fn announced(&self) -> Vec<SocketAddr>;
     /// Tells those who come, or restart ICE, from now on to send to these, and last to the pod's own address. None at all

@@ -157,6 +157,11 @@ impl Control {
         *self.inner.answers.write().unwrap_or_else(PoisonError::into_inner) = options;
     }
 
+    /// Sets the bytes of video that each room keeps for viewers that join, those included that are open.
+    pub fn set_gop_cache(&self, bytes: usize) {
+        self.inner.with_media(|media| media.set_gop_cache(bytes));
+    }
+
     /// How long a stream outlives its publisher from now on, those included whose publisher is away already.
     pub fn set_idle_timeout(&self, idle_timeout: Duration) {
         self.inner.registry().set_idle_timeout(idle_timeout);

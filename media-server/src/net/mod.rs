@@ -244,6 +244,12 @@ impl Media for MediaPlane {
         }
     }
 
+    fn set_gop_cache(&self, bytes: usize) {
+        for mailbox in &self.0.mailboxes {
+            mailbox.put(Input::Command(Box::new(Command::SetGopCache(bytes))));
+        }
+    }
+
     fn announced(&self) -> Vec<SocketAddr> {
         self.0.announced.now()
     }

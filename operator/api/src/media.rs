@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How offers of cameras and viewers are answered.
+use crate::Quantity;
+
+/// How offers of cameras and viewers are answered, and what is kept of a stream for viewers that join.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Media {
@@ -12,12 +14,14 @@ pub struct Media {
     pub codecs: Vec<MediaCodec>,
     /// Whether an offer with audio or video that this server has no codec for is answered with the rest alone. While false the offer is refused with the names of the codecs (RFC 9725 section 4.4.2). Default false. Live, for offers from then on.
     pub partial_answers: bool,
+    /// Memory for the current group of pictures, in each room: a viewer that joins starts with its keyframe. Only a camera with a long keyframe interval uses it up: 16Mi hold 10 s at 12 Mbit/s, 64Mi 10 s at 50 Mbit/s. When a group does not fit, a viewer waits for the next keyframe. Memory is taken as the stream needs it; raise resources.media.limits with it. From 1Mi to 256Mi, default 16Mi. Live.
+    pub gop_cache: Quantity,
 }
 
 impl Default for Media {
     fn default() -> Self {
         let codecs = vec![MediaCodec::H264, MediaCodec::Vp8, MediaCodec::Vp9, MediaCodec::Av1];
-        Self { codecs, partial_answers: false }
+        Self { codecs, partial_answers: false, gop_cache: Quantity::literal("16Mi") }
     }
 }
 

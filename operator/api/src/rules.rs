@@ -73,11 +73,12 @@ pub(crate) const METADATA_NAME: RootRule = RootRule {
 };
 
 /// Every rule about the spec, in the order of its fields.
-pub(crate) const SPEC_RULES: [&SpecRule; 31] = [
+pub(crate) const SPEC_RULES: [&SpecRule; 32] = [
     &MAX_PUBLISHERS,
     &MAX_SUBSCRIBERS,
     &MAX_STREAMS,
     &MAX_BITRATE,
+    &GOP_CACHE,
     &MEDIA_PORT,
     &MEDIA_NODE_PORT,
     &ANNOUNCE,
@@ -185,7 +186,26 @@ macro_rules! cel_at_least {
     };
 }
 
-use {cel_at_least, cel_duration};
+/// CEL: the quantity at `$path` lies from `$least` to `$most`.
+macro_rules! cel_between {
+    ($path:literal, $least:literal, $most:literal) => {
+        concat!(
+            "!isQuantity(string(",
+            $path,
+            ")) || (quantity(string(",
+            $path,
+            ")).compareTo(quantity('",
+            $least,
+            "')) >= 0 && quantity(string(",
+            $path,
+            ")).compareTo(quantity('",
+            $most,
+            "')) <= 0)"
+        )
+    };
+}
+
+use {cel_at_least, cel_between, cel_duration};
 
 fn count_below_one(count: u32) -> Option<String> {
     (count < 1).then(|| count.to_string())

@@ -53,6 +53,7 @@ use crate::{Auth, DurationString, Exposure, Media, Quantity, Recording, Storage,
 #[x_kube(validation = rules::MAX_SUBSCRIBERS.rule())]
 #[x_kube(validation = rules::MAX_STREAMS.rule())]
 #[x_kube(validation = rules::MAX_BITRATE.rule())]
+#[x_kube(validation = rules::GOP_CACHE.rule())]
 #[x_kube(validation = rules::MEDIA_PORT.rule())]
 #[x_kube(validation = rules::MEDIA_NODE_PORT.rule())]
 #[x_kube(validation = rules::ANNOUNCE.rule())]
@@ -84,7 +85,7 @@ pub struct StreamSessionSpec {
     /// How many may come in, and how much they may send. Live.
     #[serde(default)]
     pub limits: Limits,
-    /// How offers of cameras and viewers are answered. Live.
+    /// How offers of cameras and viewers are answered, and what is kept of a stream for viewers that join. Live.
     #[serde(default)]
     pub media: Media,
     /// How cameras and viewers reach the pod. Live, except where a field says otherwise; addresses of Service and Node are followed as they change.

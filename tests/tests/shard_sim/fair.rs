@@ -95,6 +95,9 @@ fn newest_frame(kept: &[Kept]) -> u32 {
 fn join(mbits: u32, gop: u32, first: Duration, spread: Duration) {
     let what = format!("{mbits} Mbit/s, {gop} frames");
     let mut world = World::new(u64::from(mbits + gop));
+    let group = (mbits * gop * 125_000 / FRAME_RATE) as usize;
+    // Payloads do not fill their chunks.
+    world.shard.handle_command(world.now, Command::SetGopCache(Limits::VIDEO.bytes.max(group + group / 4)));
     let camera = world.camera(SMOOTH, false, 100);
     let frame = mbits * 1_000_000 / 8 / FRAME_RATE;
     *world.camera_at(camera).stream() = Stream::sized(frame, 4 * frame, gop);
@@ -134,4 +137,37 @@ fn joiners_of_fast_streams_get_their_picture_at_once() {
 fn joiners_of_unresponsive_camera_get_video_at_once() {
     join(7, 300, Duration::from_millis(7500), Duration::from_millis(100));
     join(12, 300, Duration::from_millis(3000), Duration::from_millis(100));
+    for mbits in [20, 30, 50] {
+        join(mbits, 300, Duration::from_millis(7000), Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn five_joiners_at_once_all_get_their_picture() {
+    for (mbits, gop) in [(12, 60), (20, 60), (50, 15)] {
+        let what = format!("{mbits} Mbit/s, {gop} frames");
+        let mut world = World::new(u64::from(mbits * gop));
+        let camera = world.camera(SMOOTH, false, 100);
+        let frame = mbits * 1_000_000 / 8 / FRAME_RATE;
+        *world.camera_at(camera).stream() = Stream::sized(frame, 4 * frame, gop);
+        world.run(Duration::from_millis(1900));
+        let joined = world.now;
+        let joiners: Vec<usize> = (0..5).map(|_| world.viewer(SMOOTH, true)).collect();
+        let mut waits = Vec::new();
+        while waits.len() < joiners.len() {
+            world.run(Duration::from_millis(5));
+            assert!(world.now - joined < Duration::from_millis(500), "{what}: {waits:?}");
+            let pictures = joiners.iter().filter(|joiner| decodable(world.viewer_at(**joiner).kept()) > 0).count();
+            waits.resize(pictures, world.now - joined);
+        }
+        println!("{what}: first picture after {waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(150)), "{what}: {waits:?}");
+        world.run(Duration::from_secs(2).saturating_sub(world.now - joined));
+        let sent = world.camera_at(camera).totals().frames as u32;
+        for joiner in joiners {
+            let viewer = world.viewer_at(joiner);
+            let behind = sent - 1 - newest_frame(viewer.kept());
+            assert!(behind <= 3 && viewer.lost() == 0, "{what}: {behind} frames behind after 2 s");
+        }
+    }
 }

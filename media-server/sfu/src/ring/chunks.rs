@@ -54,9 +54,23 @@ pub(super) struct Chunks {
 impl Chunks {
     /// No memory yet, and never more than `bytes`, at least one chunk.
     pub(super) fn new(bytes: usize) -> Self {
-        let limit = (bytes / CHUNK).clamp(1, usize::from(u16::MAX));
         let (chunks, free, vacant) = (Vec::new(), Vec::new(), Vec::new());
+        let limit = Self::limit_of(bytes);
         Self { chunks, free, vacant, current: None, used: 0, limit, in_use: 0, peaks: [0; 2] }
+    }
+
+    fn limit_of(bytes: usize) -> usize {
+        (bytes / CHUNK).clamp(1, usize::from(u16::MAX))
+    }
+
+    /// Sets the limit; chunks beyond a lower one stay until their packets are removed.
+    pub(super) fn set_limit(&mut self, bytes: usize) {
+        self.limit = Self::limit_of(bytes);
+    }
+
+    /// Returns whether packets must be removed to keep a limit that was lowered.
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.in_use > self.limit
     }
 
     /// Appends a payload of at most [`CHUNK`] bytes; `None` when something must be removed first.

@@ -74,6 +74,34 @@ fn the_group_of_pictures_is_kept_up_to_the_cap() {
 }
 
 #[test]
+fn long_group_of_a_fast_stream_fits_a_larger_cap() {
+    let start = Instant::now();
+    for (mbits, cap) in [(20, 32), (30, 40), (50, 64)] {
+        let limits = Limits::video(cap << 20);
+        let mut ring = PacketRing::with_limits(limits);
+        stream(&mut ring, start, Duration::ZERO, 20, mbits * 125_000, Duration::from_secs(10));
+        let group = mbits as u64 * 1_000;
+        assert!(ring.head() - ring.tail() >= group, "{mbits} Mbit/s: {} of {group}", ring.head() - ring.tail());
+        assert!(ring.memory() <= limits.bytes + limits.packets * size_of::<Slot>(), "{mbits}: {}", ring.memory());
+    }
+}
+
+#[test]
+fn lowered_limits_drop_the_oldest_packets_at_once() {
+    let start = Instant::now();
+    let mut ring = PacketRing::with_limits(Limits::video(64 << 20));
+    stream(&mut ring, start, Duration::ZERO, 10, 6_250_000, Duration::from_secs(10));
+    let head = ring.head();
+    ring.set_limits(Limits::VIDEO);
+    let kept: usize = ring.range(0..head).map(|meta| usize::from(meta.len)).sum();
+    assert!((15 << 20..=16 << 20).contains(&kept), "{kept} bytes stay");
+    assert_eq!(ring.range(0..head).last().map(|meta| meta.index), Some(head - 1), "the newest stays");
+    stream(&mut ring, start, Duration::from_secs(10), 120, 1_250_000, Duration::from_secs(10));
+    let most = Limits::VIDEO.bytes + Limits::VIDEO.packets * size_of::<Slot>();
+    assert!(ring.memory() <= most, "{} bytes", ring.memory());
+}
+
+#[test]
 fn a_small_stream_takes_little_memory() {
     let start = Instant::now();
     let mut ring = PacketRing::with_limits(Limits::VIDEO);

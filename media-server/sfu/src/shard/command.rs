@@ -55,6 +55,9 @@ pub enum Command {
     Close(SessionId),
     /// Bits per second that every publisher may send from now on.
     SetMaxBitrate(Option<u64>),
+    /// Bytes of video that every room keeps at most, from now on. A new shard has the default of
+    /// [`Limits::VIDEO`](crate::ring::Limits::VIDEO).
+    SetGopCache(usize),
 }
 
 /// Why a session ended.

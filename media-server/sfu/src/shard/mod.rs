@@ -32,6 +32,7 @@ pub use subscriber::Reported;
 use crate::forward::catch_up::SharedBudget;
 use crate::forward::slab::{MAX_TRANSMIT, Transmit};
 use crate::parameters::{IceCredentials, RoomId, SessionId, TransportParameters};
+use crate::ring::Limits;
 use crate::tap::TapBatch;
 use crate::transport::{Identity, Transport};
 use peers::{Peers, Place, Role};
@@ -64,6 +65,8 @@ pub struct Shard {
     room_timers: Timers<RoomId>,
     /// The budget that all joiners share.
     shared: SharedBudget,
+    /// Bytes of video that a room keeps at most.
+    gop_cache: usize,
     /// The room whose burst is under way.
     bursting: Option<RoomId>,
     /// Origin of the grid of ticks: the time of the first command.
@@ -87,6 +90,7 @@ impl Shard {
             tap_pool: Vec::new(),
             room_timers: Timers::default(),
             shared: SharedBudget::default(),
+            gop_cache: Limits::VIDEO.bytes,
             bursting: None,
             epoch: None,
             scratch: Vec::new(),
@@ -101,7 +105,8 @@ impl Shard {
         self.epoch.get_or_insert(now);
         match command {
             Command::OpenRoom { room, tapped } => {
-                self.rooms.entry(room).or_insert_with(|| Room::new(room, tapped));
+                let gop_cache = self.gop_cache;
+                self.rooms.entry(room).or_insert_with(|| Room::new(room, tapped, gop_cache));
             }
             Command::CloseRoom(room) => self.close_room(now, room),
             Command::AddSource { room, session, feed, tracks, max_bitrate } => {
@@ -132,6 +137,10 @@ impl Shard {
             Command::SetMaxBitrate(limit) => {
                 let publishers = self.rooms.values_mut().flat_map(|room| &mut room.publishers);
                 publishers.for_each(|(_, publisher)| publisher.set_max_bitrate(limit));
+            }
+            Command::SetGopCache(bytes) => {
+                self.gop_cache = bytes;
+                self.rooms.values_mut().for_each(|room| room.set_gop_cache(bytes));
             }
         }
     }

@@ -60,7 +60,9 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(id: RoomId, tapped: bool) -> Self {
+    pub(super) fn new(id: RoomId, tapped: bool, gop_cache: usize) -> Self {
+        let mut video = Lane::new(MediaKind::Video);
+        video.track.set_video_cache(gop_cache);
         Self {
             id,
             publishers: Slab::new(),
@@ -71,7 +73,7 @@ impl Room {
             started: None,
             held: 0,
             active: None,
-            video: Lane::new(MediaKind::Video),
+            video,
             audio: Lane::new(MediaKind::Audio),
             responsiveness: Responsiveness::default(),
             flush_at: None,
@@ -80,6 +82,10 @@ impl Room {
             burst: None,
             due: None,
         }
+    }
+
+    pub(super) fn set_gop_cache(&mut self, bytes: usize) {
+        self.video.track.set_video_cache(bytes);
     }
 
     fn publisher_mut(&mut self, id: SessionId) -> Option<&mut Publisher> {

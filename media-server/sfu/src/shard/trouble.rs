@@ -83,7 +83,7 @@ impl TroubleReason {
             }
             Self::GroupTooLong => {
                 "keyframes are too far apart and the encoder ignores requests for one, so new viewers wait for a picture: \
-                 set a keyframe interval of 1 to 4 s in the encoder"
+                 set a keyframe interval of 1 to 4 s in the encoder, or raise media.gopCache"
             }
             Self::NoParameterSets => {
                 "keyframes arrive without SPS and PPS, so viewers cannot decode them: \

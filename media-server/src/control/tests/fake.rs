@@ -28,6 +28,7 @@ pub(super) enum Call {
     Restart { session: SessionId, local: IceCredentials, remote: IceCredentials },
     Close(SessionId),
     MaxBitrate(Option<u64>),
+    GopCache(usize),
     Announced(Vec<SocketAddr>),
 }
 
@@ -124,6 +125,10 @@ impl Media for FakeMedia {
 
     fn set_max_bitrate(&self, bits_per_second: Option<u64>) {
         self.note(Call::MaxBitrate(bits_per_second));
+    }
+
+    fn set_gop_cache(&self, bytes: usize) {
+        self.note(Call::GopCache(bytes));
     }
 
     fn announced(&self) -> Vec<SocketAddr> {

@@ -140,6 +140,13 @@ async fn lowered_caps_drop_nobody() {
 }
 
 #[tokio::test]
+async fn another_gop_cache_reaches_the_media_plane() {
+    let bench = bench(limits(1, 1)).await;
+    bench.control.set_gop_cache(64 << 20);
+    assert!(bench.media.calls().iter().any(|call| matches!(call, Call::GopCache(bytes) if *bytes == 64 << 20)));
+}
+
+#[tokio::test]
 async fn takeover_works_at_the_cap_and_counts_once() {
     let bench = bench(limits(1, 1)).await;
     let (_, first) = bench.go_live("r", "camera").await;

@@ -70,6 +70,8 @@ impl Media for FakeMedia {
 
     fn set_max_bitrate(&self, _bits_per_second: Option<u64>) {}
 
+    fn set_gop_cache(&self, _bytes: usize) {}
+
     fn announced(&self) -> Vec<SocketAddr> {
         self.announced.lock().unwrap().clone()
     }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    SpecRule, cel_at_least, cel_duration, count_below_one, duration_outside, http_authority, present_unless,
-    quantity_below, quoted,
+    SpecRule, cel_at_least, cel_between, cel_duration, count_below_one, duration_outside, http_authority,
+    present_unless, quantity_below, quoted,
 };
 use crate::{ExposureType, StorageMode, TurnMode};
 
@@ -37,6 +37,16 @@ pub(crate) const MAX_BITRATE: SpecRule = SpecRule {
     cel: cel_at_least!("self.limits.maxBitrate", "100k"),
     remedy: "maxBitrate: write bits per second, at least 100k, such as 8M",
     offending: |spec| quantity_below(&spec.limits.max_bitrate, 100_000),
+};
+
+pub(crate) const GOP_CACHE: SpecRule = SpecRule {
+    field: "media.gopCache",
+    cel: cel_between!("self.media.gopCache", "1Mi", "256Mi"),
+    remedy: "gopCache: write bytes with a unit, from 1Mi to 256Mi, such as 64Mi",
+    offending: |spec| {
+        let cache = &spec.media.gop_cache;
+        quantity_below(cache, 1 << 20).or_else(|| (cache.as_u64() > 256 << 20).then(|| cache.to_string()))
+    },
 };
 
 pub(crate) const MEDIA_PORT: SpecRule = SpecRule {

@@ -80,6 +80,16 @@ fn caps_below_one_are_refused() {
 }
 
 #[test]
+fn gop_cache_outside_its_bounds_is_refused() {
+    for good in ["1Mi", "16Mi", "256Mi"] {
+        breaks(json!({"media": {"gopCache": good}}), &[]);
+    }
+    for bad in ["1023Ki", "257Mi", "1Gi", "0"] {
+        breaks(json!({"media": {"gopCache": bad}}), &[&GOP_CACHE]);
+    }
+}
+
+#[test]
 fn addresses_that_no_peer_could_use_are_refused() {
     breaks(json!({"exposure": {"mediaPort": 0}}), &[&MEDIA_PORT]);
     for type_ in ["ClusterIP", "LoadBalancer", "HostPort"] {

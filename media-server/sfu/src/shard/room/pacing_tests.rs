@@ -4,6 +4,7 @@ use super::burst::PACING_INTERVAL;
 use super::*;
 use crate::forward::catch_up::SharedBudget;
 use crate::parameters::{DtlsRole, Fingerprint, IceCredentials, OutgoingTrack, SubscriberTracks, TransportParameters};
+use crate::ring::Limits;
 use crate::shard::publisher::Received;
 use crate::shard::publisher::tests::publisher;
 use crate::transport::Identity;
@@ -14,7 +15,7 @@ const KEYFRAME: &[u8] = &[0x10, 0x00];
 fn room(now: Instant, subscribers: u64) -> Room {
     let identity = Identity::generate().unwrap();
     let credentials = || IceCredentials { ufrag: "Aufrag".to_owned(), pwd: "p".repeat(24) };
-    let mut room = Room::new(RoomId(1), false);
+    let mut room = Room::new(RoomId(1), false, Limits::VIDEO.bytes);
     let mut publisher = publisher(now);
     publisher.streams.hear(now, 1, (MediaKind::Video, false));
     let payload_types = publisher.tracks.video.as_ref().unwrap().payload_types.clone();
