@@ -95,7 +95,8 @@ impl Rooms {
     }
 
     fn put(&self, batch: &TapBatch) {
-        let first = batch.records.first().map(arrival);
+        // Not that of the first record: tracks are copied one after the other, and each with its own arrivals.
+        let first = batch.records.iter().map(arrival).min();
         let mut rooms = self.lock();
         let room = rooms.entry(batch.room).or_insert_with(|| self.new_room(first));
         if room.queue.put(batch) == Put::Dropped {

@@ -166,7 +166,9 @@ impl Room {
                 let ring = lane.track.ring();
                 for meta in ring.range(range) {
                     if let Some(codec) = publisher.codec(kind, meta.payload_type) {
-                        tap.copy(now, session, kind, codec, &lane.tap_numbers.number(meta), ring.payload(meta));
+                        // A recording follows arrivals: those of packets that were held are before now.
+                        let arrived = ring.arrival(meta.index).unwrap_or(now);
+                        tap.copy(arrived, session, kind, codec, &lane.tap_numbers.number(meta), ring.payload(meta));
                     }
                 }
             }

@@ -4,6 +4,7 @@ use super::media::MAX_UNSENT;
 use super::*;
 use crate::forward::catch_up::SharedBudget;
 use crate::parameters::Codec;
+use crate::ring::Limits;
 use crate::shard::publisher::Received;
 use crate::shard::publisher::tests::publisher;
 use crate::shard::source::ClockReport;
@@ -17,7 +18,7 @@ fn picture(sequence: u16, payload: &[u8]) -> Received<'_> {
 }
 
 fn room(now: Instant) -> Room {
-    let mut room = Room::new(RoomId(1), true);
+    let mut room = Room::new(RoomId(1), true, Limits::VIDEO.bytes);
     let mut publisher = publisher(now);
     publisher.streams.hear(now, 1, (MediaKind::Video, false));
     room.publishers.insert(publisher);
@@ -75,6 +76,35 @@ fn injected_parameter_sets_reach_the_tap() {
         })
         .collect();
     assert_eq!(taken, [(0, 7), (1, 8), (2, 5), (3, 24), (4, 5)]);
+}
+
+#[test]
+fn held_packets_reach_the_tap_with_their_arrival() {
+    let start = Instant::now();
+    let mut room = room(start);
+    let at = |frame: u32| start + Duration::from_millis(u64::from(frame) * 40);
+    for frame in 0..6 {
+        // Without parameter sets the beginning is certain only after a while.
+        let payload: &[u8] = if frame == 0 { &[0x65, 1] } else { &[0x41, 1] };
+        let (sequence, timestamp) = (frame as u16 + 1, frame * 3600);
+        room.receive(
+            at(frame),
+            SessionId(1),
+            &Received { codec: Codec::H264, timestamp, ..picture(sequence, payload) },
+        );
+    }
+    burst(&mut room, at(6));
+    let arrivals: Vec<Duration> = room
+        .tap
+        .unwrap()
+        .records
+        .iter()
+        .filter_map(|record| match record {
+            TapRecord::Packet { arrival, .. } => Some(arrival.saturating_duration_since(start)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(arrivals, (0..6).map(|frame| at(frame) - start).collect::<Vec<_>>());
 }
 
 #[test]
