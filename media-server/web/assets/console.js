@@ -105,7 +105,7 @@ function merge(newest, known) {
 function card(first) {
   const badge = h('span', {class: 'badge'});
   const name = h('p', {class: 'hint'});
-  const trouble = h('p', {class: 'warn-text', role: 'status'});
+  const troubles = h('div', {class: 'troubles', role: 'status'});
   const chart = sparkline();
   const facts = {since: time(null), length: h('span', {class: 'number length'}), viewers: h('span', {class: 'number'}), rate: h('span', {class: 'number'}),
     publisher: h('span', {class: 'cut'}), recording: h('span', {}),
@@ -117,7 +117,7 @@ function card(first) {
   const element = h('li', {class: 'card'},
     h('div', {class: 'card-head'}, h('h3', {}, first.room), badge),
     name,
-    trouble,
+    troubles,
     h('div', {class: 'rate'}, facts.rate, chart),
     h('dl', {class: 'facts'}, fact('Viewers', facts.viewers), fact('For', facts.length), fact('Since', facts.since), fact('Codecs', facts.codecs),
       fact('Lost', facts.lost), fact('To viewers', facts.out), fact('Recording', facts.recording), fact('Camera', facts.publisher)),
@@ -132,8 +132,7 @@ function card(first) {
     badge.className = `badge ${kind}`;
     setText(name, stream.name ?? '');
     name.hidden = !stream.name;
-    setText(trouble, [...new Set(stream.trouble.map(({message}) => message))].join('. '));
-    trouble.hidden = !stream.trouble.length;
+    list(troubles, [...new Set(stream.trouble.map(({message}) => message))], (message) => message, troubleNotice);
     setTime(facts.since, stream.startedAt);
     setText(facts.length, stream.startedAt ? duration((Date.now() - stream.startedAt) / 1000) : '–');
     setText(facts.viewers, String(stream.viewers));
@@ -148,6 +147,19 @@ function card(first) {
     chart.push(stream.publishing ? stream.publisher.bitrate : 0);
   };
   return element;
+}
+
+/** A notice in two sentences: the fact stands out, the remedy follows. */
+function troubleNotice(message) {
+  const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`.replace(/(\d) (?=s\b|%)/g, '$1\u00a0');
+  const [fact, remedy] = troubleParts(message);
+  return h('p', {class: 'notice'}, h('strong', {}, sentence(fact)), remedy && ` ${sentence(remedy)}`);
+}
+
+/** Splits the message of a trouble, which has the form `fact: remedy`; the remedy may be absent. */
+function troubleParts(message) {
+  const [, fact, remedy] = /^(.*?)(?:: (.*))?$/s.exec(message);
+  return [fact, remedy ?? null];
 }
 
 function row(first) {
@@ -208,7 +220,8 @@ function heard({name, at, data}) {
   const room = data.room ?? inner.room ?? '';
   const viewers = inner.count ?? inner.viewers;
   const words = name === 'viewers:changed' && viewers !== undefined ? count(viewers, 'viewer') : EVENTS[name] ?? name;
-  const why = inner.reason ? ` (${REASONS[inner.reason] ?? inner.reason})` : '';
+  const why = name.startsWith('trouble:') && inner.message ? `: ${troubleParts(inner.message)[0]}`
+    : inner.reason ? ` (${REASONS[inner.reason] ?? inner.reason})` : '';
   const target = $('events');
   target.prepend(h('li', {class: name.replace(':', '-')}, time(at), h('strong', {}, room), h('span', {}, `${words}${why}`)));
   while (target.children.length > EVENTS_KEPT) target.lastElementChild.remove();

@@ -44,12 +44,17 @@ function recording({id, state, endedAt = null, gapCount = 0, gaps = [], trouble 
     urls: {playlist: url('index.m3u8'), mp4: finished ? url('recording.mp4') : null, manifest: finished ? url('manifest.json') : null}};
 }
 
+/** A stream's trouble as media-server/sfu/src/shard/trouble.rs words it. */
+const LOSSY = {reason: 'viewer-loss', message: 'a viewer loses 10 % or more of its packets: check its network, for example its Wi-Fi', since: ago(40), peer: 'viewer'};
+const RARE_KEYFRAMES = {reason: 'group-too-long', message: 'keyframes are too far apart and the encoder ignores requests for one, so new viewers wait for a picture: '
+  + 'set a keyframe interval of 1 to 4 s in the encoder', since: ago(600), peer: 'publisher'};
+
 /** What the mock tells; a test may replace members. `signalling` and `publishing` are what a POST to WHEP and WHIP gets. */
 export function world() {
   return {
     streams: [
       {id: 's1', room: 'front-door', name: 'Front door, upper camera', state: 'live', publishing: true, createdAt: ago(5000), startedAt: ago(5000), viewers: 12,
-        publisher: 'anonymous:7f3a9c', live: {viewersBitrateBps: 29_000_000, publisher: {connected: true, bitrateBps: 2_431_000, packets: 90_000, packetsLost: 40, videoCodec: 'H264', audioCodec: 'opus'}}},
+        trouble: [RARE_KEYFRAMES, LOSSY, {...LOSSY, since: ago(20)}], publisher: 'anonymous:7f3a9c', live: {viewersBitrateBps: 29_000_000, publisher: {connected: true, bitrateBps: 2_431_000, packets: 90_000, packetsLost: 40, videoCodec: 'H264', audioCodec: 'opus'}}},
       {id: 's2', room: 'workshop', name: null, state: 'live', publishing: false, createdAt: ago(320), startedAt: ago(310), viewers: 1,
         publisher: 'camera-with-a-rather-long-identity@example.com', live: {viewersBitrateBps: 0}},
       {id: 's3', room: 'a-room-name-that-is-as-long-as-names-are-allowed-to-be-0123456789', name: null, state: 'created', publishing: false, createdAt: ago(60), viewers: 0,
@@ -71,7 +76,8 @@ export function world() {
       {id: 1, name: 'publisher:joined', at: ago(310), data: {room: 'workshop', stream: 's2'}},
       {id: 2, name: 'stream:started', at: ago(310), data: {room: 'workshop', stream: 's2'}},
       {id: 3, name: 'viewers:changed', at: ago(200), data: {room: 'front-door', stream: 's1', count: 12}},
-      {id: 4, name: 'publisher:left', at: ago(20), data: {room: 'workshop', stream: 's2'}},
+      {id: 4, name: 'trouble:started', at: ago(40), data: {room: 'front-door', stream: 's1', reason: LOSSY.reason, message: LOSSY.message, peer: LOSSY.peer}},
+      {id: 5, name: 'publisher:left', at: ago(20), data: {room: 'workshop', stream: 's2'}},
     ],
     signalling: refusal('no-publisher'),
     publishing: refusal('publishers-full'),

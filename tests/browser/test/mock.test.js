@@ -38,11 +38,13 @@ describe('mock', () => {
   test('streams, recordings and the setup have no member that the server does not have', async () => {
     const {streams, recordings, config} = world();
     const live = await eventually('the camera is live', async () => (await get('/streams')).streams.find((each) => each.live?.publisher?.videoCodec));
-    assert.deepEqual(unknown(streams, [live]), []);
+    assert.deepEqual(unknown(streams.map((each) => ({...each, trouble: []})), [live]), []);
+    assert.ok(Array.isArray(live.trouble));
     const found = await eventually('it is recorded', async () => (await get('/recordings')).recordings[0]);
     const [gap] = recordings.flatMap(({gaps}) => gaps);
     assert.deepEqual(unknown(recordings.map((each) => ({...each, gaps: []})), [{...found, gaps: []}]), []);
-    const {GapView} = (await get('/openapi.json')).components.schemas;
+    const {GapView, TroubleInfo} = (await get('/openapi.json')).components.schemas;
+    for (const trouble of streams.flatMap((each) => each.trouble ?? [])) assert.deepEqual(Object.keys(trouble).sort(), Object.keys(TroubleInfo.properties).sort());
     assert.deepEqual(Object.keys(gap).sort(), Object.keys(GapView.properties).sort());
     assert.deepEqual(Object.keys(config).sort(), Object.keys(await get('/config.json')).sort());
   });

@@ -273,6 +273,17 @@ describe('pages', () => {
     await page.context().close();
   });
 
+  test('a trouble is a notice of its own: the fact, then the remedy, once for all viewers', async () => {
+    const page = await open('/');
+    const notices = page.locator('#live .card').filter({hasText: 'front-door'}).locator('.notice');
+    await notices.first().waitFor();
+    const words = (await notices.allInnerTexts()).map((text) => text.replaceAll('\u00a0', ' '));
+    assert.deepEqual(words, ['Keyframes are too far apart and the encoder ignores requests for one, so new viewers wait for a picture. Set a keyframe interval of 1 to 4 s in the encoder.',
+      'A viewer loses 10 % or more of its packets. Check its network, for example its Wi-Fi.']);
+    await page.locator('#events li').filter({hasText: 'Trouble: a viewer loses 10 % or more of its packets'}).waitFor();
+    await page.context().close();
+  });
+
   test('what the console cannot do is told long enough to be read', async () => {
     const page = await open('/');
     await page.route('**/end', (route) => route.fulfill({status: 503, contentType: 'application/problem+json', body: JSON.stringify(refusal('storage-unavailable').problem)}));
