@@ -4,7 +4,7 @@
  *
  * Rules: RFC 9725; mst-content-hint for `contentHint` and `degradationPreference`.
  */
-import {Connection} from './player.js';
+import {Connection, askStereo} from './player.js';
 
 /** What a person can choose; `automatic` prefers H.264, since every browser plays it live and every player from a file. */
 export const CODECS = {automatic: ['H264', 'VP8'], h264: ['H264'], vp8: ['VP8'], vp9: ['VP9'], av1: ['AV1']};
@@ -37,13 +37,18 @@ export class Publisher extends Connection {
       const transceiver = pc.addTransceiver(track, {
         direction: 'sendonly',
         streams: [this.stream],
-        sendEncodings: [video ? {maxBitrate: this.bitrate} : {maxBitrate: 64_000}],
+        sendEncodings: [{maxBitrate: video ? this.bitrate : isStereo(track) ? 128_000 : 64_000}],
       });
       this.#senders[track.kind] = transceiver.sender;
       if (!video) continue;
       this.#order(transceiver);
       this.#degrade(transceiver.sender);
     }
+  }
+
+  /** The server answers Opus with the parameters of the offer, and browsers send two channels only to who answers `stereo=1`. */
+  adapt(sdp) {
+    return this.stream.getAudioTracks().some(isStereo) ? askStereo(sdp) : sdp;
   }
 
   established() {
@@ -102,4 +107,8 @@ export class Publisher extends Connection {
     parameters.degradationPreference = this.prefer === 'smooth' ? 'maintain-framerate' : 'maintain-resolution';
     sender.setParameters(parameters).catch(() => {});
   }
+}
+
+function isStereo(track) {
+  return track.getSettings().channelCount === 2;
 }
