@@ -56,6 +56,15 @@ export async function encoded(directory, {codec, seconds}) {
   return {video, audio};
 }
 
+/** Sound with another tone in each channel: `left` and `right` in Hz, whole numbers, so that it loops without a jump. */
+export async function tones(directory, {left, right, seconds}) {
+  const path = join(directory, `${left}-${right}.ogg`);
+  const wave = (frequency) => `sin(2*PI*${frequency}*t)/4`;
+  await run('ffmpeg', ['-v', 'error', '-y', '-f', 'lavfi', '-i', `aevalsrc='${wave(left)}|${wave(right)}':s=48000:c=stereo`, '-t', String(seconds), '-c:a', 'libopus',
+    '-b:a', '128k', path]);
+  return path;
+}
+
 /** Polls `probe` (may be async) until it gives something truthy; throws with `what` after `seconds`. */
 export async function eventually(what, probe, seconds = 10) {
   const deadline = Date.now() + seconds * 1000;

@@ -5,13 +5,18 @@ import {createServer} from 'node:http';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {after, afterEach, before, describe, test} from 'node:test';
-import {complaints, encoded, eventually, folder, launch, movingPicture} from '../browser.js';
+import {complaints, encoded, eventually, folder, launch, movingPicture, tones} from '../browser.js';
 import {camera, start} from '../server.js';
 
 const JOINS = 20;
 /** Milliseconds: the keyframe interval of the encoded clip, and what half the joins may take to a picture. */
 const KEYFRAME_INTERVAL = 2000;
 const FIRST_FRAME = 200;
+/** Hz: a tone in each channel, and by how much a measured one may differ. */
+const TONES = {left: 440, right: 880};
+const TONE_TOLERANCE = 15;
+/** dB: by how much a channel's own tone is louder than the other channel's. */
+const SEPARATION = 20;
 
 describe('live', () => {
   let server;
@@ -39,18 +44,18 @@ describe('live', () => {
     await files?.clean();
   });
 
-  async function page(path, {init = null} = {}) {
+  async function page(path, {init = null, argument = null} = {}) {
     const context = await browser.newContext({viewport: {width: 1280, height: 900}, permissions: ['camera', 'microphone']});
     open.push(() => context.close());
     const opened = await context.newPage();
     opened.complaints = complaints(opened);
-    if (init) await opened.addInitScript(init);
+    if (init) await opened.addInitScript(init, argument);
     await opened.goto(new URL(path, server.url).href);
     return opened;
   }
 
-  async function publish(room) {
-    const publisher = await page(`/publish/${room}`);
+  async function publish(room, options = {}) {
+    const publisher = await page(`/publish/${room}`, options);
     await publisher.getByRole('button', {name: 'Start'}).click();
     await publisher.getByText('You are live').waitFor({timeout: 10_000});
     return publisher;
@@ -69,6 +74,42 @@ describe('live', () => {
     });
     await eventually(`${what}: more frames than ${first.frames}`, async () => (await frames(viewer)).frames > first.frames + 15);
     return first;
+  };
+
+  /** What a watch page plays: for each channel its strongest frequency, and how loud both tones are. */
+  const listen = async (viewer) => {
+    await rising('the viewer', viewer);
+    await viewer.evaluate((tones) => {
+      const context = new AudioContext({sampleRate: 48_000});
+      const splitter = context.createChannelSplitter(2);
+      context.createMediaStreamSource(document.querySelector('whep-player').video.srcObject).connect(splitter);
+      const analysers = ['left', 'right'].map((name, channel) => {
+        const analyser = new AnalyserNode(context, {fftSize: 32_768, smoothingTimeConstant: 0});
+        splitter.connect(analyser, channel);
+        return [name, analyser];
+      });
+      const hertz = context.sampleRate / 32_768;
+      window.spectra = () => Object.fromEntries(analysers.map(([name, analyser]) => {
+        const levels = new Float32Array(analyser.frequencyBinCount);
+        analyser.getFloatFrequencyData(levels);
+        const strongest = levels.indexOf(levels.reduce((a, b) => Math.max(a, b)));
+        const level = (tone) => Math.max(...levels.slice(Math.floor(tone / hertz) - 2, Math.ceil(tone / hertz) + 3));
+        return [name, {frequency: strongest * hertz, loudness: levels[strongest], left: level(tones.left), right: level(tones.right)}];
+      }));
+    }, TONES);
+    // The analysers look back over 0.7 s.
+    await eventually('sound', () => viewer.evaluate(() => window.spectra().left.loudness > -60));
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const heard = await viewer.evaluate(() => window.spectra());
+    console.log(JSON.stringify(heard));
+    return heard;
+  };
+  const assertTones = (heard) => {
+    for (const [channel, other] of [['left', 'right'], ['right', 'left']]) {
+      const {frequency, [channel]: own, [other]: strange} = heard[channel];
+      assert.ok(Math.abs(frequency - TONES[channel]) <= TONE_TOLERANCE, `the ${channel} channel plays ${frequency} Hz`);
+      assert.ok(own - strange >= SEPARATION, `the ${channel} channel's own tone is only ${own - strange} dB louder than the other one`);
+    }
   };
 
   test('the publish page streams its camera, and two watch pages show it', async () => {
@@ -271,6 +312,48 @@ describe('live', () => {
     await viewer.goBack({waitUntil: 'commit'});
     assert.ok(await viewer.evaluate(() => window.kept), 'the browser kept the page');
     await rising('after', viewer);
+  });
+
+  test('the watch page plays two channels: each has its own tone', async () => {
+    const {video} = await encoded(files.path, {codec: 'h264', seconds: 10});
+    const source = camera(server.url, 'stereo', {video, audio: await tones(files.path, {...TONES, seconds: 10})});
+    open.push(() => source.stop());
+    await eventually('the camera is live', async () => (await (await fetch(`${server.url}/streams?room=stereo`)).json()).streams.some(({publishing}) => publishing));
+    assertTones(await listen(await page('/watch/stereo')));
+
+    // The control: a viewer that does not ask for stereo hears both tones in both channels.
+    const without = await page('/watch/stereo', {init: () => {
+      const real = RTCPeerConnection.prototype.setLocalDescription;
+      RTCPeerConnection.prototype.setLocalDescription = function setLocalDescription({type, sdp}) {
+        window.asked = sdp.includes(';stereo=1');
+        return real.call(this, {type, sdp: sdp.replaceAll(';stereo=1', '')});
+      };
+    }});
+    const mono = await listen(without);
+    assert.ok(await without.evaluate(() => window.asked), 'the page asked for stereo');
+    for (const {left, right} of Object.values(mono)) assert.ok(Math.abs(left - right) < SEPARATION, `without stereo=1 the tones are ${left} and ${right} dB loud`);
+  });
+
+  test('the publish page sends two channels of a source that has two', async () => {
+    // The fake microphone has one channel: an oscillator in each channel takes its place.
+    await publish('studio', {init: (tones) => {
+      const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      navigator.mediaDevices.getUserMedia = async ({video}) => {
+        const stream = await real({video});
+        const context = new AudioContext({sampleRate: 48_000});
+        const merger = context.createChannelMerger(2);
+        [tones.left, tones.right].forEach((frequency, channel) => {
+          const oscillator = new OscillatorNode(context, {frequency});
+          oscillator.connect(new GainNode(context, {gain: 0.25})).connect(merger, 0, channel);
+          oscillator.start();
+        });
+        const sink = new MediaStreamAudioDestinationNode(context);
+        merger.connect(sink);
+        stream.addTrack(sink.stream.getAudioTracks()[0]);
+        return stream;
+      };
+    }, argument: TONES});
+    assertTones(await listen(await page('/watch/studio')));
   });
 
   test('the microphone is muted and comes back, in the same session', async () => {
