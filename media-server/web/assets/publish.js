@@ -252,7 +252,8 @@ function links() {
   const render = () => {
     ffmpeg.set('ffmpeg -re -stream_loop -1 -i input.mp4 -c:v libx264 -preset veryfast -tune zerolatency -bf 0 -g 60 -pix_fmt yuv420p '
       + `-c:a libopus -ar 48000 -ac 2 -b:a 64k ${needsToken() ? '-authorization "$TOKEN" ' : ''}-f whip "${whip}"`);
-    gstreamer.set(`gst-launch-1.0 whipclientsink name=out signaller::whip-endpoint="${whip}" ${needsToken() ? 'signaller::auth-token="$TOKEN" ' : ''}`
+    // One video codec: whipclientsink tries each that it may offer before it sends the offer, and AV1 alone takes seconds.
+    gstreamer.set(`gst-launch-1.0 whipclientsink name=out video-caps=video/x-h264 signaller::whip-endpoint="${whip}" ${needsToken() ? 'signaller::auth-token="$TOKEN" ' : ''}`
       + 'videotestsrc is-live=true ! video/x-raw,width=1280,height=720,framerate=30/1 ! queue ! out. audiotestsrc is-live=true ! audioconvert ! queue ! out.');
   };
   render();
