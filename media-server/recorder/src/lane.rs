@@ -1,7 +1,8 @@
 //! One track on its way from packets to parts: order, frames, clock, and the samples that wait for their part.
 //!
-//! The newest sample waits alone (the tail): how long it lasts is known when the next one comes. Sound that is missing
-//! within a source is filled with silence: players count sound, and would else play everything after it too early.
+//! The newest sample waits alone (the tail): its duration is the distance to the next one, as in FFmpeg's `movenc` and
+//! Shaka Packager. Only the last sample of a run, which has no successor, gets the distance before it. Audio missing
+//! within a source is filled with silence: players count samples of audio, and would play everything after it too early.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::{
 
 /// Longer silence is not filled in: the sample before it lasts as long.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
-/// A video frame's duration, in ticks, as long as nothing better is known: 1/30 s.
+/// Ticks that the only frame of a run lasts: 1/30 s.
 const USUAL_FRAME: u32 = 3000;
 /// Nanoseconds between video and audio beyond which the picture is moved.
 const APART: i64 = 50_000_000;
@@ -34,6 +35,13 @@ const DISTURBANCE_INTERVAL: Duration = Duration::from_millis(500);
 struct Tail {
     sample: Sample,
     arrival: Instant,
+}
+
+/// Where a frame belongs on the timeline, in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) pts: i64,
+    pub(crate) dts: i64,
 }
 
 /// One track.
@@ -71,8 +79,10 @@ pub(crate) struct Lane {
     pub(crate) end: i64,
     /// Nothing was recorded yet that the next sample could continue.
     pub(crate) fresh: bool,
-    /// Ticks between the last two frames.
+    /// Ticks between the last two frames that no gap separates.
     usual: u32,
+    /// No frame followed the newest sample in time: the next one ends a gap.
+    expired: bool,
     /// The tail is followed by a gap: how far the next frame is tells nothing.
     before_gap: bool,
     /// The next sample comes after a gap, for this reason.
@@ -112,6 +122,7 @@ impl Lane {
             end: 0,
             fresh: true,
             usual: if track == Track::Video { USUAL_FRAME } else { 960 },
+            expired: false,
             before_gap: false,
             gap: None,
             reason: GapReason::Loss,
@@ -136,6 +147,7 @@ impl Lane {
         self.bias = 0;
         self.dropping = false;
         self.placed = None;
+        self.expired = false;
     }
 
     /// Something of it came, whether it was kept or not.
@@ -257,12 +269,13 @@ impl Lane {
         may
     }
 
-    /// The gap that this frame ends, if there is one. To be asked before the tail is settled for it.
-    pub(crate) fn gap_before(&mut self, timed: &Timed) -> Option<Gap> {
-        let to = timed.rtp + self.clock.as_ref()?.offset();
+    /// Returns the gap that a frame at `to` (ticks) ends, if there is one. To be called before the tail is settled for it.
+    pub(crate) fn gap_before(&mut self, to: i64, after_loss: bool) -> Option<Gap> {
+        let expired = std::mem::take(&mut self.expired);
         let reason = match self.gap.take() {
             Some(reason) => reason,
-            None if timed.after_loss => self.reason,
+            None if after_loss => self.reason,
+            None if expired => GapReason::Source,
             None => return None,
         };
         self.before_gap = true;
@@ -306,14 +319,18 @@ impl Lane {
         }
     }
 
-    /// Puts a frame on the timeline.
-    pub(crate) fn append(&mut self, timed: Timed) {
-        let Some(clock) = &mut self.clock else { return };
+    /// Returns the place of the next frame, and moves the clock towards its target.
+    pub(crate) fn locate(&mut self, timed: &Timed) -> Option<Place> {
+        let clock = self.clock.as_mut()?;
         let passed = self.placed.map_or(0, |placed| since(timed.arrival, placed));
         self.placed = self.placed.max(Some(timed.arrival));
         let pts = clock.advance(timed.rtp, passed);
         let floor = self.tail.as_ref().map_or(self.end, |tail| tail.sample.dts + 1);
-        let dts = pts.max(floor);
+        Some(Place { pts, dts: pts.max(floor) })
+    }
+
+    /// Puts a frame on the timeline.
+    pub(crate) fn append(&mut self, timed: Timed, Place { pts, dts }: Place) {
         self.settle_tail_at(dts, timed.arrival);
         self.before_gap = false;
         self.fresh = false;
@@ -327,12 +344,12 @@ impl Lane {
         self.tail = Some(Tail { sample, arrival: timed.arrival });
     }
 
-    /// What the tail lasts by itself.
+    /// Returns the duration of a tail without a successor.
     fn tail_duration(&self, sample: &Sample) -> u32 {
         if sample.duration > 0 { sample.duration } else { self.usual }
     }
 
-    /// The next sample begins at `dts`: so the tail's duration is known, and what sound is missing.
+    /// Settles the tail: the next sample starts at `dts`. Fills missing audio.
     fn settle_tail_at(&mut self, dts: i64, now: Instant) {
         if let Some(Tail { mut sample, arrival }) = self.tail.take() {
             let until_next = u32::try_from(dts - sample.dts).unwrap_or(u32::MAX);
@@ -376,26 +393,44 @@ impl Lane {
         self.ready.push(sample);
     }
 
-    /// Nothing follows the tail, or not for some time: it lasts as long as is usual.
-    pub(crate) fn settle_tail(&mut self) {
-        if let Some(Tail { mut sample, arrival }) = self.tail.take() {
-            sample.duration = self.tail_duration(&sample);
-            self.push_ready(sample, arrival);
+    /// Settles the tail, the last sample of its run: it lasts as long as the distance before it, or until the next run
+    /// starts (ticks) if that is earlier.
+    pub(crate) fn end_run(&mut self, next: Option<i64>) {
+        let Some(Tail { mut sample, arrival }) = self.tail.take() else { return };
+        let usual = self.tail_duration(&sample);
+        sample.duration = match next.map(|next| next - sample.dts) {
+            Some(distance) if distance > 0 => usual.min(u32::try_from(distance).unwrap_or(u32::MAX)),
+            // The next run overlaps this one, and is moved behind it.
+            Some(_) if self.track == Track::Video => usual.min(USUAL_FRAME),
+            _ => usual,
+        };
+        self.push_ready(sample, arrival);
+    }
+
+    /// Ends the run: no frame followed the tail in time.
+    pub(crate) fn expire_tail(&mut self) {
+        self.end_run(None);
+        self.expired = true;
+    }
+
+    /// Returns whether no frame has followed the newest sample in time.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expired
+    }
+
+    /// Settles the tail before a frame at `dts` that does not belong to the same part.
+    pub(crate) fn settle_before(&mut self, dts: i64, now: Instant) {
+        if self.tail.is_some() {
+            self.settle_tail_at(dts, now);
         }
     }
 
-    /// The next frame, of `rtp`, begins what does not belong to the part before: the tail lasts until there.
-    pub(crate) fn settle_before(&mut self, rtp: i64, now: Instant) {
-        let Some(clock) = &self.clock else { return };
-        let at = rtp + clock.offset();
-        if let Some(tail) = &self.tail
-            && at > tail.sample.dts
-        {
-            self.settle_tail_at(at, now);
-        }
+    /// Returns where the tail starts, in nanoseconds of the timeline.
+    pub(crate) fn tail_start(&self) -> Option<i64> {
+        self.tail.as_ref().map(|tail| nanos(tail.sample.dts, self.rate))
     }
 
-    /// Arrival of the oldest sample that waits for its part, without and with the tail.
+    /// Returns the arrival of the oldest sample that waits for its part, and that of the tail.
     pub(crate) fn waiting_since(&self) -> (Option<Instant>, Option<Instant>) {
         (self.ready_since, self.tail.as_ref().map(|tail| tail.arrival))
     }
@@ -404,6 +439,12 @@ impl Lane {
     pub(crate) fn ready(&self) -> Option<(i64, i64)> {
         let (first, last) = (self.ready.first()?, self.ready.last()?);
         Some((nanos(first.dts, self.rate), nanos(last.dts + i64::from(last.duration), self.rate)))
+    }
+
+    /// Returns where the first sample that is ready ends, in nanoseconds of the timeline, if it starts at `start`.
+    pub(crate) fn first_end(&self, start: i64) -> Option<i64> {
+        let first = self.ready.first().filter(|first| nanos(first.dts, self.rate) == start)?;
+        Some(nanos(first.dts + i64::from(first.duration), self.rate))
     }
 
     pub(crate) fn ready_bytes(&self) -> usize {
@@ -437,6 +478,7 @@ impl Lane {
         self.ready.clear();
         self.ready_since = None;
         self.tail = None;
+        self.expired = false;
         self.fresh = true;
         if self.source.is_some() {
             self.missing_from = Some(self.missing_from.map_or(safe, |from| from.min(safe)));

@@ -10,9 +10,10 @@
 //! finish(now)                         once; then poll_output() until Output::Finished
 //! ```
 //!
-//! [`Output`] is carried out in order: a part is on disk when its [`Output::Sync`] has returned. What arrived more than
-//! [`Config::part_duration`] plus [`Config::reorder_window`] ago has been given out (with the defaults: 0.9 s), so a
-//! crash costs at most that; only the first picture is waited for longer (see the rules).
+//! [`Output`] is carried out in order: a part is on disk when its [`Output::Sync`] has returned. A frame is given out at
+//! most [`Config::part_duration`] plus [`Config::reorder_window`] (with the defaults: 0.9 s) after it arrived and its
+//! successor did, so a crash costs at most that and the newest frame of each track. A frame without a successor is given
+//! out after 10 s, or when the source ends. Only the first picture is waited for longer (see the rules).
 //!
 //! # When it is over: [`finalize()`]
 //! One path for the normal end and for the start after a crash: it reads the recording's folder, cuts torn tails,
@@ -44,6 +45,9 @@
 //!   and a clock that is off by more than a second for half a second is given a new anchor, by arrival. Both are marked as
 //!   a gap. Timestamps that repeat for 60 ms are replaced by arrival.
 //! - Audio waits up to 5 s for the first picture that was negotiated, so that the first init segment has both.
+//! - A sample lasts until the next one of its track, at any frame rate. The last one before another source, a pause of
+//!   more than 10 s or the end has no successor within its run: it lasts as long as the one before. Such a pause is a
+//!   gap; if all tracks pause, the timeline is discontinuous there.
 //! - Every frame that was received whole is kept. A lost video packet costs the frames up to the next keyframe: later
 //!   frames could not be decoded. Such a gap stands in the manifest with its reason.
 //! - Sync samples are the random access points of the `codec` crate. An H264 recovery point is one, although with intra

@@ -11,6 +11,9 @@ use crate::{
     types::{File, Track},
 };
 
+/// Seconds: tracks that start less than this apart start together.
+const SAME_MOMENT: f64 = 0.12;
+
 /// A segment as playlist and manifest tell of it; times in seconds of the timeline.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
@@ -21,6 +24,32 @@ pub(crate) struct Entry {
     pub(crate) at: Timestamp,
     pub(crate) keyframe: bool,
     pub(crate) discontinuity: bool,
+    /// It has samples of the main track.
+    pub(crate) timed: bool,
+}
+
+/// The stretch of a part, by its main track or else the other; times in seconds of the timeline.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Extent {
+    pub(crate) start: f64,
+    pub(crate) end: f64,
+    /// It is one of the main track, which can be decoded from there.
+    pub(crate) keyframe: bool,
+    pub(crate) main: bool,
+}
+
+impl Entry {
+    /// Adds a part. The segment starts where its main track does: audio may be written while the first frame waits for
+    /// its successor.
+    pub(crate) fn extend(&mut self, part: Extent) {
+        if part.main && !std::mem::replace(&mut self.timed, true) {
+            self.keyframe = part.keyframe;
+            if part.start < self.start + SAME_MOMENT {
+                self.start = part.start;
+            }
+        }
+        self.end = self.end.max(part.end);
+    }
 }
 
 /// Seconds that each segment lasts: up to the next one, where that continues it.
@@ -90,6 +119,7 @@ mod tests {
             at: "2026-01-02T03:04:05.6789Z".parse().unwrap(),
             keyframe: true,
             discontinuity,
+            timed: true,
         };
         let entries = [entry(1, 1, 0.0, 9.9, false), entry(2, 1, 10.0, 12.0, false), entry(3, 2, 20.0, 25.0, true)];
         let gap = |from, to, reason| Gap { track: Track::Video, from, to, reason };

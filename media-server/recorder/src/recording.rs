@@ -16,6 +16,8 @@ use timeline::REPORT_WAIT;
 
 /// What is ready for a part may be this much older than a part is long before the part is closed by time.
 const LATENESS: Duration = Duration::from_millis(50);
+/// How long the newest frame waits for its successor, which ends it. After that the camera has paused: a gap.
+const SUCCESSOR_WAIT: Duration = Duration::from_secs(10);
 /// Between two requests for a keyframe.
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -133,7 +135,8 @@ impl Recording {
             self.start();
         }
         [Track::Video, Track::Audio].into_iter().for_each(|track| self.mark_end(track));
-        self.flush_all();
+        self.lanes.iter_mut().for_each(|lane| lane.end_run(None));
+        self.flush(true, i64::MAX);
         self.segments.close();
         self.segment_start = None;
     }
@@ -175,15 +178,15 @@ impl Recording {
         self.drain(now, Track::Video);
         self.drain(now, Track::Audio);
         self.start_if_ready(now);
-        let patience = self.patience();
-        let overdue = |since: Option<Instant>| since.is_some_and(|since| since + patience <= now);
+        let part_wait = self.part_wait();
         let mut flush = false;
-        for slot in [VIDEO, AUDIO] {
-            let (ready, tail) = self.lanes[slot].waiting_since();
-            flush |= overdue(ready) || overdue(tail);
-            if overdue(tail) {
-                self.lanes[slot].settle_tail();
+        for lane in &mut self.lanes {
+            let (_, tail) = lane.waiting_since();
+            if tail.is_some_and(|tail| tail + SUCCESSOR_WAIT <= now) {
+                lane.expire_tail();
             }
+            let (ready, _) = lane.waiting_since();
+            flush |= ready.is_some_and(|ready| ready + part_wait <= now);
         }
         if flush {
             self.flush(true, i64::MAX);
@@ -201,8 +204,8 @@ impl Recording {
         };
         let lanes = self.lanes.iter().flat_map(|lane| {
             let (ready, tail) = lane.waiting_since();
-            let oldest = [ready, tail].into_iter().flatten().min();
-            [lane.deadline(), oldest.map(|since| since + self.patience())]
+            let part = ready.map(|ready| ready + self.part_wait());
+            [lane.deadline(), part, tail.map(|tail| tail + SUCCESSOR_WAIT)]
         });
         lanes.chain([start]).flatten().min()
     }
@@ -239,7 +242,8 @@ impl Recording {
         }
     }
 
-    fn patience(&self) -> Duration {
+    /// Returns how long a sample waits for the rest of its part.
+    fn part_wait(&self) -> Duration {
         self.config.part_duration + LATENESS
     }
 
@@ -264,5 +268,7 @@ impl Recording {
 mod clock_tests;
 #[cfg(test)]
 mod gap_tests;
+#[cfg(test)]
+mod rate_tests;
 #[cfg(test)]
 mod tests;

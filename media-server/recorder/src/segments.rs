@@ -16,7 +16,7 @@ use crate::{
         part::{self, Info, Sample},
         timescale,
     },
-    playlist::{self, Entry},
+    playlist::{self, Entry, Extent},
     types::{Description, File, Output, Stats, Track},
 };
 
@@ -162,18 +162,27 @@ impl Segments {
         self.sequence += 1;
         let end = |samples: &[Sample]| samples.last().map_or(0, |last| last.dts + i64::from(last.duration));
         self.unsure.push_back(Unsure { gaps, ends: runs.iter().map(|(track, run)| (*track, end(run))).collect() });
-        let (start, end, keyframe) = extent(runs, tracks.main());
+        let part = extent(runs, tracks.main());
         if self.open.is_none() {
             let discontinuity = std::mem::take(&mut self.discontinuity);
             let segment = self.stats.segments + 1;
-            self.begin_segment(Entry { number: segment, init: number, start, end, at, keyframe, discontinuity });
+            self.begin_segment(Entry {
+                number: segment,
+                init: number,
+                start: part.start,
+                end: part.end,
+                at,
+                keyframe: false,
+                discontinuity,
+                timed: false,
+            });
         }
         if let Some(open) = &mut self.open {
-            open.entry.end = open.entry.end.max(end);
+            open.entry.extend(part);
         }
         self.stats.parts += 1;
         self.stats.samples += runs.iter().map(|(_, samples)| samples.len() as u64).sum::<u64>();
-        self.stats.duration = self.stats.duration.max(Duration::try_from_secs_f64(end).unwrap_or_default());
+        self.stats.duration = self.stats.duration.max(Duration::try_from_secs_f64(part.end).unwrap_or_default());
         self.append(bytes);
         self.sync();
         Ok(())
@@ -238,12 +247,14 @@ impl Segments {
     }
 }
 
-/// Seconds from where to where the main track goes (or else whatever track there is), and whether it can be decoded
-/// from there.
-fn extent(runs: &[(Track, &[Sample])], main: Track) -> (f64, f64, bool) {
+/// Returns the stretch of the main track, or else of the other one.
+fn extent(runs: &[(Track, &[Sample])], main: Track) -> Extent {
     let run = runs.iter().find(|(track, _)| *track == main).or(runs.first());
-    let Some((track, [first, .., last] | [first @ last])) = run else { return (0.0, 0.0, false) };
+    let Some((track, [first, .., last] | [first @ last])) = run else {
+        return Extent { start: 0.0, end: 0.0, keyframe: false, main: false };
+    };
     let rate = timescale(*track);
-    let end = last.dts + i64::from(last.duration);
-    (seconds(first.dts, rate), seconds(end, rate), *track == main && first.sync)
+    let (start, end) = (seconds(first.dts, rate), seconds(last.dts + i64::from(last.duration), rate));
+    let main = *track == main;
+    Extent { start, end, keyframe: main && first.sync, main }
 }

@@ -155,6 +155,60 @@ fn one_frame_per_second_is_recorded_from_its_first() {
     decodes(&folder.path().join("recording.mp4"));
 }
 
+/// Records video and returns (time, duration) of its samples in seconds: as ffprobe reads the playlist, and as the
+/// fragments state it. A sample must last until the next one.
+fn record_exact(folder: &Path, script: Script) -> Vec<(f64, f64)> {
+    let manifest = record(folder, Tracks { audio: false, video: true }, script);
+    let playlist = folder.join("index.m3u8");
+    decodes(&playlist);
+    let mut packets = packet_times(&playlist, 0);
+    let fragments: Vec<_> = manifest
+        .segments
+        .iter()
+        .flat_map(|segment| player::fragment_times(&std::fs::read(folder.join(&segment.file)).unwrap(), 90_000.0))
+        .collect();
+    assert_eq!(packets.len(), fragments.len());
+    for (packet, (at, duration)) in packets.iter_mut().zip(fragments) {
+        assert!((packet.0 - at).abs() < 1e-5, "{packet:?} is at {at} s");
+        // Of a fragment with one sample ffprobe knows no duration.
+        packet.1 = duration;
+    }
+    for pair in packets.windows(2) {
+        let [(at, duration), (next, _)] = pair else { unreachable!() };
+        assert!((next - at - duration).abs() < 1e-5, "{at} s lasts {duration} s, the next is at {next} s");
+    }
+    let text = std::fs::read_to_string(playlist).unwrap();
+    let listed = text.lines().filter_map(|line| line.strip_prefix("#EXTINF:")?.strip_suffix(',')?.parse::<f64>().ok());
+    let media: f64 = packets.iter().map(|(_, duration)| duration).sum();
+    assert!((listed.sum::<f64>() - media).abs() < 0.001, "{text}");
+    packets
+}
+
+#[test]
+fn one_frame_per_second_lasts_a_second_in_hls() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames: Vec<_> = clips::video(Codec::H264, 320, 240).into_iter().step_by(RATE as usize).collect();
+    let packets = record_exact(folder.path(), Sender { rate: 1.0, ..Sender::video(Codec::H264) }.send(&frames));
+    assert_eq!(packets.len(), LENGTH as usize);
+    assert!(packets.iter().all(|(_, duration)| (duration - 1.0).abs() < 1e-5), "{packets:?}");
+}
+
+#[test]
+fn frame_before_a_pause_lasts_through_it_in_hls() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut script = Sender::video(Codec::H264).send(&clips::video(Codec::H264, 320, 240));
+    for (at, event) in &mut script {
+        let Event::Packet { timestamp, .. } = event else { continue };
+        if *at > 2.5 {
+            (*at, *timestamp) = (*at + 1.0, timestamp.wrapping_add(90_000));
+        }
+    }
+    let packets = record_exact(folder.path(), script);
+    assert_eq!(packets.len() as u64, VIDEO_FRAMES);
+    let long: Vec<_> = packets.iter().filter(|(_, duration)| *duration > 0.05).collect();
+    assert!(matches!(long[..], [(at, duration)] if (duration - 1.04).abs() < 1e-5 && *at > 2.4), "{long:?}");
+}
+
 #[test]
 fn sound_alone_is_recorded() {
     let folder = tempfile::tempdir().unwrap();

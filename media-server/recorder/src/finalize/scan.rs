@@ -18,7 +18,7 @@ use crate::{
         init::{self, Tracks},
         part, timescale,
     },
-    playlist::{self, Entry},
+    playlist::{self, Entry, Extent},
     types::{Description, File},
 };
 
@@ -156,16 +156,19 @@ impl Scan {
         let Some(run) = part.runs.iter().find(|run| run.track == main).or(part.runs.first()) else { return };
         let rate = timescale(run.track);
         let (start, end) = (seconds(run.dts, rate), seconds(run.end(), rate));
+        let main = run.track == main;
+        let keyframe = main && run.samples.first().is_some_and(|sample| sample.sync);
         let entry = entry.get_or_insert_with(|| Entry {
             number,
             init: info.init,
             start,
             end,
             at: info.at,
-            keyframe: run.track == main && run.samples.first().is_some_and(|sample| sample.sync),
+            keyframe: false,
             discontinuity: info.discontinuity && !self.segments.is_empty(),
+            timed: false,
         });
-        entry.end = entry.end.max(end);
+        entry.extend(Extent { start, end, keyframe, main });
         let last = part.runs.iter().map(|run| seconds(run.end(), timescale(run.track))).fold(0.0, f64::max);
         self.end = self.end.max(last);
         let lasts = std::time::Duration::try_from_secs_f64((last - start).max(0.0)).unwrap_or_default();

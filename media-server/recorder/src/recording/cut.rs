@@ -2,7 +2,7 @@
 
 use shiguredo_mp4::boxes::SampleEntry;
 
-use super::{Recording, VIDEO, slot};
+use super::{Recording, slot};
 use crate::{clock::nanos, frames::Timed, lane::Lane, manifest::GapReason, types::Track};
 
 impl Recording {
@@ -27,36 +27,56 @@ impl Recording {
         if changes && !lane.may_disturb(frame.arrival) {
             return lane.lose(GapReason::Loss);
         }
+        let Some(place) = lane.locate(&frame) else { return };
+        let at = nanos(place.dts, lane.rate);
+        let resumes = lane.has_expired();
         // Before any part tells of what was before it: after a crash a gap is better told than not.
-        if let Some(gap) = lane.gap_before(&frame) {
+        if let Some(gap) = lane.gap_before(place.pts, frame.after_loss) {
             self.segments.gap(gap);
+        }
+        if resumes {
+            self.resume(&frame);
         }
         if let Some(entry) = &frame.frame.entry
             && self.entries.entry(track) != Some(entry)
         {
             let entry = entry.clone();
-            self.lanes[slot(track)].settle_before(frame.rtp, frame.arrival);
+            self.lanes[slot(track)].settle_before(place.dts, frame.arrival);
             self.adopt(track, &entry);
         }
         if self.segment_ends(track, &frame, at) {
-            if track == Track::Video {
-                self.lanes[VIDEO].settle_before(frame.rtp, frame.arrival);
-            }
+            self.lanes[slot(track)].settle_before(place.dts, frame.arrival);
             self.flush(true, at);
             self.segments.close();
             self.segment_start = None;
         }
-        self.segment_start.get_or_insert(at);
-        self.lanes[slot(track)].append(frame);
+        // A frame of the main track that waits for its successor belongs to the new segment.
+        let waiting = self.lanes[slot(self.entries.main())].tail_start();
+        self.segment_start.get_or_insert(waiting.map_or(at, |waiting| waiting.min(at)));
+        self.lanes[slot(track)].append(frame, place);
         self.flush(false, i64::MAX);
     }
 
-    /// From here on a track is coded like this.
+    /// Starts a new segment and timeline if this frame ends a pause of all tracks: a player cannot wait through it.
+    fn resume(&mut self, frame: &Timed) {
+        if self.lanes.iter().any(|lane| lane.tail_start().is_some()) {
+            return;
+        }
+        self.flush(true, i64::MAX);
+        self.segments.discontinue();
+        self.segment_start = None;
+        self.lanes.iter_mut().for_each(|lane| lane.fresh = true);
+        if !frame.frame.keyframe {
+            self.request_keyframe(frame.arrival);
+        }
+    }
+
+    /// Starts new files: a track is coded like this from now on. Its own samples are settled before.
     pub(super) fn adopt(&mut self, track: Track, entry: &SampleEntry) {
         if self.entries.entry(track) == Some(entry) {
             return;
         }
-        self.flush_all();
+        self.flush(true, i64::MAX);
         self.segments.close();
         self.segment_start = None;
         match track {
@@ -73,19 +93,15 @@ impl Recording {
         at - start >= factor * i64::try_from(self.config.segment_duration.as_nanos()).unwrap_or(i64::MAX / 4)
     }
 
-    /// Everything that is not given out yet, whether its duration is known or not.
-    pub(super) fn flush_all(&mut self) {
-        self.lanes.iter_mut().for_each(Lane::settle_tail);
-        self.flush(true, i64::MAX);
-    }
-
     /// Gives out parts: whole ones, or `all` that is ready and begins before `before` (nanoseconds of the timeline).
     pub(super) fn flush(&mut self, all: bool, before: i64) {
         let length = i64::try_from(self.config.part_duration.as_nanos()).unwrap_or(i64::MAX / 4);
         loop {
             let ready = || self.lanes.iter().filter_map(Lane::ready);
             let Some(start) = ready().map(|(from, _)| from).min().filter(|from| *from < before) else { return };
-            let limit = start + length;
+            // A sample that is longer than a part takes the other track's samples with it.
+            let longest = self.lanes.iter().filter_map(|lane| lane.first_end(start)).max().unwrap_or(start);
+            let limit = longest.max(start + length);
             let bytes: usize = self.lanes.iter().map(Lane::ready_bytes).sum();
             if !all && bytes < self.config.max_part_bytes && ready().all(|(_, to)| to < limit) {
                 return;

@@ -121,7 +121,11 @@ impl Recording {
             if let Some(epoch) = self.epoch {
                 let again = joined.clone().any(|slot| !self.lanes[slot].fresh);
                 if again {
-                    self.flush_all();
+                    for slot in joined.clone() {
+                        let lane = &mut self.lanes[slot];
+                        lane.end_run(Some(clock::ticks(times[slot] - epoch, lane.rate)));
+                    }
+                    self.flush(true, i64::MAX);
                     self.segments.discontinue();
                     self.segment_start = None;
                 }
@@ -172,7 +176,9 @@ impl Recording {
     fn place_held(&mut self) {
         // First how all tracks are coded, so that they begin in one init segment.
         for track in [Track::Video, Track::Audio] {
-            let first = self.lanes[slot(track)].held.first();
+            let lane = &self.lanes[slot(track)];
+            // The coding of a run that continues changes in its order.
+            let first = lane.held.first().filter(|_| lane.tail_start().is_none());
             if let Some(entry) = first.and_then(|frame| frame.frame.entry.clone()) {
                 self.adopt(track, &entry);
             }

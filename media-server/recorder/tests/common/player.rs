@@ -213,6 +213,37 @@ pub fn packet_times(path: &Path, stream: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// Returns (decoding time, duration) in seconds of the samples in a segment with one track, as its `tfdt` and `trun`
+/// boxes state them (ISO/IEC 14496-12 §8.8).
+pub fn fragment_times(segment: &[u8], rate: f64) -> Vec<(f64, f64)> {
+    let number = |at: usize| u32::from_be_bytes(segment[at..at + 4].try_into().unwrap()) as usize;
+    let (mut at, mut dts, mut samples) = (0, 0, Vec::new());
+    while at < segment.len() {
+        let size = number(at);
+        match &segment[at + 4..at + 8] {
+            // The boxes in it follow.
+            b"moof" | b"traf" => {
+                at += 8;
+                continue;
+            }
+            b"tfdt" => dts = (number(at + 12) << 32) + number(at + 16),
+            b"trun" => {
+                let flags = number(at + 8) & 0x00ff_ffff;
+                assert_eq!(flags & 0x0105, 0x0101, "with offset and durations");
+                let fields = (flags >> 8 & 0xf).count_ones() as usize;
+                for sample in 0..number(at + 12) {
+                    let duration = number(at + 20 + sample * fields * 4);
+                    samples.push((dts as f64 / rate, duration as f64 / rate));
+                    dts += duration;
+                }
+            }
+            _ => {}
+        }
+        at += size;
+    }
+    samples
+}
+
 /// Decodes everything and fails at the first complaint.
 pub fn decodes(path: &Path) {
     run("ffmpeg", &["-v", "error", "-xerror", "-i", "@", "-f", "null", "-"], path);

@@ -1,0 +1,248 @@
+//! At any frame rate a sample lasts exactly until its successor, and parts follow each other without hole or overlap.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    mp4::{part, timescale},
+    types::{Codec, File},
+};
+
+const KEY: &[u8] = &[0x10, 0x50, 0x00, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00, 1, 2];
+const INTER: &[u8] = &[0x10, 0x31, 0x00, 0x00, 9];
+const SEGMENT: Duration = Duration::from_secs(2);
+
+/// Milliseconds at which frames are captured, and arrive.
+type Times = Vec<u64>;
+
+/// The files of a recording.
+#[derive(Default)]
+struct Written {
+    files: BTreeMap<File, Vec<u8>>,
+    gaps: Vec<Gap>,
+}
+
+impl Written {
+    fn take(&mut self, recording: &mut Recording) {
+        while let Some(output) = recording.poll_output() {
+            match output {
+                Output::Append { file, bytes } => self.files.entry(file).or_default().extend(bytes),
+                Output::Replace { file, bytes } => drop(self.files.insert(file, bytes)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns (decoding time, duration) of a track's samples in ticks, by parts.
+    fn parts(&mut self, track: Track) -> Vec<Vec<(i64, u32)>> {
+        let mut parts = Vec::new();
+        for (_, bytes) in self.files.iter().filter(|(file, _)| matches!(file, File::Segment(_))) {
+            let mut rest = &bytes[part::styp().len()..];
+            while let Some(part) = part::decode(rest) {
+                rest = &rest[part.len as usize..];
+                self.gaps.extend(part.info.gaps);
+                for run in part.runs.iter().filter(|run| run.track == track) {
+                    let mut dts = run.dts;
+                    let place = |sample: &part::RunSample| {
+                        let at = dts;
+                        dts += i64::from(sample.duration);
+                        (at, sample.duration)
+                    };
+                    parts.push(run.samples.iter().map(place).collect());
+                }
+            }
+        }
+        parts
+    }
+
+    /// Returns the seconds that the playlist's segments last together.
+    fn listed(&self) -> f64 {
+        let text = String::from_utf8(self.files[&File::Playlist].clone()).unwrap();
+        let seconds = |line: &str| line.strip_prefix("#EXTINF:")?.strip_suffix(',')?.parse::<f64>().ok();
+        text.lines().filter_map(seconds).sum()
+    }
+}
+
+/// Records video frames, every `key_every`th a keyframe, and audio packets of 20 ms; up to the end or a crash.
+fn record(video: &Times, audio: &Times, key_every: usize, crash: Option<u64>) -> Written {
+    let start = Instant::now();
+    let config = Config { segment_duration: SEGMENT, ..Config::default() };
+    let tracks = Tracks { audio: !audio.is_empty(), video: true };
+    let mut recording = Recording::new(start, config, super::tests::description(), tracks);
+    let mut written = Written::default();
+    let mut sent: Vec<(u64, Codec, usize)> = Vec::new();
+    sent.extend(video.iter().enumerate().map(|(n, at)| (*at, Codec::Vp8, n)));
+    sent.extend(audio.iter().enumerate().map(|(n, at)| (*at, Codec::Opus, n)));
+    sent.sort_by_key(|(at, ..)| *at);
+    let mut now = start;
+    for (at, codec, n) in sent.into_iter().filter(|(at, ..)| crash.is_none_or(|crash| *at <= crash)) {
+        now = start + Duration::from_millis(at);
+        while let Some(due) = recording.poll_timeout().filter(|due| *due <= now) {
+            recording.handle_timeout(due);
+            written.take(&mut recording);
+        }
+        let payload = match codec {
+            Codec::Opus => &[0xfc, 1, 2],
+            _ if n % key_every == 0 => KEY,
+            _ => INTER,
+        };
+        let timestamp = u32::MAX.wrapping_add((at * u64::from(codec.clock_rate()) / 1000) as u32);
+        recording.handle_rtp(now, Packet { codec, source: 1, index: n as u64, timestamp, marker: true, payload });
+        written.take(&mut recording);
+    }
+    match crash {
+        None => recording.finish(now),
+        Some(crash) => {
+            while let Some(due) = recording.poll_timeout().filter(|due| *due <= start + Duration::from_millis(crash)) {
+                recording.handle_timeout(due);
+            }
+        }
+    }
+    written.take(&mut recording);
+    written
+}
+
+/// Returns each frame's distance to the next one in ticks; the last frame has the distance before it.
+fn distances(times: &Times, rate: u32) -> Vec<u32> {
+    let distance = |pair: &[u64]| ((pair[1] - pair[0]) * u64::from(rate) / 1000) as u32;
+    let mut distances: Vec<u32> = times.windows(2).map(distance).collect();
+    distances.extend(distances.last().copied());
+    distances
+}
+
+fn assert_exact(video: &Times, audio: &Times, key_every: usize) {
+    let mut written = record(video, audio, key_every, None);
+    let parts = written.parts(Track::Video);
+    let durations: Vec<u32> = parts.iter().flatten().map(|(_, duration)| *duration).collect();
+    assert_eq!(durations, distances(video, 90_000));
+    let mut tracks = vec![(Track::Video, parts)];
+    if !audio.is_empty() {
+        tracks.push((Track::Audio, written.parts(Track::Audio)));
+    }
+    for (track, parts) in tracks {
+        let end = |part: &[(i64, u32)]| part.last().map_or(0, |(dts, duration)| dts + i64::from(*duration));
+        for pair in parts.windows(2) {
+            assert_eq!(end(&pair[0]), pair[1][0].0, "{track:?}: a part starts where the one before ends");
+        }
+        if track == Track::Video {
+            let media = seconds(end(&parts[parts.len() - 1]) - parts[0][0].0);
+            assert!((written.listed() - media).abs() < 0.02, "{} s are listed of {media} s", written.listed());
+        }
+    }
+    assert!(written.gaps.is_empty(), "{:?}", written.gaps);
+}
+
+fn seconds(ticks: i64) -> f64 {
+    ticks as f64 / f64::from(timescale(Track::Video))
+}
+
+fn every(interval: u64, until: u64) -> Times {
+    (0..until / interval).map(|n| n * interval).collect()
+}
+
+/// 30 frames a second, with a second of pause after each 50 frames.
+fn with_pauses(count: u64) -> Times {
+    (0..count).map(|n| n * 33 + n / 50 * 1000).collect()
+}
+
+#[test]
+fn one_frame_per_second_lasts_a_second_each() {
+    for key_every in [1, 5, 100] {
+        assert_exact(&every(1000, 30_000), &vec![], key_every);
+        assert_exact(&every(1000, 30_000), &every(20, 30_000), key_every);
+    }
+}
+
+#[test]
+fn five_frames_per_second_last_200_ms_each() {
+    assert_exact(&every(200, 20_000), &vec![], 10);
+    assert_exact(&every(200, 20_000), &every(20, 20_000), 10);
+}
+
+#[test]
+fn frame_before_a_pause_lasts_through_it() {
+    assert_exact(&with_pauses(400), &vec![], 60);
+    assert_exact(&with_pauses(400), &every(20, 20_000), 60);
+}
+
+#[test]
+fn audio_pause_is_filled_without_hole() {
+    let audio: Times = every(20, 20_000).into_iter().filter(|at| at % 3000 < 1700).collect();
+    assert_exact(&every(40, 20_000), &audio, 25);
+    // A pause that is no multiple of the shortest silence.
+    let audio: Times = (0..500).map(|n| n * 20 + n / 100 * 701).collect();
+    assert_exact(&every(40, 14_000), &audio, 25);
+}
+
+#[test]
+fn crash_costs_low_rates_the_newest_frame() {
+    let video = every(1000, 12_000);
+    for until in (1500..12_000).step_by(100) {
+        let mut written = record(&video, &every(20, 12_000), 1, Some(until));
+        let kept = written.parts(Track::Video).concat().len() as u64;
+        // All but the newest one of those that have arrived.
+        assert_eq!(kept, until / 1000, "at {until} ms");
+        let audio = written.parts(Track::Audio).concat();
+        let (last, duration) = audio[audio.len() - 1];
+        let end = (last + i64::from(duration)) as u64 / 48;
+        assert!(end + 1000 >= until, "audio ends at {end} ms of {until}");
+    }
+}
+
+#[test]
+fn camera_silent_for_longer_is_a_gap() {
+    let mut video = every(1000, 5000);
+    video.extend((0..5).map(|n| 20_000 + n * 1000));
+    let mut written = record(&video, &vec![], 1, None);
+    let samples = written.parts(Track::Video).concat();
+    assert!(samples.iter().all(|(_, duration)| *duration == 90_000), "{samples:?}");
+    assert_eq!(samples.len(), 10);
+    let gaps: Vec<_> = written.gaps.iter().map(|gap| (gap.from, gap.to, gap.reason)).collect();
+    assert_eq!(gaps, [(5.0, 20.0, GapReason::Source)]);
+    // Nor does the playlist last through the pause.
+    assert!((written.listed() - 10.0).abs() < 0.01, "{}", written.listed());
+}
+
+#[test]
+fn next_source_ends_the_last_frame() {
+    let start = Instant::now();
+    let config = Config { segment_duration: SEGMENT, ..Config::default() };
+    let tracks = Tracks { audio: false, video: true };
+    let mut recording = Recording::new(start, config, super::tests::description(), tracks);
+    let mut written = Written::default();
+    for (n, at) in [0, 1000, 2000, 2300, 3300, 4300].into_iter().enumerate() {
+        let now = start + Duration::from_millis(at);
+        while let Some(due) = recording.poll_timeout().filter(|due| *due <= now) {
+            recording.handle_timeout(due);
+        }
+        let source = if n < 3 { 1 } else { 2 };
+        let timestamp = source as u32 * 77_777 + at as u32 * 90;
+        let packet = Packet { codec: Codec::Vp8, source, index: n as u64, timestamp, marker: true, payload: KEY };
+        recording.handle_rtp(now, packet);
+    }
+    recording.finish(start + Duration::from_secs(5));
+    written.take(&mut recording);
+    let samples = written.parts(Track::Video).concat();
+    let durations: Vec<u32> = samples.iter().map(|(_, duration)| duration / 90).collect();
+    assert_eq!(durations, [1000, 1000, 300, 1000, 1000, 1000]);
+    assert_eq!(samples[3].0, 2300 * 90);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn variable_rate_is_exact(
+        distances in prop::collection::vec(20u64..900, 2..60),
+        key_every in 1usize..20,
+        with_audio in any::<bool>(),
+    ) {
+        let mut at = 0;
+        let later = distances.iter().map(|distance| { at += distance; at });
+        let video: Times = [0].into_iter().chain(later).collect();
+        let audio = if with_audio { every(20, video[video.len() - 1]) } else { vec![] };
+        assert_exact(&video, &audio, key_every);
+    }
+}
