@@ -31,7 +31,7 @@
 //! |---|---|---|
 //! | `init-N.mp4` | once, atomically | `ftyp`, `moov`, and the recording's [`Description`] in a `uuid` box |
 //! | `segment-NNNNNN.m4s` | appended by parts | `styp`, then parts: `uuid` (part information), `moof`, `mdat` |
-//! | `index.m3u8` | replaced at each segment | HLS: EVENT while live, VOD at the end |
+//! | `index.m3u8` | appended at each segment | HLS: EVENT while live, VOD at the end |
 //! | `recording.mp4`, `recording-2.mp4` … | at the end | progressive MP4; a further one for each change of codec or size |
 //! | `manifest.json` | last | [`Manifest`] |
 //!
@@ -48,6 +48,8 @@
 //! - A sample lasts until the next one of its track, at any frame rate. The last one before another source, a pause of
 //!   more than 10 s or the end has no successor within its run: it lasts as long as the one before. Such a pause is a
 //!   gap; if all tracks pause, the timeline is discontinuous there.
+//! - `EXT-X-TARGETDURATION` is twice [`Config::segment_duration`] plus a second from the start. A segment is longer only
+//!   if no frame of any track arrives in that second; the playlist is then written again with a larger one.
 //! - Every frame that was received whole is kept. A lost video packet costs the frames up to the next keyframe: later
 //!   frames could not be decoded. Such a gap stands in the manifest with its reason.
 //! - Sync samples are the random access points of the `codec` crate. An H264 recovery point is one, although with intra

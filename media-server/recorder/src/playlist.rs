@@ -1,8 +1,10 @@
-//! `index.m3u8` (RFC 8216): of type EVENT while the recording grows, VOD when it is complete.
+//! `index.m3u8` (RFC 8216): of type EVENT while the recording grows ([`live`]), VOD when it is complete.
 //!
 //! HLS has no tag for a stretch that is missing inside a segment: gaps stand as comments, players pass over them.
 
-use std::{fmt::Write as _, time::Duration};
+pub(crate) mod live;
+
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
@@ -62,46 +64,72 @@ pub(crate) fn durations(entries: &[Entry]) -> Vec<f64> {
     entries.iter().zip(next).map(duration).collect()
 }
 
-/// The playlist's text.
-pub(crate) fn render(entries: &[Entry], gaps: &[Gap], segment_duration: Duration, ended: bool) -> String {
-    let durations = durations(entries);
-    let longest = durations.iter().copied().fold(segment_duration.as_secs_f64(), f64::max);
-    let mut text = format!(
-        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{}\n#EXT-X-PLAYLIST-TYPE:{}\n#EXT-X-INDEPENDENT-SEGMENTS\n",
-        longest.ceil(),
-        entries.first().map_or(0, |entry| entry.number),
-        if ended { "VOD" } else { "EVENT" },
-    );
-    if entries.iter().any(|entry| !entry.keyframe) {
-        text = text.replace("#EXT-X-INDEPENDENT-SEGMENTS\n", "");
+/// The tags in front of the first segment.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    /// Seconds.
+    target: f64,
+    /// Number of the first segment.
+    first: u32,
+    ended: bool,
+    /// All segments start with a keyframe.
+    independent: bool,
+}
+
+impl Head {
+    fn text(self) -> String {
+        let Head { target, first, ended, independent } = self;
+        let kind = if ended { "VOD" } else { "EVENT" };
+        let independent = if independent { "#EXT-X-INDEPENDENT-SEGMENTS\n" } else { "" };
+        format!(
+            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:{first}\n\
+             #EXT-X-PLAYLIST-TYPE:{kind}\n{independent}"
+        )
     }
-    let mut gaps = gaps.iter().peekable();
+}
+
+/// Returns the playlist of a finished recording.
+pub(crate) fn render(entries: &[Entry], gaps: &[Gap]) -> String {
+    let durations = durations(entries);
+    let head = Head {
+        target: durations.iter().copied().fold(0.0, f64::max).ceil(),
+        first: entries.first().map_or(0, |entry| entry.number),
+        ended: true,
+        independent: entries.iter().all(|entry| entry.keyframe),
+    };
+    let mut text = head.text();
+    let mut gaps = gaps;
     let mut init = None;
     for (entry, duration) in entries.iter().zip(durations) {
-        if entry.discontinuity {
-            text.push_str("#EXT-X-DISCONTINUITY\n");
-        }
-        if init != Some(entry.init) {
-            init = Some(entry.init);
-            let _ = writeln!(text, "#EXT-X-MAP:URI=\"{}\"", File::Init(entry.init));
-        }
-        let _ = writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{:.3}", entry.at);
-        while let Some(gap) = gaps.next_if(|gap| gap.from < entry.end) {
-            tell(&mut text, gap);
-        }
-        let _ = writeln!(text, "#EXTINF:{duration:.6},\n{}", File::Segment(entry.number));
+        gaps = &gaps[list_entry(&mut text, entry, duration, init.replace(entry.init), gaps)..];
     }
-    if ended {
-        gaps.for_each(|gap| tell(&mut text, gap));
-        text.push_str("#EXT-X-ENDLIST\n");
-    }
+    list_gaps(&mut text, gaps);
+    text.push_str("#EXT-X-ENDLIST\n");
     text
 }
 
-fn tell(text: &mut String, gap: &Gap) {
-    let track = if gap.track == Track::Video { "video" } else { "audio" };
-    let reason = format!("{:?}", gap.reason).to_lowercase();
-    let _ = writeln!(text, "## gap: {track} {:.3}-{:.3} {reason}", gap.from, gap.to);
+/// Writes the lines of a segment. `init`: number of the init segment before it. Returns how many of `gaps` it listed:
+/// those that start before its end.
+fn list_entry(text: &mut String, entry: &Entry, duration: f64, init: Option<u32>, gaps: &[Gap]) -> usize {
+    if entry.discontinuity {
+        text.push_str("#EXT-X-DISCONTINUITY\n");
+    }
+    if init != Some(entry.init) {
+        let _ = writeln!(text, "#EXT-X-MAP:URI=\"{}\"", File::Init(entry.init));
+    }
+    let _ = writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{:.3}", entry.at);
+    let listed = gaps.iter().take_while(|gap| gap.from < entry.end).count();
+    list_gaps(text, &gaps[..listed]);
+    let _ = writeln!(text, "#EXTINF:{duration:.6},\n{}", File::Segment(entry.number));
+    listed
+}
+
+fn list_gaps(text: &mut String, gaps: &[Gap]) {
+    for gap in gaps {
+        let track = if gap.track == Track::Video { "video" } else { "audio" };
+        let reason = format!("{:?}", gap.reason).to_lowercase();
+        let _ = writeln!(text, "## gap: {track} {:.3}-{:.3} {reason}", gap.from, gap.to);
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +153,7 @@ mod tests {
         let gap = |from, to, reason| Gap { track: Track::Video, from, to, reason };
         let gaps = [gap(12.0, 20.0, GapReason::Source), gap(25.0, 27.5, GapReason::Disk)];
         assert_eq!(
-            render(&entries, &gaps, Duration::from_secs(10), true),
+            render(&entries, &gaps),
             "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-PLAYLIST-TYPE:VOD\n\
              #EXT-X-INDEPENDENT-SEGMENTS\n\
              #EXT-X-MAP:URI=\"init-1.mp4\"\n#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:05.678Z\n\

@@ -137,7 +137,7 @@ impl Recording {
         [Track::Video, Track::Audio].into_iter().for_each(|track| self.mark_end(track));
         self.lanes.iter_mut().for_each(|lane| lane.end_run(None));
         self.flush(true, i64::MAX);
-        self.segments.close();
+        self.segments.close(None);
         self.segment_start = None;
     }
 
@@ -217,7 +217,7 @@ impl Recording {
         }
         self.handle_source_end(now);
         self.phase = Phase::Done;
-        self.segments.push(Output::Finished);
+        self.segments.finish();
     }
 
     /// The next thing to do, if any.

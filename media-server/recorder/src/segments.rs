@@ -16,12 +16,12 @@ use crate::{
         part::{self, Info, Sample},
         timescale,
     },
-    playlist::{self, Entry, Extent},
+    playlist::{
+        Entry, Extent,
+        live::{Change, LivePlaylist},
+    },
     types::{Description, File, Output, Stats, Track},
 };
-
-/// The live playlist tells of so many gaps and not more; the manifest tells of all.
-const LISTED_GAPS: usize = 1000;
 
 /// The segment that is being written.
 struct Open {
@@ -40,13 +40,12 @@ struct Unsure {
 /// Writes files, that is, outputs.
 pub(crate) struct Segments {
     description: Description,
-    segment_duration: Duration,
     outputs: VecDeque<Output>,
     init: Option<(u32, Tracks)>,
     inits: u32,
     sequence: u32,
     open: Option<Open>,
-    closed: Vec<Entry>,
+    playlist: LivePlaylist,
     discontinuity: bool,
     unsure: VecDeque<Unsure>,
     /// The newest output makes the first of those sure, as soon as another one is asked for.
@@ -55,7 +54,6 @@ pub(crate) struct Segments {
     safe: BTreeMap<Track, i64>,
     /// Not yet told in a part.
     new_gaps: Vec<Gap>,
-    gaps: Vec<Gap>,
     stats: Stats,
 }
 
@@ -69,19 +67,17 @@ impl Segments {
     pub(crate) fn new(description: Description, segment_duration: Duration) -> Self {
         Segments {
             description,
-            segment_duration,
             outputs: VecDeque::new(),
             init: None,
             inits: 0,
             sequence: 0,
             open: None,
-            closed: Vec::new(),
+            playlist: LivePlaylist::new(segment_duration),
             discontinuity: false,
             unsure: VecDeque::new(),
             syncing: false,
             safe: BTreeMap::new(),
             new_gaps: Vec::new(),
-            gaps: Vec::new(),
             stats: Stats::default(),
         }
     }
@@ -100,7 +96,8 @@ impl Segments {
 
     pub(crate) fn poll(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front()?;
-        let was_sync = std::mem::replace(&mut self.syncing, matches!(output, Output::Sync { .. }));
+        let is_sync = matches!(output, Output::Sync { file: File::Segment(_) });
+        let was_sync = std::mem::replace(&mut self.syncing, is_sync);
         if was_sync && let Some(part) = self.unsure.pop_front() {
             self.safe.extend(part.ends);
         }
@@ -119,15 +116,13 @@ impl Segments {
 
     pub(crate) fn gap(&mut self, gap: Gap) {
         self.stats.gaps += 1;
-        if self.gaps.len() < LISTED_GAPS {
-            self.gaps.push(gap.clone());
-        }
+        self.playlist.gap(&gap);
         self.new_gaps.push(gap);
     }
 
     /// The next segment does not continue this one's timeline.
     pub(crate) fn discontinue(&mut self) {
-        self.close();
+        self.close(None);
         self.discontinuity = self.stats.segments > 0;
     }
 
@@ -220,16 +215,38 @@ impl Segments {
         self.push(Output::Sync { file });
     }
 
-    /// Closes the segment, if one is open, and tells of it in the playlist.
-    pub(crate) fn close(&mut self) {
+    /// Closes the segment, if one is open, and lists it in the playlist. `next`: where the segment after it starts, in
+    /// seconds of the timeline, if it continues this one.
+    pub(crate) fn close(&mut self, next: Option<f64>) {
         let Some(Open { entry, bytes, hash }) = self.open.take() else { return };
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(hash.finish().as_ref());
         self.push(Output::Close { file: File::Segment(entry.number), bytes, sha256 });
-        self.closed.push(entry);
-        let text = playlist::render(&self.closed, &self.gaps, self.segment_duration, false);
-        self.stats.bytes += text.len() as u64;
-        self.push(Output::Replace { file: File::Playlist, bytes: text.into_bytes() });
+        let change = self.playlist.add(entry, next);
+        self.change_playlist(change);
+    }
+
+    /// Ends the playlist. No segment is open.
+    pub(crate) fn finish(&mut self) {
+        if let Some(change) = self.playlist.finish() {
+            self.change_playlist(change);
+        }
+        self.push(Output::Finished);
+    }
+
+    fn change_playlist(&mut self, change: Change) {
+        let file = File::Playlist;
+        match change {
+            Change::Replace(text) => {
+                self.stats.bytes += text.len() as u64;
+                self.push(Output::Replace { file, bytes: text.into_bytes() });
+            }
+            Change::Append(text) => {
+                self.stats.bytes += text.len() as u64;
+                self.push(Output::Append { file, bytes: text.into_bytes() });
+                self.push(Output::Sync { file });
+            }
+        }
     }
 
     /// What was not carried out is not to be: the next part begins a new segment with a new init segment. Gaps that are
@@ -242,7 +259,7 @@ impl Segments {
         self.syncing = false;
         let mut forgotten = std::mem::take(&mut self.new_gaps);
         forgotten.extend(self.unsure.drain(..).flat_map(|part| part.gaps));
-        self.gaps.retain(|gap| !forgotten.contains(gap));
+        self.playlist.fail(&forgotten);
         self.stats.gaps = self.stats.gaps.saturating_sub(u32::try_from(forgotten.len()).unwrap_or(u32::MAX));
     }
 }

@@ -183,14 +183,14 @@ pub enum Output {
     },
     /// Append these bytes to it.
     Append {
-        /// The segment that was created last.
+        /// The segment that was created last, or the playlist.
         file: File,
-        /// One or more whole boxes.
+        /// One or more complete boxes or lines.
         bytes: Vec<u8>,
     },
-    /// fdatasync it: once a part.
+    /// fdatasync it: once a part, and once a segment for the playlist.
     Sync {
-        /// The segment that was created last.
+        /// The segment that was created last, or the playlist.
         file: File,
     },
     /// Nothing more will be appended to it: close it.

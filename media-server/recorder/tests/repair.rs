@@ -74,7 +74,8 @@ fn a_crash_costs_at_most_a_second() {
 fn a_recording_torn_at_any_byte_of_its_last_part_keeps_all_parts_before() {
     let script = Sender::audio().send(&clips::audio()[..160]);
     let outputs = outputs(Tracks { audio: true, video: false }, script);
-    let appends: Vec<usize> = (0..outputs.len()).filter(|n| matches!(outputs[*n].1, Output::Append { .. })).collect();
+    let appends: Vec<usize> =
+        (0..outputs.len()).filter(|n| matches!(outputs[*n].1, Output::Append { file: File::Segment(_), .. })).collect();
     let (last, before) = (appends[appends.len() - 1], appends[appends.len() - 2]);
     let mut folder = Memory::default();
     outputs[..last].iter().for_each(|(_, output)| folder.carry_out(output));
@@ -104,6 +105,31 @@ fn a_recording_torn_at_any_byte_of_its_last_part_keeps_all_parts_before() {
         .path()
         .join("recording.mp4"),
     );
+}
+
+#[test]
+fn playlist_torn_at_any_byte_is_rebuilt() {
+    let outputs = outputs(BOTH, clip());
+    let appends = (0..outputs.len())
+        .filter(|n| matches!(outputs[*n].1, Output::Append { file: File::Playlist, .. }))
+        .collect::<Vec<_>>();
+    assert!(appends.len() >= 2, "a segment and the end: {appends:?}");
+    for append in appends {
+        let mut folder = Memory::default();
+        outputs[..append].iter().for_each(|(_, output)| folder.carry_out(output));
+        let Output::Append { bytes, .. } = &outputs[append].1 else { panic!("an append") };
+        let mut right = folder.clone();
+        let manifest = finalize(&mut right, &Ending::crash()).unwrap();
+        for len in 0..=bytes.len() {
+            let mut torn = folder.clone();
+            torn.file(File::Playlist).extend_from_slice(&bytes[..len]);
+            assert_eq!(finalize(&mut torn, &Ending::crash()).unwrap(), manifest, "torn at {len}");
+            assert_eq!(torn.files, right.files, "torn at {len}");
+        }
+        let text = String::from_utf8(right.file(File::Playlist).clone()).unwrap();
+        assert_eq!(text.matches("#EXTINF").count(), manifest.segments.len());
+        assert!(text.ends_with("#EXT-X-ENDLIST\n"));
+    }
 }
 
 #[test]

@@ -195,7 +195,7 @@ impl Scan {
         self.repaired |= !unmarked.is_empty();
         self.gaps.extend(unmarked);
         self.gaps.sort_by(|a, b| a.from.total_cmp(&b.from));
-        let text = playlist::render(&entries, &self.gaps, std::time::Duration::ZERO, true);
+        let text = playlist::render(&entries, &self.gaps);
         write_all(folder, File::Playlist, text.as_bytes())?;
         let size = self.inits.values().find_map(|(init, _)| init.width.zip(init.height));
         let used: Vec<Init> = self

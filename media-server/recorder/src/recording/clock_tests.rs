@@ -114,7 +114,7 @@ fn play_delayed(video: Camera, audio: Camera, length: f64, arrival: impl Fn(f64,
     all.sort_by(|(at, _), (other, _)| at.total_cmp(other));
     let mut take = |recording: &mut Recording| {
         while let Some(output) = recording.poll_output() {
-            if let Output::Append { file, bytes } = output {
+            if let Output::Append { file: file @ File::Segment(_), bytes } = output {
                 files.entry(file).or_default().extend(bytes);
             }
         }

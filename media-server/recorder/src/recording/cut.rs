@@ -47,14 +47,21 @@ impl Recording {
         if self.segment_ends(track, &frame, at) {
             self.lanes[slot(track)].settle_before(place.dts, frame.arrival);
             self.flush(true, at);
-            self.segments.close();
-            self.segment_start = None;
+            let start = self.next_start(at);
+            self.segments.close(Some(start as f64 / 1e9));
+            self.segment_start = Some(start);
         }
-        // A frame of the main track that waits for its successor belongs to the new segment.
-        let waiting = self.lanes[slot(self.entries.main())].tail_start();
-        self.segment_start.get_or_insert(waiting.map_or(at, |waiting| waiting.min(at)));
+        if self.segment_start.is_none() {
+            self.segment_start = Some(self.next_start(at));
+        }
         self.lanes[slot(track)].append(frame, place);
         self.flush(false, i64::MAX);
+    }
+
+    /// Returns where the segment of a frame at `at` starts; nanoseconds of the timeline. A frame of the main
+    /// track that waits for its successor belongs to it.
+    fn next_start(&self, at: i64) -> i64 {
+        self.lanes[slot(self.entries.main())].tail_start().map_or(at, |waiting| waiting.min(at))
     }
 
     /// Starts a new segment and timeline if this frame ends a pause of all tracks: a player cannot wait through it.
@@ -77,7 +84,7 @@ impl Recording {
             return;
         }
         self.flush(true, i64::MAX);
-        self.segments.close();
+        self.segments.close(None);
         self.segment_start = None;
         match track {
             Track::Video => self.entries.video = Some(entry.clone()),

@@ -61,10 +61,15 @@ impl Files {
                     assert_eq!(self.open.replace(file), None);
                     assert!(self.files.insert(file, Vec::new()).is_none());
                 }
+                Output::Append { file: File::Playlist, bytes } => {
+                    assert_eq!(self.open, None);
+                    self.files.get_mut(&File::Playlist).expect("a playlist to append to").extend(bytes);
+                }
                 Output::Append { file, bytes } => {
                     assert_eq!(self.open, Some(file));
                     self.files.entry(file).or_default().extend(bytes);
                 }
+                Output::Sync { file: File::Playlist } => assert_eq!(self.open, None),
                 Output::Sync { file } => assert_eq!(self.open, Some(file)),
                 Output::Close { file, bytes, .. } => {
                     assert_eq!(self.open.take(), Some(file));
@@ -174,6 +179,44 @@ fn silent_camera_has_all_but_its_last_frame_on_disk_in_a_second() {
     files.take(&mut recording);
     assert_eq!(files.samples().len(), 40);
     assert_eq!(recording.poll_timeout(), None);
+}
+
+#[test]
+fn playlist_bytes_are_linear_in_segments() {
+    let start = Instant::now();
+    let config = Config { segment_duration: Duration::from_millis(100), ..Config::default() };
+    let mut recording = Recording::new(start, config, description(), Tracks { audio: false, video: true });
+    // Bytes written after each segment, by all outputs, and the length of the file.
+    let (mut written, mut length) = (Vec::new(), 0);
+    for n in 0..1001 {
+        let now = start + Duration::from_millis(n * 100);
+        recording.handle_timeout(now);
+        let timestamp = n as u32 * 9000;
+        let packet = Packet { codec: Codec::Vp8, source: 1, index: n, timestamp, marker: true, payload: KEY };
+        recording.handle_rtp(now, packet);
+        if n == 1000 {
+            recording.finish(now);
+        }
+        while let Some(output) = recording.poll_output() {
+            let before = written.last().copied().unwrap_or(0);
+            match output {
+                Output::Replace { file: File::Playlist, bytes } => {
+                    length = bytes.len();
+                    written.push(before + length);
+                }
+                Output::Append { file: File::Playlist, bytes } => {
+                    length += bytes.len();
+                    written.push(before + bytes.len());
+                }
+                _ => {}
+            }
+        }
+    }
+    // A segment each, and the end.
+    assert_eq!(written.len(), 1002);
+    assert_eq!(written[1001], length, "each byte is written once");
+    let each = written[1] - written[0];
+    assert!(each < 200 && written[..1001].windows(2).all(|pair| pair[1] - pair[0] == each), "{each} {written:?}");
 }
 
 #[test]
