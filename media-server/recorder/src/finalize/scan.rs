@@ -1,7 +1,8 @@
 //! Reads a folder's init segments and segments as far as they are whole, and cuts what is not.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
     io::{self, Read},
 };
 
@@ -71,16 +72,16 @@ impl Scan {
         Ok(())
     }
 
-    /// The first file that is not what the manifest tells of it.
+    /// Returns the first file that differs from its description in the manifest.
     pub(super) fn differs(&self, manifest: &Manifest) -> Option<String> {
-        let init = manifest.inits.iter().find(|told| self.inits.values().all(|(init, _)| init != *told));
-        let segment = manifest.segments.iter().find(|told| {
-            let same = |(entry, bytes, sha256): &(Entry, u64, String)| {
-                File::Segment(entry.number).to_string() == told.file && (bytes, sha256) == (&told.bytes, &told.sha256)
-            };
-            !self.segments.iter().any(same)
+        let inits = self.inits.values().map(|(init, _)| (init.file.as_str(), init));
+        let init = first_missing(manifest.inits.iter().map(|told| (told.file.as_str(), told)), inits);
+        let segments = self.segments.iter().map(|(entry, bytes, sha256)| {
+            let file = File::Segment(entry.number).to_string();
+            (file, (*bytes, sha256.as_str()))
         });
-        init.map(|init| &init.file).or(segment.map(|segment| &segment.file)).cloned()
+        let told = manifest.segments.iter().map(|told| (told.file.clone(), (told.bytes, told.sha256.as_str())));
+        init.map(str::to_owned).or(first_missing(told, segments))
     }
 
     /// Whether these are the segments that the manifest tells of.
@@ -198,10 +199,11 @@ impl Scan {
         let text = playlist::render(&entries, &self.gaps);
         write_all(folder, File::Playlist, text.as_bytes())?;
         let size = self.inits.values().find_map(|(init, _)| init.width.zip(init.height));
+        let initialised: BTreeSet<u32> = entries.iter().map(|entry| entry.init).collect();
         let used: Vec<Init> = self
             .inits
             .iter()
-            .filter(|(number, _)| entries.iter().any(|entry| entry.init == **number))
+            .filter(|(number, _)| initialised.contains(number))
             .map(|(_, (init, _))| init.clone())
             .collect();
         let mut codecs: Vec<String> = Vec::new();
@@ -248,6 +250,17 @@ impl Scan {
     }
 }
 
+/// Returns the name of the first of `listed` that `found` lacks or has with another value. Names in `found` are unique.
+/// Looks each up once.
+fn first_missing<K: Eq + Hash, V: PartialEq>(
+    listed: impl IntoIterator<Item = (K, V)>,
+    found: impl IntoIterator<Item = (K, V)>,
+) -> Option<K> {
+    let found: HashMap<K, V> = found.into_iter().collect();
+    let mut listed = listed.into_iter();
+    listed.find(|(name, value)| found.get(name) != Some(value)).map(|(name, _)| name)
+}
+
 /// The next part, if it is whole and one of ours; `left`: bytes that the file still has.
 fn read_part(reader: &mut impl Read, left: u64) -> io::Result<Option<(Vec<u8>, part::Read)>> {
     let mut bytes = Vec::new();
@@ -272,4 +285,50 @@ fn read_box(reader: &mut impl Read, left: u64, kind: &[u8; 4]) -> io::Result<Opt
     bytes.resize(size as usize, 0);
     reader.read_exact(&mut bytes[8..])?;
     Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, hash::Hasher};
+
+    use super::*;
+
+    /// A name that counts how often any is compared or hashed.
+    struct Counted<'a>(u32, &'a Cell<u64>);
+
+    impl Counted<'_> {
+        fn count(&self) {
+            self.1.set(self.1.get() + 1);
+        }
+    }
+
+    impl PartialEq for Counted<'_> {
+        fn eq(&self, other: &Self) -> bool {
+            self.count();
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Counted<'_> {}
+
+    impl Hash for Counted<'_> {
+        fn hash<H: Hasher>(&self, hasher: &mut H) {
+            self.count();
+            self.0.hash(hasher);
+        }
+    }
+
+    #[test]
+    fn ten_thousand_files_are_compared_in_linear_time() {
+        let operations = Cell::new(0);
+        let files = |changed: u32| {
+            let operations = &operations;
+            (0..10_000).map(move |n| (Counted(n, operations), n == changed))
+        };
+        assert!(first_missing(files(10_000), files(10_000)).is_none());
+        // In pairs it were 50,000,000.
+        assert!(operations.get() < 100_000, "{} operations", operations.get());
+        assert_eq!(first_missing(files(9_999), files(10_000)).map(|name| name.0), Some(9_999));
+        assert_eq!(first_missing(files(10_000), files(10_000).skip(3)).map(|name| name.0), Some(0));
+    }
 }
