@@ -19,7 +19,7 @@ pub struct Manifest {
     pub duration: f64,
     /// Always true: a manifest is only written when all else is.
     pub complete: bool,
-    /// It did not end in an orderly way (crash, full disk): its last second may be missing.
+    /// It did not end in an orderly way (crash, full disk): its last second and newest frames may be missing.
     pub repaired: bool,
     /// RFC 6381 names of all codecs in it, without repeats.
     pub codecs: Vec<String>,

@@ -50,6 +50,8 @@ pub(crate) struct Segments {
     unsure: VecDeque<Unsure>,
     /// The newest output makes the first of those sure, as soon as another one is asked for.
     syncing: bool,
+    /// The segment that the newest output belongs to.
+    writing: Option<u32>,
     /// Ticks: where what is surely on the disk ends.
     safe: BTreeMap<Track, i64>,
     /// Not yet told in a part.
@@ -76,6 +78,7 @@ impl Segments {
             discontinuity: false,
             unsure: VecDeque::new(),
             syncing: false,
+            writing: None,
             safe: BTreeMap::new(),
             new_gaps: Vec::new(),
             stats: Stats::default(),
@@ -98,6 +101,7 @@ impl Segments {
         let output = self.outputs.pop_front()?;
         let is_sync = matches!(output, Output::Sync { file: File::Segment(_) });
         let was_sync = std::mem::replace(&mut self.syncing, is_sync);
+        self.writing = segment(&output);
         if was_sync && let Some(part) = self.unsure.pop_front() {
             self.safe.extend(part.ends);
         }
@@ -252,15 +256,27 @@ impl Segments {
     /// What was not carried out is not to be: the next part begins a new segment with a new init segment. Gaps that are
     /// not surely told are forgotten: each lies behind what is safe of its track, and all of that will be one gap.
     pub(crate) fn fail(&mut self) {
-        self.outputs.clear();
+        let incomplete = self.outputs.drain(..).find_map(|output| segment(&output));
+        let incomplete = self.writing.take().or(incomplete);
         self.open = None;
         self.init = None;
         self.discontinuity = true;
         self.syncing = false;
         let mut forgotten = std::mem::take(&mut self.new_gaps);
         forgotten.extend(self.unsure.drain(..).flat_map(|part| part.gaps));
-        self.playlist.fail(&forgotten);
+        self.playlist.fail(&forgotten, incomplete);
         self.stats.gaps = self.stats.gaps.saturating_sub(u32::try_from(forgotten.len()).unwrap_or(u32::MAX));
+    }
+}
+
+/// Returns the segment that an output creates, writes or closes.
+fn segment(output: &Output) -> Option<u32> {
+    match output {
+        Output::Create { file: File::Segment(number) }
+        | Output::Append { file: File::Segment(number), .. }
+        | Output::Sync { file: File::Segment(number) }
+        | Output::Close { file: File::Segment(number), .. } => Some(*number),
+        _ => None,
     }
 }
 

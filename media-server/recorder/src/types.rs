@@ -62,7 +62,8 @@ pub struct Tracks {
 pub struct Config {
     /// A segment is closed at the first keyframe after this; at twice this without any. Default 10 s.
     pub segment_duration: Duration,
-    /// Most media time in one part, so most media time between two fdatasyncs. At most 1 s. Default 500 ms.
+    /// Most media time in one part with more than one sample, so most media time between two fdatasyncs. At most 1 s.
+    /// Default 500 ms.
     pub part_duration: Duration,
     /// How long a missing packet is waited for (its retransmission). Default 400 ms.
     pub reorder_window: Duration,

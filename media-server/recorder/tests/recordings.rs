@@ -147,10 +147,13 @@ fn one_frame_per_second_is_recorded_from_its_first() {
     let folder = tempfile::tempdir().unwrap();
     let frames: Vec<_> = clips::video(Codec::H264, 320, 240).into_iter().step_by(RATE as usize).collect();
     let mut script = Sender { rate: 1.0, ..Sender::video(Codec::H264) }.send(&frames);
-    script.extend(Sender::audio().send(&clips::audio()));
+    script.extend(Sender { start: 0.007, ..Sender::audio() }.send(&clips::audio()));
     let manifest = record(folder.path(), BOTH, script);
     let streams = probe(&folder.path().join("recording.mp4"));
     assert_eq!((streams[0].frames, manifest.inits.len()), (u64::from(LENGTH), 1));
+    // Audio is written while the first frame of a segment waits, but starts none.
+    let starts: Vec<_> = manifest.segments.iter().map(|segment| (segment.start, segment.keyframe)).collect();
+    assert_eq!(starts, [(0.0, true), (2.0, true), (4.0, true)]);
     assert!((streams[0].start - streams[1].start).abs() < ALIGNED, "{streams:?}");
     decodes(&folder.path().join("recording.mp4"));
 }

@@ -1,4 +1,4 @@
-//! Parts: the `moof` and `mdat` of at most a second, after a `uuid` box that says what samples cannot.
+//! Parts: the `moof` and `mdat` of at most a second or one longer sample, after a `uuid` box that says what samples cannot.
 
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};

@@ -54,7 +54,7 @@ impl LivePlaylist {
         }
     }
 
-    /// Notes a gap. It is listed with the segment that it lies in.
+    /// Adds a gap. It is listed with the segment that contains it.
     pub(crate) fn gap(&mut self, gap: &Gap) {
         if self.gaps.len() < LISTED_GAPS {
             self.gaps.push(gap.clone());
@@ -96,9 +96,13 @@ impl LivePlaylist {
         Some(if std::mem::take(&mut self.stale) { Change::Replace(text) } else { Change::Append(text) })
     }
 
-    /// A write failed: the file is written again, without the gaps that are `forgotten`.
-    pub(crate) fn fail(&mut self, forgotten: &[Gap]) {
+    /// A write failed: the file is written again, without the gaps that are `forgotten`, and without the segments from
+    /// `incomplete` on.
+    pub(crate) fn fail(&mut self, forgotten: &[Gap], incomplete: Option<u32>) {
         self.gaps.retain(|gap| !forgotten.contains(gap));
+        if let Some(incomplete) = incomplete {
+            self.listed.truncate(self.listed.partition_point(|(entry, _)| entry.number < incomplete));
+        }
         self.stale = true;
     }
 
@@ -184,7 +188,7 @@ mod tests {
         let mut sum = 0.0;
         for n in 0..100 {
             let start = f64::from(n) * 5.01;
-            // As its parts say, a segment starts or ends a packet of audio early or late.
+            // By its parts a segment starts or ends a packet of audio early or late.
             let change = live.add(entry(n + 1, start - 0.015, start + 5.025), Some(start + 5.01));
             let (Change::Append(text) | Change::Replace(text)) = change;
             let line = text.lines().find_map(|line| line.strip_prefix("#EXTINF:")).unwrap();
@@ -213,15 +217,17 @@ mod tests {
     }
 
     #[test]
-    fn failed_write_rewrites_without_forgotten_gaps() {
+    fn failed_write_drops_incomplete_segment() {
         let mut live = live();
         replaced(live.add(entry(1, 0.0, 5.0), Some(5.0)));
+        appended(live.add(entry(2, 5.0, 10.0), Some(10.0)));
         let gap = |from| Gap { track: Track::Audio, from, to: from + 0.5, reason: GapReason::Disk };
         live.gap(&gap(5.5));
         live.gap(&gap(6.5));
-        live.fail(&[gap(5.5)]);
-        let text = replaced(live.add(entry(2, 5.0, 10.0), Some(10.0)));
+        live.fail(&[gap(5.5)], Some(2));
+        let text = replaced(live.add(Entry { discontinuity: true, ..entry(3, 5.0, 10.0) }, Some(10.0)));
         assert!(!text.contains("5.500") && text.contains("## gap: audio 6.500-7.000 disk\n"), "{text}");
         assert_eq!(text.matches("#EXTINF").count(), 2);
+        assert!(!text.contains("segment-000002"));
     }
 }

@@ -97,6 +97,8 @@ struct Recorded {
     samples: [Vec<(f64, f64)>; 2],
     end: f64,
     gaps: Vec<Gap>,
+    /// Track, from, to: where no sample is, although others of the track follow.
+    holes: Vec<(Track, f64, f64)>,
 }
 
 fn play(video: Camera, audio: Camera, length: f64) -> Recorded {
@@ -135,7 +137,9 @@ fn play_delayed(video: Camera, audio: Camera, length: f64, arrival: impl Fn(f64,
     }
     recording.finish(start + Duration::from_secs_f64(length));
     take(&mut recording);
-    let mut recorded = Recorded { samples: Default::default(), end: 0.0, gaps: recording.untold_gaps().to_vec() };
+    let gaps = recording.untold_gaps().to_vec();
+    let mut recorded = Recorded { samples: Default::default(), end: 0.0, gaps, holes: Vec::new() };
+    let mut ends = BTreeMap::new();
     for bytes in files.values() {
         let mut rest = &bytes[part::styp().len()..];
         while let Some(part) = part::decode(rest) {
@@ -144,6 +148,9 @@ fn play_delayed(video: Camera, audio: Camera, length: f64, arrival: impl Fn(f64,
             for run in part.runs {
                 let rate = timescale(run.track);
                 let mut dts = run.dts;
+                if let Some(end) = ends.insert(run.track, run.end()).filter(|end| *end != dts) {
+                    recorded.holes.push((run.track, seconds(end, rate), seconds(dts, rate)));
+                }
                 for sample in &run.samples {
                     let frames = if run.track == Track::Video { video.rate } else { audio.rate };
                     // Silence that was filled in is smaller.
@@ -164,6 +171,15 @@ impl Recorded {
     fn place(&self, track: Track, sent: f64) -> Option<f64> {
         let samples = &self.samples[slot(track)];
         samples.iter().find(|(at, _)| (at - sent).abs() < 0.03).map(|(at, place)| place + sent - at)
+    }
+
+    /// Returns the holes that are not at the end of a gap.
+    fn unmarked_holes(&self) -> Vec<(Track, f64, f64)> {
+        let is_marked = |(track, from, to): &(Track, f64, f64)| {
+            let near = |gap: &&Gap| gap.track == *track && gap.from < from + 0.001 && (gap.to - to).abs() < 0.001;
+            from < to && self.gaps.iter().any(|gap| near(&gap))
+        };
+        self.holes.iter().filter(|hole| !is_marked(hole)).copied().collect()
     }
 
     /// Seconds that were sent at, and how far apart audio and video are, where that is more than 200 ms and no gap is near.
@@ -269,6 +285,7 @@ proptest! {
         prop_assert!(recorded.gaps.is_empty(), "{:?}", recorded.gaps);
         prop_assert_eq!((recorded.samples[VIDEO].len(), recorded.samples[AUDIO].len()), (750, 1500));
         prop_assert!((recorded.end - 30.0).abs() <= 0.2, "lasts {} s", recorded.end);
+        prop_assert_eq!(recorded.holes.len(), 0, "{:?}", recorded.holes);
         prop_assert!(recorded.apart().is_empty(), "{:?}", recorded.apart());
     }
 
@@ -286,5 +303,7 @@ proptest! {
         prop_assert!((recorded.end - 80.0).abs() <= 1.6, "lasts {} s: {:#?}", recorded.end, recorded.gaps);
         let apart = recorded.apart();
         prop_assert!(apart.is_empty(), "apart at {:?}: {:#?}", apart, recorded.gaps);
+        let holes = recorded.unmarked_holes();
+        prop_assert!(holes.is_empty(), "holes {:?}: {:#?}", holes, recorded.gaps);
     }
 }

@@ -86,6 +86,13 @@ impl Disk {
                 Output::Sync { file } if matches!(fault, Some(Fault::Nothing)) => {
                     self.files.entry(file).or_default().truncate(self.before);
                 }
+                Output::Create { file } if matches!(fault, None | Some(Fault::All)) => {
+                    self.files.entry(file).or_default();
+                }
+                // Atomic.
+                Output::Replace { file, bytes } if matches!(fault, None | Some(Fault::All)) => {
+                    self.files.insert(file, bytes);
+                }
                 _ => {}
             }
             if fault.is_some() {
@@ -94,9 +101,25 @@ impl Disk {
         }
     }
 
+    /// Asserts that the playlist ends, has only complete lines, and lists only segments that hold a part.
+    fn assert_playlist(&self) {
+        let Some(text) = self.files.get(&File::Playlist) else { return };
+        let text = std::str::from_utf8(text).unwrap();
+        assert!(text.ends_with("\n#EXT-X-ENDLIST\n"), "{text}");
+        let (tags, segments): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
+        assert_eq!(tags.iter().filter(|tag| tag.starts_with("#EXTINF:") && tag.ends_with(',')).count(), segments.len());
+        assert_eq!(tags.iter().filter(|tag| **tag == "#EXTM3U").count(), 1, "{text}");
+        let listed: Vec<File> = segments.iter().map(|segment| segment.parse().unwrap()).collect();
+        assert!(listed.is_sorted_by(|a, b| a < b), "{text}");
+        for file in listed {
+            let bytes = self.files.get(&file).and_then(|bytes| bytes.get(part::styp().len()..));
+            assert!(bytes.and_then(part::decode).is_some(), "{file} holds no part: {text}");
+        }
+    }
+
     fn parts(&self) -> Vec<part::Read> {
         let mut parts = Vec::new();
-        for bytes in self.files.values() {
+        for (_, bytes) in self.files.iter().filter(|(file, _)| matches!(file, File::Segment(_))) {
             let mut rest = bytes.get(part::styp().len()..).unwrap_or_default();
             while let Some(part) = part::decode(rest) {
                 rest = &rest[part.len as usize..];
@@ -185,6 +208,9 @@ proptest! {
         }
         recording.finish(now);
         disk.carry_out(&mut recording, now, || if fails_at_the_end { Some(Fault::Half) } else { None });
+        if !fails_at_the_end {
+            disk.assert_playlist();
+        }
         let told = disk.parts().into_iter().flat_map(|part| part.info.gaps);
         let gaps: Vec<Gap> = told.chain(recording.untold_gaps().iter().cloned()).collect();
         let times = |codec| {
