@@ -96,6 +96,11 @@ pub(super) fn is_short(folder: &Path, keep_free: &KeepFree) -> io::Result<bool> 
     Ok(free < keep_free.of_capacity(capacity))
 }
 
+/// Runs blocking file operations on a thread for them.
+pub(super) async fn blocking<T: Send + 'static>(act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(act).await.unwrap_or_else(|_| Err(io::Error::other("cancelled")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! The one task that decides: takes notes into the journal, starts what the gate allows, and acts on what comes of it.
 
-use super::disk;
+use super::disk::{self, blocking};
+use super::evict::Evictor;
 use super::gate::{By, Gate, Permit};
 use super::transfer;
 use super::{Note, UploadParts, UploadSettings, measure};
@@ -10,19 +11,17 @@ use crate::status::{StatusBoard, UploadStatus};
 use crate::store::{Removal, Store, StoreError, Upload, UploadBacklog};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
 use std::time::{Duration, Instant};
-use streamsession_api::Retention;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// With work to do, look up this often.
 const BUSY: Duration = Duration::from_secs(1);
-/// How often the disk's free space is looked at.
-const SPACE: Duration = Duration::from_secs(10);
 /// Finished recordings that are taken into the journal at a time.
 const TAKEN: usize = 8;
+/// Notes that are taken into the journal at a time.
+const NOTES: usize = 64;
 /// Files that have waited so long fall behind.
 const LATE: Duration = Duration::from_secs(300);
 /// How often a store that goes on failing is told of in the log.
@@ -42,12 +41,12 @@ pub(super) struct Uploader {
     objects: Objects,
     store: Store,
     status: StatusBoard,
-    retention: Option<watch::Receiver<Retention>>,
     notes: mpsc::UnboundedReceiver<Note>,
     stop: CancellationToken,
     running: JoinSet<Result<(), ObjectsError>>,
     work: HashMap<Id, Work>,
     gate: Gate,
+    evictor: Evictor,
     /// Finished recordings that are not in the journal yet.
     finished: BTreeSet<StreamId>,
     /// Finished recordings that cannot be, and why: their manifests cannot be read.
@@ -57,7 +56,6 @@ pub(super) struct Uploader {
     backlog: UploadBacklog,
     /// The database failed: nothing is started before this.
     rest_until: Instant,
-    space_at: Instant,
     told_at: Option<Instant>,
     /// What the keys were when they were refused.
     refused_keys: Option<Digest>,
@@ -71,11 +69,11 @@ impl Uploader {
         let now = Instant::now();
         Uploader {
             gate: Gate::new(now, settings.delays()),
+            evictor: Evictor::new(&settings, store.clone()),
             settings,
             objects,
             store,
             status,
-            retention: None,
             notes,
             stop,
             running: JoinSet::new(),
@@ -86,7 +84,6 @@ impl Uploader {
             asking: Vec::new(),
             backlog: UploadBacklog::default(),
             rest_until: now,
-            space_at: now,
             told_at: None,
             refused_keys: None,
             trouble: None,
@@ -108,7 +105,8 @@ impl Uploader {
                 () = stop.cancelled() => return,
                 Some(note) = self.notes.recv() => {
                     self.take(note).await;
-                    while let Ok(note) = self.notes.try_recv() {
+                    for _ in 1..NOTES {
+                        let Ok(note) = self.notes.try_recv() else { break };
                         self.take(note).await;
                     }
                 }
@@ -124,8 +122,14 @@ impl Uploader {
                         self.ended(work, outcome).await;
                     }
                 }
-                () = tokio::time::sleep(pause) => self.look_around().await,
+                () = self.evictor.due() => {
+                    // A manifest may have been repaired.
+                    self.finished.extend(self.unreadable.keys().cloned());
+                    self.evictor.run_pass().await;
+                }
+                () = tokio::time::sleep(pause) => {}
             }
+            self.check_store().await;
         }
     }
 
@@ -158,7 +162,7 @@ impl Uploader {
             }
             Note::Finished(stream) => drop(self.finished.insert(stream)),
             Note::Removed => {}
-            Note::Follow(retention) => self.retention = Some(retention),
+            Note::Follow(retention) => self.evictor.follow(retention),
             Note::Drain(done) => {
                 self.waiting.push(done);
                 self.hurry().await;
@@ -308,7 +312,7 @@ impl Uploader {
                 tracing::debug!(key = upload.key, bytes = upload.bytes, "uploaded and verified");
                 if whole {
                     tracing::info!(stream = %upload.stream, "a recording is in the store");
-                    self.evict().await;
+                    self.evictor.run_pass().await;
                 }
             }
             Err(error) => {
@@ -350,8 +354,8 @@ impl Uploader {
         Some(Digest::of(&[read("accessKeyId"), vec![0], read("secretAccessKey")].concat()))
     }
 
-    /// When nothing else happens.
-    async fn look_around(&mut self) {
+    /// Retries with changed keys at once, and probes a store that was not used for a while.
+    async fn check_store(&mut self) {
         let now = Instant::now();
         if self.refused_keys.is_some() && self.keys() != self.refused_keys {
             tracing::info!("the store's keys have changed: it is asked again");
@@ -362,50 +366,11 @@ impl Uploader {
         if silent && self.running.is_empty() && !matches!(self.gate.permit(now), Permit::Wait(_)) {
             self.probe();
         }
-        if now >= self.space_at {
-            self.space_at = now + SPACE;
-            self.finished.extend(self.unreadable.keys().cloned());
-            self.evict().await;
-        }
     }
 
     async fn hurry(&mut self) {
         self.gate.open(Instant::now());
         self.noted(self.store.uploads_at_once(Timestamp::now()).await);
-    }
-
-    /// Takes folders from the disk that are in the store: all of them where it lies on the same volume, else the oldest
-    /// until enough is free.
-    async fn evict(&mut self) {
-        let rules = self.retention.as_ref().map(|rules| rules.borrow().keep_free.clone());
-        let keep_free = rules.unwrap_or_else(|| self.settings.keep_free.clone());
-        let evictable = match self.store.evictable().await {
-            Ok(evictable) => evictable,
-            Err(error) => return tracing::error!(%error, "the journal of uploads cannot be read"),
-        };
-        for stream in evictable {
-            let (folder, name, keep_free) = (self.settings.folder.clone(), stream.clone(), keep_free.clone());
-            let always = self.settings.same_volume;
-            let evicted = blocking(move || {
-                if always || disk::is_short(&folder, &keep_free)? {
-                    disk::evict(&folder, &name).map(Some)
-                } else {
-                    Ok(None)
-                }
-            });
-            match evicted.await {
-                Ok(None) => return,
-                Ok(Some(false)) => {}
-                Ok(Some(true)) => {
-                    tracing::info!(%stream, "a recording has left the disk; it is in the store");
-                    measure::evicted();
-                    self.noted(self.store.evicted(&stream, Some(Timestamp::now())).await);
-                }
-                Err(error) => {
-                    tracing::error!(%stream, %error, "a recording that is in the store cannot be taken from the disk");
-                }
-            }
-        }
     }
 
     /// Tells how things are, and those who wait for the end.
@@ -473,7 +438,7 @@ impl Uploader {
             // Keys may change before.
             Permit::Wait(until) => until.saturating_duration_since(now).min(BUSY),
             _ if waits => BUSY,
-            _ => probe.min(SPACE),
+            _ => probe,
         };
         work.max(Duration::from_millis(10))
     }
@@ -493,8 +458,4 @@ impl Uploader {
 /// What fails for one file would fail for all; else it is the file.
 fn is_of_the_store(reason: Reason) -> bool {
     !matches!(reason, Reason::FileUnreadable | Reason::ChecksumMismatch | Reason::NotFound)
-}
-
-async fn blocking<T: Send + 'static>(act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(act).await.unwrap_or_else(|_| Err(io::Error::other("cancelled")))
 }

@@ -11,7 +11,7 @@ use recorder::{Description, Export, Init, Manifest, Segment};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use streamsession_api::{StorageMode, TurnMode};
+use streamsession_api::{Retention, StorageMode, TurnMode};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -21,7 +21,7 @@ pub(crate) struct Bench {
     pub(crate) status: StatusBoard,
     pub(crate) place: tempfile::TempDir,
     pub(crate) uploads: Uploads,
-    settings: UploadSettings,
+    pub(super) settings: UploadSettings,
 }
 
 /// Impatient ones.
@@ -117,6 +117,35 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// Stops tokio's clock: it moves by `tokio::time::advance` only. A blocking task keeps tokio from jumping to the next timer
+/// while the network and the registry's thread work.
+pub(super) struct Frozen {
+    _thaw: std::sync::mpsc::Sender<()>,
+}
+
+impl Frozen {
+    pub(super) fn freeze() -> Frozen {
+        tokio::time::pause();
+        let (thaw, wait) = std::sync::mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || wait.recv());
+        Frozen { _thaw: thaw }
+    }
+}
+
+/// Waits for a condition with a deadline, also while the clock is frozen.
+pub(super) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Rules that keep this much of the disk free.
+pub(super) fn keeping(free: &str) -> Retention {
+    Retention { keep_free: free.parse().unwrap(), ..Retention::default() }
 }
 
 pub(crate) fn room() -> RoomName {

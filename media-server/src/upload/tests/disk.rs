@@ -1,14 +1,9 @@
 //! What leaves the disk, and when.
 
-use super::bench::Bench;
+use super::bench::{Bench, keeping};
 use crate::upload::UploadSettings;
 use std::fs;
-use streamsession_api::Retention;
 use tokio::sync::watch;
-
-fn keeping(free: &str) -> Retention {
-    Retention { keep_free: free.parse().unwrap(), ..Retention::default() }
-}
 
 #[tokio::test]
 async fn a_recording_stays_while_there_is_space_and_the_oldest_goes_first() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 mod disk;
+mod evict;
 mod failures;
 mod order;
 mod removal;
