@@ -164,6 +164,12 @@ impl FakeStore {
         self.lock().puts.1
     }
 
+    /// Counts from here on.
+    pub(crate) fn reset_most_puts(&self) {
+        let mut contents = self.lock();
+        contents.puts.1 = contents.puts.0;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap()
     }

@@ -3,7 +3,9 @@
 //! It alone decides: a file whose row says verified is in the store, a recording whose manifest is verified is there as a
 //! whole. A row is written before what it tells of is relied upon, so that after a crash at worst something is done again.
 
-use super::{Store, StoreError, optional_time, text, word};
+mod due;
+
+use super::{Store, StoreError, text, word};
 use crate::control::{RoomName, StreamId};
 use crate::objects::Digest;
 use jiff::Timestamp;
@@ -103,6 +105,7 @@ impl Store {
         let write = async {
             let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             queue(&mut transaction, stream, room, new).await?;
+            update_ready(&mut transaction, stream).await?;
             transaction.commit().await
         };
         write.await.map_err(|e| self.error(e))
@@ -139,25 +142,10 @@ impl Store {
             .bind(gaps)
             .execute(&mut *transaction)
             .await?;
+            update_ready(&mut transaction, stream).await?;
             transaction.commit().await
         };
         write.await.map_err(|e| self.error(e))
-    }
-
-    /// Files that may be tried now: of each recording those of the lowest rank that is not through. Who waited longest
-    /// comes first.
-    pub async fn uploads_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Upload>, StoreError> {
-        let found = sqlx::query(
-            "SELECT * FROM uploads AS candidate WHERE state <> 'verified' AND next_at <= ?1 AND NOT EXISTS (
-                 SELECT 1 FROM uploads AS other
-                 WHERE other.stream = candidate.stream AND other.rank < candidate.rank AND other.state <> 'verified')
-             ORDER BY queued_at, rank, file LIMIT ?2",
-        )
-        .bind(text(now))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&self.pool)
-        .await;
-        found.and_then(|rows| rows.iter().map(upload).collect()).map_err(|e| self.error(e))
     }
 
     /// Notes that a PUT was answered.
@@ -177,6 +165,7 @@ impl Store {
                 "UPDATE uploads SET state = 'verified', reason = NULL WHERE stream = ? AND file = ? AND sha256 = ?",
             );
             let changed = bound(update, upload).execute(&mut *transaction).await?.rows_affected() > 0;
+            update_ready(&mut transaction, &upload.stream).await?;
             let whole = changed && upload.file == File::Manifest;
             if whole {
                 let update = sqlx::query("UPDATE stored_recordings SET committed_at = ? WHERE stream = ?");
@@ -198,20 +187,6 @@ impl Store {
         update.execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
     }
 
-    /// Nothing waits for its next attempt any longer.
-    pub async fn uploads_at_once(&self, now: Timestamp) -> Result<(), StoreError> {
-        let write = async {
-            for update in [
-                "UPDATE uploads SET next_at = ?1 WHERE state <> 'verified' AND next_at > ?1",
-                "UPDATE removals SET next_at = ?1 WHERE next_at > ?1",
-            ] {
-                sqlx::query(update).bind(text(now)).execute(&self.pool).await?;
-            }
-            Ok(())
-        };
-        write.await.map_err(|e| self.error(e))
-    }
-
     /// Forgets what was to be uploaded of a recording, and that it was to be in the store as a whole.
     pub async fn upload_forgotten(&self, stream: &StreamId) -> Result<(), StoreError> {
         let write = async {
@@ -225,27 +200,6 @@ impl Store {
             transaction.commit().await
         };
         write.await.map_err(|e| self.error(e))
-    }
-
-    /// What waits.
-    pub async fn upload_backlog(&self) -> Result<UploadBacklog, StoreError> {
-        let found = sqlx::query(
-            "SELECT count(*) AS files, coalesce(sum(bytes), 0) AS bytes, min(queued_at) AS oldest,
-                 (SELECT count(*) FROM stored_recordings WHERE committed_at IS NULL) AS recordings,
-                 (SELECT count(*) FROM removals) AS removals
-             FROM uploads WHERE state <> 'verified'",
-        );
-        let read = |row: SqliteRow| {
-            let number = |column| row.try_get::<i64, _>(column).map(|number| u64::try_from(number).unwrap_or(0));
-            Ok(UploadBacklog {
-                files: number("files")?,
-                bytes: number("bytes")?,
-                recordings: number("recordings")?,
-                removals: number("removals")?,
-                oldest: optional_time(&row, "oldest")?,
-            })
-        };
-        found.fetch_one(&self.pool).await.and_then(read).map_err(|e| self.error(e))
     }
 
     /// Whether a file is in the journal, however far it has got.
@@ -286,7 +240,8 @@ impl Store {
         let found = sqlx::query(
             "SELECT stream FROM stored_recordings AS candidate
              WHERE evicted_at IS NULL AND committed_at IS NOT NULL AND NOT EXISTS (
-                 SELECT 1 FROM uploads WHERE uploads.stream = candidate.stream AND state <> 'verified')
+                 SELECT 1 FROM uploads INDEXED BY uploads_waiting
+                 WHERE uploads.stream = candidate.stream AND state <> 'verified')
              ORDER BY stream LIMIT 1000",
         );
         let found = found.fetch_all(&self.pool).await;
@@ -300,20 +255,6 @@ impl Store {
             sqlx::query("UPDATE stored_recordings SET evicted_at = ? WHERE stream = ? AND committed_at IS NOT NULL");
         let update = update.bind(at.map(text)).bind(stream.as_str()).execute(&self.pool);
         update.await.map(drop).map_err(|e| self.error(e))
-    }
-
-    /// Removals that may be tried now.
-    pub async fn removals_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Removal>, StoreError> {
-        let found = sqlx::query("SELECT * FROM removals WHERE next_at <= ? ORDER BY next_at LIMIT ?")
-            .bind(text(now))
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
-            .await;
-        let read = |row: &SqliteRow| {
-            let attempts = u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX);
-            Ok(Removal { stream: word(row, "stream", StreamId::parse)?, prefix: row.try_get("prefix")?, attempts })
-        };
-        found.and_then(|rows| rows.iter().map(read).collect()).map_err(|e| self.error(e))
     }
 
     /// Notes that a removal failed, and is not to be tried before this time.
@@ -379,6 +320,21 @@ async fn queue(
     .map(drop)
 }
 
+/// Updates which files of a recording wait for files of a lower rank.
+async fn update_ready(connection: &mut SqliteConnection, stream: &StreamId) -> Result<(), sqlx::Error> {
+    // Rows that are right already are not written.
+    sqlx::query(
+        "UPDATE uploads SET ready = 1 - ready
+         WHERE stream = ? AND rank > 0 AND state <> 'verified' AND ready = EXISTS (
+             SELECT 1 FROM uploads AS lower
+             WHERE lower.stream = uploads.stream AND lower.rank < uploads.rank AND lower.state <> 'verified')",
+    )
+    .bind(stream.as_str())
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
 type Query<'q> = sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>;
 
 /// With what names a row, contents included: a file that has changed meanwhile is another.
@@ -399,11 +355,14 @@ fn upload(row: &SqliteRow) -> Result<Upload, sqlx::Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::store::NewRecording;
+    use std::time::Duration;
 
-    fn new(file: File, contents: &str) -> NewUpload {
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(file: File, contents: &str) -> NewUpload {
         NewUpload { file, bytes: contents.len() as u64, sha256: Digest::of(contents.as_bytes()) }
     }
 
@@ -412,20 +371,20 @@ mod tests {
     }
 
     async fn due(store: &Store) -> Vec<String> {
-        let due = store.uploads_due(Timestamp::now(), 10).await.unwrap();
+        let due = store.uploads_due(Timestamp::now(), LONGEST, 10).await.unwrap();
         due.iter().map(|upload| upload.file.to_string()).collect()
     }
 
     async fn verify(store: &Store, count: usize) -> bool {
         let mut whole = false;
-        for upload in store.uploads_due(Timestamp::now(), count).await.unwrap() {
+        for upload in store.uploads_due(Timestamp::now(), LONGEST, count).await.unwrap() {
             store.upload_put(&upload).await.unwrap();
             whole = store.upload_verified(&upload, Timestamp::now()).await.unwrap();
         }
         whole
     }
 
-    fn whole() -> [NewUpload; 4] {
+    pub(super) fn whole() -> [NewUpload; 4] {
         [
             new(File::Init(1), "init"),
             new(File::Segment(1), "one"),
@@ -486,12 +445,12 @@ mod tests {
     async fn a_failure_is_remembered_with_its_time() {
         let (store, stream, room) = store().await;
         store.upload_queued(&stream, &room, &new(File::Segment(1), "one")).await.unwrap();
-        let upload = store.uploads_due(Timestamp::now(), 1).await.unwrap().remove(0);
+        let upload = store.uploads_due(Timestamp::now(), LONGEST, 1).await.unwrap().remove(0);
         store.upload_put(&upload).await.unwrap();
-        let later = Timestamp::now() + std::time::Duration::from_secs(60);
+        let later = Timestamp::now() + LONGEST;
         store.upload_failed(&upload, later, "AccessDenied").await.unwrap();
         assert_eq!(due(&store).await, [""; 0]);
-        let again = store.uploads_due(later, 1).await.unwrap().remove(0);
+        let again = store.uploads_due(later, LONGEST, 1).await.unwrap().remove(0);
         assert_eq!((again.state, again.attempts), (UploadState::Pending, 1));
         let backlog = store.upload_backlog().await.unwrap();
         assert_eq!((backlog.files, backlog.bytes, backlog.recordings), (1, 3, 0));
@@ -509,12 +468,12 @@ mod tests {
         store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
         assert!(store.recording_removed(&stream).await.unwrap());
         assert_eq!(due(&store).await, [""; 0]);
-        let removal = store.removals_due(Timestamp::now(), 1).await.unwrap().remove(0);
+        let removal = store.removals_due(Timestamp::now(), LONGEST, 1).await.unwrap().remove(0);
         assert_eq!((removal.prefix, removal.attempts), (format!("gate/{stream}/"), 0));
-        let later = Timestamp::now() + std::time::Duration::from_secs(60);
+        let later = Timestamp::now() + LONGEST;
         store.removal_failed(&stream, later, "Unreachable").await.unwrap();
-        assert_eq!(store.removals_due(Timestamp::now(), 1).await.unwrap(), []);
-        assert_eq!(store.removals_due(later, 1).await.unwrap()[0].attempts, 1);
+        assert_eq!(store.removals_due(Timestamp::now(), LONGEST, 1).await.unwrap(), []);
+        assert_eq!(store.removals_due(later, LONGEST, 1).await.unwrap()[0].attempts, 1);
         store.removal_done(&stream).await.unwrap();
         assert_eq!(store.upload_backlog().await.unwrap(), UploadBacklog::default());
         store.recording_started(&recording).await.unwrap();

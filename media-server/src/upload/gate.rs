@@ -3,11 +3,20 @@
 //! A store that is down would fail every file that waits; so its failures are counted here, once for all files, and
 //! nothing is started while the gate is closed. The first to go through is a look at the bucket, which costs nobody
 //! anything; then one transfer; and when that succeeds, all. No clock and no randomness: both are arguments.
+//!
+//! Two transfers run at once. While many files wait, each transfer that succeeds quickly admits one more, up to 16; one
+//! that is slow admits one less, and a failure starts from two again.
 
 use std::time::{Duration, Instant};
 
-/// Transfers at once.
-const PARALLEL: usize = 2;
+/// Concurrent transfers while few files wait, and after a failure.
+const MIN_PARALLEL: usize = 2;
+/// Concurrent transfers while many files wait.
+const MAX_PARALLEL: usize = 16;
+/// Waiting files per concurrent transfer.
+const FILES_PER_TRANSFER: u64 = 16;
+/// A transfer that takes longer is limited by the network, where more at once would only slow each other down.
+const SLOW_TRANSFER: Duration = Duration::from_secs(10);
 /// Until the store has answered for the first time it may just be starting beside us: it is asked at least so often,
 const STARTING_DELAY: Duration = Duration::from_millis(500);
 /// for so long.
@@ -57,7 +66,12 @@ pub(super) struct Gate {
     started: Instant,
     failures: u32,
     failed_by: By,
+    failed_at: Option<Instant>,
     until: Instant,
+    /// Files and removals that wait.
+    backlog: u64,
+    /// Concurrent transfers that the store has carried.
+    parallel: usize,
     /// The bucket was seen since the last failure.
     reached: bool,
     /// It was reached at least once.
@@ -72,7 +86,10 @@ impl Gate {
             started: now,
             failures: 0,
             failed_by: By::Probe,
+            failed_at: None,
             until: now,
+            backlog: 0,
+            parallel: MIN_PARALLEL,
             reached: false,
             known: false,
             contact: now,
@@ -83,7 +100,7 @@ impl Gate {
         match (now < self.until, self.reached, self.failures) {
             (true, ..) => Permit::Wait(self.until),
             (false, false, _) => Permit::Probe,
-            (false, true, 0) => Permit::Transfers(PARALLEL),
+            (false, true, 0) => Permit::Transfers(self.parallel),
             (false, true, _) => Permit::Transfers(1),
         }
     }
@@ -95,6 +112,24 @@ impl Gate {
         if by == By::Transfer || self.failed_by == By::Probe {
             self.failures = 0;
         }
+    }
+
+    /// Takes the number of files and removals that wait.
+    pub(super) fn set_backlog(&mut self, backlog: u64) {
+        self.backlog = backlog;
+        self.parallel = self.parallel.min(self.useful_parallel());
+    }
+
+    /// Takes the duration of a transfer that succeeded.
+    pub(super) fn transferred(&mut self, took: Duration) {
+        self.parallel = match took < SLOW_TRANSFER {
+            true => (self.parallel + 1).min(self.useful_parallel()),
+            false => self.parallel.saturating_sub(1).max(MIN_PARALLEL),
+        };
+    }
+
+    fn useful_parallel(&self) -> usize {
+        usize::try_from(self.backlog / FILES_PER_TRANSFER).unwrap_or(MAX_PARALLEL).clamp(MIN_PARALLEL, MAX_PARALLEL)
     }
 
     /// There is nothing left to write, so that no transfer can show that it works again.
@@ -111,10 +146,16 @@ impl Gate {
         if self.failures == 1 || by == By::Transfer {
             self.failed_by = by;
         }
-        (self.reached, self.contact) = (false, now);
+        (self.reached, self.contact, self.failed_at) = (false, now, Some(now));
+        self.parallel = MIN_PARALLEL;
         let delay = self.delays.after(self.failures, jitter);
         let starting = !self.known && now.saturating_duration_since(self.started) < STARTING;
         self.until = now + if starting { delay.min(STARTING_DELAY) } else { delay };
+    }
+
+    /// Whether a failure of a transfer that started then is already counted: transfers that run at once fail together.
+    pub(super) fn has_counted(&self, started: Instant) -> bool {
+        self.is_failing() && self.failed_at.is_some_and(|failed_at| started <= failed_at)
     }
 
     /// Something has changed: it is tried at once.
@@ -185,6 +226,66 @@ mod tests {
         gate.succeeded(later, By::Transfer);
         assert!(!gate.is_failing());
         assert_eq!(gate.permit(later), Permit::Transfers(2));
+    }
+
+    /// A gate of a reached store with this backlog.
+    fn open_gate(now: Instant, backlog: u64) -> Gate {
+        let mut gate = Gate::new(now, DELAYS);
+        gate.succeeded(now, By::Probe);
+        gate.set_backlog(backlog);
+        gate
+    }
+
+    #[test]
+    fn parallel_transfers_follow_the_backlog() {
+        let now = Instant::now();
+        let mut gate = open_gate(now, 100_000);
+        assert_eq!(gate.permit(now), Permit::Transfers(2));
+        (0..100).for_each(|_| gate.transferred(seconds(1)));
+        assert_eq!(gate.permit(now), Permit::Transfers(16));
+        gate.set_backlog(64);
+        assert_eq!(gate.permit(now), Permit::Transfers(4));
+        gate.set_backlog(0);
+        assert_eq!(gate.permit(now), Permit::Transfers(2));
+        (0..100).for_each(|_| gate.transferred(seconds(1)));
+        assert_eq!(gate.permit(now), Permit::Transfers(2), "nothing waits");
+    }
+
+    #[test]
+    fn slow_transfers_reduce_parallelism() {
+        let now = Instant::now();
+        let mut gate = open_gate(now, 100_000);
+        (0..100).for_each(|_| gate.transferred(seconds(1)));
+        gate.transferred(seconds(11));
+        assert_eq!(gate.permit(now), Permit::Transfers(15));
+        (0..100).for_each(|_| gate.transferred(seconds(11)));
+        assert_eq!(gate.permit(now), Permit::Transfers(2));
+    }
+
+    #[test]
+    fn failure_resets_parallelism_to_two() {
+        let start = Instant::now();
+        let mut gate = open_gate(start, 100_000);
+        (0..100).for_each(|_| gate.transferred(seconds(1)));
+        gate.failed(start, By::Transfer, 1.0);
+        let later = start + seconds(1);
+        assert_eq!(gate.permit(later), Permit::Probe);
+        gate.succeeded(later, By::Probe);
+        assert_eq!(gate.permit(later), Permit::Transfers(1));
+        gate.succeeded(later, By::Transfer);
+        assert_eq!(gate.permit(later), Permit::Transfers(2));
+    }
+
+    #[test]
+    fn concurrent_failures_count_once() {
+        let start = Instant::now();
+        let mut gate = open_gate(start, 100_000);
+        assert!(!gate.has_counted(start));
+        gate.failed(start + seconds(1), By::Transfer, 1.0);
+        assert!(gate.has_counted(start) && !gate.has_counted(start + seconds(2)));
+        gate.succeeded(start + seconds(2), By::Probe);
+        gate.succeeded(start + seconds(2), By::Transfer);
+        assert!(!gate.has_counted(start), "the store works again");
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub(super) struct Uploader {
     notes: mpsc::UnboundedReceiver<Note>,
     stop: CancellationToken,
     running: JoinSet<Result<(), ObjectsError>>,
-    work: HashMap<Id, Work>,
+    /// With the time of its start.
+    work: HashMap<Id, (Work, Instant)>,
     gate: Gate,
     evictor: Evictor,
     /// Finished recordings that are not in the journal yet.
@@ -118,8 +119,8 @@ impl Uploader {
                             (error.id(), Err(ObjectsError::new(Reason::Failed, "the transfer failed here")))
                         }
                     };
-                    if let Some(work) = self.work.remove(&id) {
-                        self.ended(work, outcome).await;
+                    if let Some((work, started)) = self.work.remove(&id) {
+                        self.ended(work, started, outcome).await;
                     }
                 }
                 () = self.evictor.due() => {
@@ -228,14 +229,14 @@ impl Uploader {
     }
 
     async fn due(&self, free: usize) -> Result<Vec<Work>, StoreError> {
-        let (now, most) = (Timestamp::now(), free + self.work.len());
+        let (now, longest, most) = (Timestamp::now(), self.settings.longest_delay, free + self.work.len());
         let mut due = Vec::new();
-        for upload in self.store.uploads_due(now, most).await? {
+        for upload in self.store.uploads_due(now, longest, most).await? {
             if !self.runs(|work| matches!(work, Work::Upload(other) if (&other.stream, other.file) == (&upload.stream, upload.file))) {
                 due.push(Work::Upload(upload));
             }
         }
-        for removal in self.store.removals_due(now, most).await? {
+        for removal in self.store.removals_due(now, longest, most).await? {
             // What is still being put would come back.
             if !self.runs(|work| match work {
                 Work::Probe => false,
@@ -251,7 +252,7 @@ impl Uploader {
     }
 
     fn runs(&self, is: impl Fn(&Work) -> bool) -> bool {
-        self.work.values().any(is)
+        self.work.values().any(|(work, _)| is(work))
     }
 
     fn probe(&mut self) {
@@ -271,14 +272,18 @@ impl Uploader {
                 self.running.spawn(async move { transfer::remove(&objects, &removal).await })
             }
         };
-        self.work.insert(task.id(), work);
+        self.work.insert(task.id(), (work, Instant::now()));
     }
 
-    async fn ended(&mut self, work: Work, outcome: Result<(), ObjectsError>) {
+    async fn ended(&mut self, work: Work, started: Instant, outcome: Result<(), ObjectsError>) {
         let by = if matches!(work, Work::Probe) { By::Probe } else { By::Transfer };
         let Err(error) = outcome else {
             let was_failing = self.gate.is_failing();
-            self.gate.succeeded(Instant::now(), by);
+            let now = Instant::now();
+            self.gate.succeeded(now, by);
+            if matches!(work, Work::Upload(_)) {
+                self.gate.transferred(now.saturating_duration_since(started));
+            }
             if was_failing && !self.gate.is_failing() {
                 self.noted(self.store.uploads_at_once(Timestamp::now()).await);
             }
@@ -293,7 +298,7 @@ impl Uploader {
         };
         measure::failed(error.reason());
         if is_of_the_store(error.reason()) {
-            self.store_failed(by, &error);
+            self.store_failed(by, started, &error);
         }
         match work {
             Work::Probe => {}
@@ -335,9 +340,11 @@ impl Uploader {
         self.noted(self.store.upload_failed(upload, next_at, error.reason().as_str()).await);
     }
 
-    fn store_failed(&mut self, by: By, error: &ObjectsError) {
+    fn store_failed(&mut self, by: By, started: Instant, error: &ObjectsError) {
         let now = Instant::now();
-        self.gate.failed(now, by, rand::random());
+        if !self.gate.has_counted(started) {
+            self.gate.failed(now, by, rand::random());
+        }
         let keys = matches!(error.reason(), Reason::AccessDenied | Reason::CredentialsMissing);
         self.refused_keys = keys.then(|| self.keys()).flatten();
         self.status.set_store(false, Some(error.reason().to_string()), Some(error.to_string()));
@@ -385,6 +392,7 @@ impl Uploader {
         let now = Timestamp::now();
         measure::backlog(&self.backlog, now);
         let UploadBacklog { files, recordings, removals, oldest, .. } = self.backlog;
+        self.gate.set_backlog(files.saturating_add(removals));
         if (files, removals) == (0, 0) {
             self.gate.nothing_waits();
             self.trouble = None;

@@ -50,10 +50,22 @@ impl Bench {
     }
 
     pub(crate) async fn with(change: impl FnOnce(UploadSettings) -> UploadSettings) -> Bench {
+        Bench::start(change, FakeStore::objects).await
+    }
+
+    /// With the usual time limit of requests, for many at once on a busy machine.
+    pub(super) async fn patient() -> Bench {
+        Bench::start(|settings| settings, |fake| Objects::connect(&fake.config())).await
+    }
+
+    async fn start(
+        change: impl FnOnce(UploadSettings) -> UploadSettings,
+        objects: impl FnOnce(&FakeStore) -> Objects,
+    ) -> Bench {
         let (fake, place) = (FakeStore::start().await, tempfile::tempdir().unwrap());
         let settings = change(settings(place.path(), &fake));
         let store = Store::in_memory().await.unwrap();
-        let (uploads, status) = starting(&settings, fake.objects(), &store);
+        let (uploads, status) = starting(&settings, objects(&fake), &store);
         Bench { fake, store, status, place, uploads, settings }
     }
 

@@ -147,3 +147,25 @@ async fn at_most_two_run_at_once() {
     bench.drained().await;
     assert_eq!(bench.fake.most_puts(), 2);
 }
+
+#[tokio::test]
+async fn large_backlog_runs_sixteen_at_once() {
+    let bench = Bench::patient().await;
+    // Much longer than the CPU time of a transfer, so that puts overlap.
+    bench.fake.delay(Duration::from_millis(500));
+    let segments = vec!["one"; 122];
+    for _ in 0..4 {
+        bench.uploads.recording_finished(&bench.record(&segments).await);
+    }
+    bench.until("16 run at once", |bench| bench.fake.most_puts() == 16).await;
+    bench.fake.delay(Duration::ZERO);
+    tokio::time::timeout(Duration::from_secs(60), bench.uploads.drained()).await.expect("all is uploaded");
+    assert_eq!(bench.fake.most_puts(), 16);
+    bench.fake.reset_most_puts();
+    bench.fake.delay(Duration::from_millis(50));
+    for _ in 0..3 {
+        bench.uploads.recording_finished(&bench.record(&["one", "two", "three"]).await);
+    }
+    bench.drained().await;
+    assert_eq!(bench.fake.most_puts(), 2, "the backlog is small again");
+}
