@@ -11,6 +11,7 @@
 //! leaves a note and goes on.
 
 mod disk;
+mod due;
 mod evict;
 mod gate;
 mod measure;

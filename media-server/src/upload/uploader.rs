@@ -1,6 +1,7 @@
 //! The one task that decides: takes notes into the journal, starts what the gate allows, and acts on what comes of it.
 
 use super::disk::{self, blocking};
+use super::due::DueClock;
 use super::evict::Evictor;
 use super::gate::{By, Gate, Permit};
 use super::transfer;
@@ -47,6 +48,7 @@ pub(super) struct Uploader {
     /// With the time of its start.
     work: HashMap<Id, (Work, Instant)>,
     gate: Gate,
+    due_clock: DueClock,
     evictor: Evictor,
     /// Finished recordings that are not in the journal yet.
     finished: BTreeSet<StreamId>,
@@ -70,6 +72,7 @@ impl Uploader {
         let now = Instant::now();
         Uploader {
             gate: Gate::new(now, settings.delays()),
+            due_clock: DueClock::new(now, Timestamp::now()),
             evictor: Evictor::new(&settings, store.clone()),
             settings,
             objects,
@@ -151,7 +154,7 @@ impl Uploader {
                 tracing::error!(%error, "the recordings folder cannot be searched for what is to be uploaded")
             }
         }
-        self.noted(self.store.uploads_at_once(Timestamp::now()).await);
+        self.noted(self.store.uploads_at_once(self.due_now()).await);
     }
 
     async fn take(&mut self, note: Note) {
@@ -229,7 +232,7 @@ impl Uploader {
     }
 
     async fn due(&self, free: usize) -> Result<Vec<Work>, StoreError> {
-        let (now, longest, most) = (Timestamp::now(), self.settings.longest_delay, free + self.work.len());
+        let (now, longest, most) = (self.due_now(), self.settings.longest_delay, free + self.work.len());
         let mut due = Vec::new();
         for upload in self.store.uploads_due(now, longest, most).await? {
             if !self.runs(|work| matches!(work, Work::Upload(other) if (&other.stream, other.file) == (&upload.stream, upload.file))) {
@@ -285,7 +288,7 @@ impl Uploader {
                 self.gate.transferred(now.saturating_duration_since(started));
             }
             if was_failing && !self.gate.is_failing() {
-                self.noted(self.store.uploads_at_once(Timestamp::now()).await);
+                self.noted(self.store.uploads_at_once(self.due_now()).await);
             }
             return match work {
                 Work::Probe => {}
@@ -377,7 +380,7 @@ impl Uploader {
 
     async fn hurry(&mut self) {
         self.gate.open(Instant::now());
-        self.noted(self.store.uploads_at_once(Timestamp::now()).await);
+        self.noted(self.store.uploads_at_once(self.due_now()).await);
     }
 
     /// Tells how things are, and those who wait for the end.
@@ -405,7 +408,9 @@ impl Uploader {
             tracing::info!("the object store answers");
             self.status.set_store(true, None, None);
         }
-        let late = oldest.is_some_and(|oldest| now.duration_since(oldest).unsigned_abs() > LATE);
+        // A file that was queued before the clock stepped back is not late.
+        let late =
+            oldest.is_some_and(|oldest| Duration::try_from(now.duration_since(oldest)).is_ok_and(|age| age > LATE));
         let waits = files > 0 || removals > 0 || !self.finished.is_empty();
         let trouble = self.trouble.as_ref().or(self.unreadable.values().next());
         let message = match (self.gate.is_failing() && waits, trouble) {
@@ -451,8 +456,12 @@ impl Uploader {
         work.max(Duration::from_millis(10))
     }
 
+    fn due_now(&self) -> Timestamp {
+        self.due_clock.at(Instant::now())
+    }
+
     fn next_at(&self, attempts: u32) -> Timestamp {
-        Timestamp::now() + self.settings.delays().after(attempts.saturating_add(1), rand::random())
+        self.due_now() + self.settings.delays().after(attempts.saturating_add(1), rand::random())
     }
 
     /// What the journal did not take is at worst done again.

@@ -1,9 +1,9 @@
 //! What is uploaded when, and how often.
 
-use super::bench::{Bench, room};
+use super::bench::{Bench, room, until};
 use crate::objects::Digest;
 use crate::objects::fake::Fault;
-use crate::store::Store;
+use crate::store::{NewUpload, Store, Upload, UploadState, key_prefix};
 use axum::http::Method;
 use recorder::File;
 use std::fs;
@@ -168,4 +168,21 @@ async fn large_backlog_runs_sixteen_at_once() {
     }
     bench.drained().await;
     assert_eq!(bench.fake.most_puts(), 2, "the backlog is small again");
+}
+
+#[tokio::test]
+async fn distant_due_time_does_not_delay_a_file() {
+    let bench = Bench::new().await;
+    // By now the uploader has reset the due times that it found at its start.
+    bench.until("the bucket is probed", |bench| !bench.fake.requests().is_empty()).await;
+    let stream = bench.record(&["one"]).await;
+    let (file, bytes, sha256) = (File::Segment(1), 3, Digest::of(b"one"));
+    bench.store.upload_queued(&stream, &room(), &NewUpload { file, bytes, sha256 }).await.unwrap();
+    let key = format!("{}{file}", key_prefix(&room(), &stream));
+    let upload = Upload { stream: stream.clone(), file, key, bytes, sha256, state: UploadState::Pending, attempts: 0 };
+    // As left by a process with a clock a day ahead.
+    let tomorrow = jiff::Timestamp::now() + Duration::from_secs(86_400);
+    bench.store.upload_failed(&upload, tomorrow, "Failed").await.unwrap();
+    bench.until("it is uploaded", |bench| bench.stored(&stream) == ["segment-000001.m4s"]).await;
+    until("the journal has it", async || bench.store.upload_backlog().await.unwrap().files == 0).await;
 }
