@@ -136,6 +136,15 @@ impl ObjectsError {
         ObjectsError { reason, said: said.into(), source: None }
     }
 
+    /// Adds the method and URL of the request to the message.
+    pub(super) fn requested(mut self, url: Option<String>) -> ObjectsError {
+        if let Some(url) = url {
+            self.said = format!("{} [{url}]", self.said);
+        }
+        tracing::debug!(reason = %self.reason, said = self.said, "request to the store failed");
+        self
+    }
+
     pub(super) fn timed_out(place: &Place) -> ObjectsError {
         ObjectsError::new(Reason::TimedOut, format!("{place} did not answer in time"))
     }
@@ -175,7 +184,6 @@ impl ObjectsError {
                 }
             },
         };
-        tracing::debug!(%reason, said, "a request to the store failed");
         ObjectsError { reason, said, source: Some(Box::new(error)) }
     }
 }

@@ -17,6 +17,7 @@ mod read;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod url;
 mod write;
 
 pub use digest::{Digest, Digesting};
@@ -43,6 +44,7 @@ use error::Place;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use url::{KeepUrl, printable, with_url};
 
 /// For a connection to stand, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -83,7 +85,8 @@ impl Objects {
             .behavior_version(behavior)
             .http_client(http.clone())
             .region(region.clone())
-            .endpoint_url(&config.endpoint)
+            .endpoint_url(with_slash(&config.endpoint))
+            .interceptor(KeepUrl)
             .force_path_style(config.path_style)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
@@ -105,7 +108,7 @@ impl Objects {
         Objects(Arc::new(Inner {
             client: Client::from_conf(settings),
             reader: Client::from_conf(reader),
-            place: Place { endpoint: config.endpoint.clone(), bucket: config.bucket.clone() },
+            place: Place { endpoint: printable(&config.endpoint), bucket: config.bucket.clone() },
             bucket: config.bucket.clone(),
             prefix: config.prefix.clone(),
             create_bucket: config.create_bucket,
@@ -139,10 +142,12 @@ impl Objects {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        match tokio::time::timeout(limit, request).await {
+        let (answer, url) = with_url(tokio::time::timeout(limit, request)).await;
+        let failed = match answer {
             Ok(answer) => answer.map_err(|error| ObjectsError::from_sdk(&self.0.place, error, on_404)),
             Err(_) => Err(ObjectsError::timed_out(&self.0.place)),
-        }
+        };
+        failed.map_err(|error| error.requested(url))
     }
 }
 
@@ -155,6 +160,12 @@ impl fmt::Debug for Objects {
             .field("prefix", prefix)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns an endpoint that ends with a slash. The client appends the bucket to the endpoint's path as it is, without a
+/// separator.
+fn with_slash(endpoint: &str) -> String {
+    format!("{}/", endpoint.trim_end_matches('/'))
 }
 
 /// For plain HTTP it needs no authorities, which an image without a system does not have.

@@ -107,6 +107,33 @@ async fn every_failure_has_its_reason_and_remedy() {
 }
 
 #[tokio::test]
+async fn error_names_the_requested_url() {
+    let fake = FakeStore::start().await;
+    let (objects, endpoint) = (fake.objects(), fake.config().endpoint);
+    for fault in [Fault::DENIED, Fault::Answers(404, "NoSuchBucket"), Fault::Silent] {
+        fake.fail(fault);
+        let error =
+            objects.put("gate/a b", &Source::Bytes("x".into()), Digest::of(b"x")).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("[PUT {endpoint}/recordings/default/cams/gate/a%20b]: ")), "{error}");
+        assert!(!error.contains('?') && !error.contains("Signature") && !error.contains("Credential"), "{error}");
+        let error = objects.ensure_bucket().await.unwrap_err().to_string();
+        assert!(error.contains(&format!("[GET {endpoint}/recordings")), "{error}");
+        assert!(!error.contains('?') && !error.contains("Credential="), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn endpoint_path_keeps_its_slash() {
+    let fake = FakeStore::start().await;
+    for endpoint in ["/s3", "/s3/", "/deep/s3"] {
+        let config = crate::config::StoreConfig { endpoint: fake.config().endpoint + endpoint, ..fake.config() };
+        put(&Objects::connect(&config), "a", "x").await.unwrap();
+        let base = endpoint.trim_matches('/');
+        assert_eq!(fake.requests().pop().unwrap(), format!("PUT {base}/recordings/default/cams/a"));
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_is_not_there_is_unreachable() {
     let fake = FakeStore::start().await;
     let mut config = fake.config();
