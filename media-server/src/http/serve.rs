@@ -52,11 +52,11 @@ pub struct ConnectionLimits {
 }
 
 impl Default for ConnectionLimits {
-    /// First heads 10 s; later ones 30 s, so that proxies can keep connections; stalled answers 2 minutes; 1,024 connections,
-    /// of which `/events` may have half.
+    /// First heads 10 s; later ones 90 s, longer than proxies keep an idle connection (60 to 75 s), so that they close it;
+    /// stalled answers 2 minutes; 1,024 connections, of which `/events` may have half.
     fn default() -> ConnectionLimits {
         ConnectionLimits {
-            head: Duration::from_secs(30),
+            head: Duration::from_secs(90),
             stalled: Duration::from_secs(120),
             first_head: Duration::from_secs(10),
             connections: 0,
