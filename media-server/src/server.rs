@@ -313,7 +313,10 @@ async fn start_recording(
     uploads: Option<Uploads>,
 ) -> Result<RecordingPlane, RecordingError> {
     RecordingPlane::start(RecordingParts {
-        settings: RecordingSettings::new(&config.recordings_dir, config.recording.segment_duration),
+        settings: RecordingSettings {
+            max_duration: config.recording.max_duration,
+            ..RecordingSettings::new(&config.recordings_dir, config.recording.segment_duration)
+        },
         store: store.clone(),
         // Also when nothing is recorded now: that may change.
         taps: taps.map(|taps| Box::new(taps) as Box<dyn TapSource>),

@@ -119,6 +119,7 @@ impl Session {
         inner.control.set_recording(spec.recording.enabled);
         if let Some(recording) = &inner.recording {
             recording.set_segment_duration(spec.recording.segment_duration.as_duration());
+            recording.set_max_duration(spec.recording.max_duration.as_duration());
         }
         if let Some(addresses) = announced {
             inner.control.set_announced(addresses);

@@ -479,7 +479,8 @@ fn registry(data: &Path, recordings: &[&Made]) -> impl Fn(&'static str) -> i64 +
         let mut connection = options.clone().connect().await.unwrap();
         for made in recordings {
             let stream = "INSERT INTO streams (id, room, owner, state, ahead, created_at) VALUES (?, 'front-door', 'me', 'created', 0, '')";
-            let recording = "INSERT INTO recordings (stream, path, state, started_at) VALUES (?, '', 'complete', '')";
+            let recording = "INSERT INTO recordings (id, stream, room, path, state, started_at)
+                 VALUES (?1, ?1, 'front-door', '', 'complete', '')";
             for insert in [stream, recording] {
                 sqlx::query(insert).bind(&made.id).execute(&mut connection).await.unwrap();
             }
@@ -525,7 +526,7 @@ fn what_a_server_still_works_at_is_no_orphan() {
     }
     let ask = registry(place.path(), &[&pending, &running, &left]);
     ask(format!(
-        "INSERT INTO uploads (stream, file, rank, key, bytes, sha256, state, next_at, queued_at)
+        "INSERT INTO uploads (recording, file, rank, key, bytes, sha256, state, next_at, queued_at)
          VALUES ('{}', 'init-1.mp4', 0, 'k', 1, '', 'pending', '', '')",
         pending.id
     )
@@ -543,7 +544,7 @@ fn what_a_server_brings_to_a_store_is_not_pruned_without_looking_there() {
     let recordings = place.path().join("recordings");
     let made = Make::default().within(&recordings);
     let ask = registry(place.path(), &[&made]);
-    ask("INSERT INTO stored_recordings (stream, gaps) VALUES ('x', '[]')");
+    ask("INSERT INTO stored_recordings (recording, gaps) VALUES ('x', '[]')");
     let ran = run(&recordings, "prune --max-age 1h --yes");
     assert!(ran.code == 2 && ran.err.contains("--session") && there(&made), "{}", ran.err);
 }

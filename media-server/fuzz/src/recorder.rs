@@ -152,6 +152,7 @@ fn recorded() -> &'static BTreeMap<String, Vec<u8>> {
 fn description() -> Description {
     Description {
         id: "fuzz".into(),
+        stream: None,
         room: "room".into(),
         publisher: "camera".into(),
         started_at: jiff::Timestamp::UNIX_EPOCH,
@@ -180,7 +181,7 @@ impl Memory {
                     self.files.insert(file.to_string(), bytes);
                 }
                 Output::Close { file, bytes, .. } => assert_eq!(self.files[&file.to_string()].len() as u64, bytes),
-                Output::Sync { .. } | Output::RequestKeyframe | Output::Finished => {}
+                Output::Sync { .. } | Output::RequestKeyframe | Output::Continue { .. } | Output::Finished => {}
             }
         }
     }

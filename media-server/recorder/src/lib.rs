@@ -7,6 +7,7 @@
 //! handle_rtp · handle_sender_report · handle_dropped · handle_source_end · handle_write_failed
 //! handle_timeout(now)                 when poll_timeout() says so
 //! poll_output() until None            after each call, or after each batch of calls
+//! continue_at(next)                   for a recording that is to end while the stream goes on
 //! finish(now)                         once; then poll_output() until Output::Finished
 //! ```
 //!
@@ -78,7 +79,7 @@ mod types;
 pub use finalize::{Ending, FinalizeError, Folder, Mp4s, finalize};
 pub use manifest::{Export, Gap, GapReason, Init, Manifest, MissingExports, MissingReason, Segment};
 pub use recording::Recording;
-pub use types::{Codec, Config, Description, File, Output, Packet, Stats, Track, Tracks};
+pub use types::{Codec, Config, Continuation, Description, File, Output, Packet, Stats, Track, Tracks};
 
 /// Which recording an init segment belongs to; none when it is not whole, or not one of ours.
 pub fn describe(init: &[u8]) -> Option<Description> {

@@ -5,12 +5,14 @@ mod timeline;
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::{
     lane::Lane,
     manifest::{Gap, GapReason},
     mp4::init,
     segments::Segments,
-    types::{Config, Description, Output, Packet, Stats, Track, Tracks},
+    types::{Config, Continuation, Description, Output, Packet, Stats, Track, Tracks},
 };
 use timeline::REPORT_WAIT;
 
@@ -53,12 +55,17 @@ pub struct Recording {
     /// Nanoseconds of the timeline where the open segment begins.
     segment_start: Option<i64>,
     segments: Segments,
+    /// The recording that continues this one.
+    next: Option<Continuation>,
+    /// A reading of the wall clock, and its time.
+    clock: (Instant, Timestamp),
     requested: Option<Instant>,
 }
 
 impl Recording {
     /// `expected`: the tracks that were negotiated; the first part waits for them, for at most a second.
     pub fn new(now: Instant, config: Config, description: Description, expected: Tracks) -> Self {
+        let clock = (now, description.started_at);
         let segments = Segments::new(description, config.segment_duration);
         let lanes = [Lane::new(Track::Video, &config), Lane::new(Track::Audio, &config)];
         Recording {
@@ -71,8 +78,16 @@ impl Recording {
             entries: init::Tracks::default(),
             segment_start: None,
             segments,
+            next: None,
+            clock,
             requested: None,
         }
+    }
+
+    /// Sets the recording that continues this one, without a frame between them lost: [`Output::Continue`] marks its
+    /// beginning. There is none after that until the next call.
+    pub fn continue_at(&mut self, next: Continuation) {
+        self.next = Some(next);
     }
 
     /// A packet arrived, at `now` (when it was received, not when it was taken from a queue).
@@ -245,6 +260,16 @@ impl Recording {
     /// Returns how long a sample waits for the rest of its part.
     fn part_wait(&self) -> Duration {
         self.config.part_duration + LATENESS
+    }
+
+    /// Returns the wall clock at `at`.
+    fn wall(&self, at: Instant) -> Timestamp {
+        let (read, wall) = self.clock;
+        let moved = match at.checked_duration_since(read) {
+            Some(later) => wall.checked_add(later),
+            None => wall.checked_sub(read.saturating_duration_since(at)),
+        };
+        moved.unwrap_or(wall)
     }
 
     fn drain(&mut self, now: Instant, track: Track) {

@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
 
 use crate::{
-    clock::seconds,
+    clock::{seconds, ticks},
     manifest::Gap,
     mp4::{
         init::{self, Tracks},
@@ -40,6 +40,9 @@ struct Unsure {
 /// Writes files, that is, outputs.
 pub(crate) struct Segments {
     description: Description,
+    segment_duration: Duration,
+    /// Nanoseconds of the timeline where this recording starts. Earlier samples belong to the one before.
+    origin: i64,
     outputs: VecDeque<Output>,
     init: Option<(u32, Tracks)>,
     inits: u32,
@@ -69,6 +72,8 @@ impl Segments {
     pub(crate) fn new(description: Description, segment_duration: Duration) -> Self {
         Segments {
             description,
+            segment_duration,
+            origin: 0,
             outputs: VecDeque::new(),
             init: None,
             inits: 0,
@@ -85,8 +90,34 @@ impl Segments {
         }
     }
 
-    pub(crate) fn started_at(&self) -> Timestamp {
-        self.description.started_at
+    /// Returns the description.
+    pub(crate) fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Returns the ticks of the timeline where this recording begins.
+    pub(crate) fn origin(&self, track: Track) -> i64 {
+        ticks(self.origin, timescale(track))
+    }
+
+    /// Ends this recording. Later outputs belong to the next one: its first frame arrived at `at` and starts at `origin`, in
+    /// nanoseconds of the timeline. No segment is open.
+    pub(crate) fn continue_as(&mut self, description: Description, at: Instant, origin: i64) {
+        if let Some(change) = self.playlist.finish() {
+            self.change_playlist(change);
+        }
+        let untold = std::mem::take(&mut self.new_gaps);
+        self.push(Output::Continue { description: description.clone(), at, untold });
+        *self = Segments {
+            origin,
+            // Outputs of the recording that ends may still fail.
+            outputs: std::mem::take(&mut self.outputs),
+            unsure: std::mem::take(&mut self.unsure),
+            syncing: self.syncing,
+            writing: self.writing,
+            safe: std::mem::take(&mut self.safe),
+            ..Segments::new(description, self.segment_duration)
+        };
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -118,7 +149,14 @@ impl Segments {
         &self.new_gaps
     }
 
-    pub(crate) fn gap(&mut self, gap: Gap) {
+    /// Notes a gap of the timeline.
+    pub(crate) fn gap(&mut self, mut gap: Gap) {
+        let origin = self.origin as f64 / 1e9;
+        (gap.from, gap.to) = ((gap.from - origin).max(0.0), gap.to - origin);
+        if gap.to <= 0.0 {
+            // It ended before this recording began.
+            return;
+        }
         self.stats.gaps += 1;
         self.playlist.gap(&gap);
         self.new_gaps.push(gap);
@@ -130,7 +168,8 @@ impl Segments {
         self.discontinuity = self.stats.segments > 0;
     }
 
-    /// Writes a part, and before it whatever files it needs. `at`: wall clock of its first sample.
+    /// Writes a part, and before it whatever files it needs. The times of samples are those of this recording. `at`: wall
+    /// clock of its first sample.
     pub(crate) fn part(&mut self, tracks: &Tracks, runs: &[(Track, &[Sample])], at: Timestamp) {
         if let Err(error) = self.try_part(tracks, runs, at) {
             // Sizes and counts are bounded and entries were encoded before: not reached. Not worth ending a recording.
@@ -159,8 +198,12 @@ impl Segments {
         let gaps = info.gaps.clone();
         let bytes = part::encode(runs, info)?;
         self.sequence += 1;
-        let end = |samples: &[Sample]| samples.last().map_or(0, |last| last.dts + i64::from(last.duration));
-        self.unsure.push_back(Unsure { gaps, ends: runs.iter().map(|(track, run)| (*track, end(run))).collect() });
+        let end = |(track, run): &(Track, &[Sample])| {
+            let end = run.last().map_or(0, |last| last.dts + i64::from(last.duration));
+            (*track, self.origin(*track) + end)
+        };
+        let ends = runs.iter().map(end).collect();
+        self.unsure.push_back(Unsure { gaps, ends });
         let part = extent(runs, tracks.main());
         if self.open.is_none() {
             let discontinuity = std::mem::take(&mut self.discontinuity);
@@ -222,6 +265,7 @@ impl Segments {
     /// Closes the segment, if one is open, and lists it in the playlist. `next`: where the segment after it starts, in
     /// seconds of the timeline, if it continues this one.
     pub(crate) fn close(&mut self, next: Option<f64>) {
+        let next = next.map(|next| next - self.origin as f64 / 1e9);
         let Some(Open { entry, bytes, hash }) = self.open.take() else { return };
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(hash.finish().as_ref());
@@ -256,8 +300,13 @@ impl Segments {
     /// What was not carried out is not to be: the next part begins a new segment with a new init segment. Gaps that are
     /// not surely told are forgotten: each lies behind what is safe of its track, and all of that will be one gap.
     pub(crate) fn fail(&mut self) {
-        let incomplete = self.outputs.drain(..).find_map(|output| segment(&output));
-        let incomplete = self.writing.take().or(incomplete);
+        let turn = self.outputs.iter().position(|output| matches!(output, Output::Continue { .. }));
+        let turn = turn.and_then(|at| self.outputs.remove(at));
+        let failed = self.outputs.drain(..).find_map(|output| segment(&output));
+        let failed = self.writing.take().or(failed);
+        // The failed output belongs to the recording before; nothing of this one has been written.
+        let incomplete = if turn.is_some() { Some(1) } else { failed };
+        self.outputs.extend(turn);
         self.open = None;
         self.init = None;
         self.discontinuity = true;

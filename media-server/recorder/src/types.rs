@@ -1,8 +1,14 @@
 //! What goes into a recording and what comes out: plain data, nothing is decided here.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
+
+use crate::manifest::Gap;
 
 /// Audio or video: a recording carries at most one track of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,14 +97,28 @@ impl Default for Config {
 /// What is recorded. It is written into every init segment, so that a folder explains itself after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
-    /// The recording's id (the stream's).
+    /// The recording's id.
     pub id: String,
+    /// The id of its stream; none in older recordings, which have the id of their stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
     /// The room's name.
     pub room: String,
     /// Who published first.
     pub publisher: String,
     /// Wall clock at the `now` of [`crate::Recording::new`].
     pub started_at: jiff::Timestamp,
+}
+
+/// The recording that continues another one: see [`crate::Recording::continue_at`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Continuation {
+    /// Its id.
+    pub id: String,
+    /// It starts with the first random access point that arrives at this time or later.
+    pub at: Instant,
+    /// A reading of the wall clock, and its time.
+    pub clock: (Instant, jiff::Timestamp),
 }
 
 /// One RTP packet, decrypted, without header, extensions and padding.
@@ -175,7 +195,7 @@ impl FromStr for File {
 }
 
 /// What the shell has to do, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// Create this file, empty; then fsync the folder.
     Create {
@@ -212,6 +232,16 @@ pub enum Output {
     },
     /// Video cannot go on without a keyframe: ask the publisher (PLI). At most one a second. May be ignored.
     RequestKeyframe,
+    /// The recording is complete: run [`crate::finalize()`] on its folder. All later outputs belong to the next recording,
+    /// in a separate folder.
+    Continue {
+        /// Describes the next recording.
+        description: Description,
+        /// Arrival of its first frame.
+        at: Instant,
+        /// Gaps that no part of the complete recording lists: for [`crate::Ending`].
+        untold: Vec<Gap>,
+    },
     /// All is given out: run [`crate::finalize()`] on the folder. Nothing follows.
     Finished,
 }

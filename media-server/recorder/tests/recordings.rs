@@ -482,3 +482,42 @@ fn what_arrived_a_second_ago_is_on_disk() {
     assert!(synced[0].0 < 1.0 && lag <= 0.95, "first at {}, then at most {lag} s apart", synced[0].0);
     assert!(manifest.gaps.is_empty());
 }
+
+#[test]
+fn recordings_in_turns_lose_no_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |id: &str| folder.path().join(id);
+    let mut id = player::description().id;
+    let (mut ids, mut starts) = (vec![id.clone()], vec![player::description().started_at]);
+    std::fs::create_dir(path(&id)).unwrap();
+    player::play_in_turns(player::config(), BOTH, clip(Codec::H264), 1.5, |_, output| match output {
+        Output::Continue { description, untold, .. } => {
+            assert_eq!(untold, []);
+            id.clone_from(&description.id);
+            std::fs::create_dir(path(&id)).unwrap();
+            ids.push(id.clone());
+            starts.push(description.started_at);
+        }
+        output => carry_out(&path(&id), &output),
+    });
+    assert!(ids.len() >= 3, "{ids:?}");
+    let (mut video, mut audio, mut end) = (0, 0, None);
+    for (id, started_at) in ids.iter().zip(&starts) {
+        let manifest = finalize(&mut Disk(path(id)), &Ending::orderly()).unwrap();
+        assert_eq!((&manifest.description.id, manifest.description.started_at), (id, *started_at));
+        assert!(manifest.gaps.is_empty() && manifest.complete, "{id}: {:?}", manifest.gaps);
+        assert!(manifest.segments[0].keyframe && manifest.segments[0].file == "segment-000001.m4s", "{id}");
+        for file in ["recording.mp4", "index.m3u8"] {
+            decodes(&path(id).join(file));
+        }
+        let streams = probe(&path(id).join("recording.mp4"));
+        assert!((streams[0].start - streams[1].start).abs() < ALIGNED, "{id}: {streams:?}");
+        video += streams[0].frames;
+        audio += streams[1].frames;
+        // One after the other, without a hole.
+        let begin = started_at.as_second() as f64 + f64::from(started_at.subsec_nanosecond()) / 1e9;
+        assert!(end.is_none_or(|end: f64| (end - begin).abs() < ALIGNED), "{id}: {end:?} {begin}");
+        end = Some(begin + manifest.duration);
+    }
+    assert_eq!((video, audio), (VIDEO_FRAMES, clips::audio().len() as u64));
+}

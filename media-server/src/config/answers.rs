@@ -18,7 +18,7 @@ pub(crate) fn answers_of(media: &Media) -> AnswerOptions {
     AnswerOptions { codecs: codecs.collect(), partial_answers: media.partial_answers, max_bitrate: None }
 }
 
-/// Returns the bytes of video that a spec lets each room keep.
+/// Returns the bytes of video that each room may keep by a spec.
 pub(crate) fn gop_cache_of(media: &Media) -> usize {
     usize::try_from(media.gop_cache.as_u64()).unwrap_or(usize::MAX)
 }

@@ -112,6 +112,8 @@ pub struct RecordingConfig {
     pub enabled: bool,
     /// A segment is cut at the first keyframe after this time.
     pub segment_duration: Duration,
+    /// After this time a recording ends and the stream's next one begins.
+    pub max_duration: Duration,
     /// After this time without media a recording is finalised.
     pub idle_timeout: Duration,
     /// What is deleted by itself.

@@ -85,6 +85,7 @@ pub fn resolve(
     let recording = RecordingConfig {
         enabled: spec.recording.enabled,
         segment_duration: spec.recording.segment_duration.as_duration(),
+        max_duration: spec.recording.max_duration.as_duration(),
         idle_timeout: spec.recording.idle_timeout.as_duration(),
         retention: spec.recording.retention.clone(),
     };

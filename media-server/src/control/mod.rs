@@ -31,8 +31,8 @@ pub use media::{EndReason, Media, MediaEvent, Publish, Subscribe};
 pub use notices::Notices;
 pub use recorder::Recorder;
 pub use types::{
-    Counts, Established, Limits, LocalSource, Patched, Principal, Role, RoomName, RoomNameError, SessionKey, StreamId,
-    StreamInfo, StreamMedia, StreamQuery, StreamState, TroubleInfo,
+    Counts, Established, Limits, LocalSource, Patched, Principal, RecordingId, Role, RoomName, RoomNameError,
+    SessionKey, StreamId, StreamInfo, StreamMedia, StreamQuery, StreamState, TroubleInfo,
 };
 
 use crate::store::Store;

@@ -145,39 +145,60 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// One stream: one presence of a room. A UUID of version 7 (RFC 9562), so ids sort by when they were made.
-/// Its recording has the same id.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamId(String);
+/// Defines an id that is a UUID of version 7 (RFC 9562), so that ids sort by when they were made.
+macro_rules! time_ordered_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(String);
 
-impl StreamId {
-    /// A new one.
-    pub fn random() -> StreamId {
-        StreamId(uuid::Uuid::now_v7().to_string())
-    }
+        impl $name {
+            /// A new one.
+            pub fn random() -> Self {
+                Self(uuid::Uuid::now_v7().to_string())
+            }
 
-    /// An id out of a URL or the store; `None` when it cannot be one of ours. Safe as a file's name.
-    pub fn parse(text: &str) -> Option<StreamId> {
-        let id = uuid::Uuid::try_parse(text).ok()?;
-        let canonical = id.hyphenated().to_string();
-        (canonical == text).then_some(StreamId(canonical))
-    }
+            /// Parses an id out of a URL or the store; `None` when it cannot be one of ours. Safe as a file's name.
+            pub fn parse(text: &str) -> Option<Self> {
+                let id = uuid::Uuid::try_parse(text).ok()?;
+                let canonical = id.hyphenated().to_string();
+                (canonical == text).then_some(Self(canonical))
+            }
 
-    /// As it stands in URLs.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+            /// As it stands in URLs.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+    };
 }
 
-impl fmt::Display for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+time_ordered_id! {
+    /// One stream: one presence of a room.
+    StreamId
 }
 
-impl Serialize for StreamId {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.0)
+time_ordered_id! {
+    /// One recording of a stream. A long stream has several, one after the other; the first has the stream's id.
+    RecordingId
+}
+
+impl RecordingId {
+    /// Returns the id of a stream's first recording.
+    pub fn first_of(stream: &StreamId) -> Self {
+        Self(stream.0.clone())
     }
 }
 
@@ -251,7 +272,7 @@ impl StreamState {
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamInfo {
-    /// Its id, and its recording's.
+    /// Its id, and that of its first recording.
     #[schema(value_type = String)]
     pub id: StreamId,
     /// Its room.

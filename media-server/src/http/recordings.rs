@@ -1,8 +1,8 @@
 //! `/recordings`: what was recorded, and its files.
 //!
-//! A recording has its stream's id. Only names that a recording's files can have are looked for, so no path leads
-//! elsewhere. A file that has left the disk comes from the object store, and nobody need know. Players that cannot set headers (`<video>`, VLC, Safari) may put the token into the query; a playlist that
-//! is asked for in this way passes it on to its segments.
+//! Only names that a recording's files can have are looked for, so no path leads elsewhere. A file that has left the disk
+//! comes from the object store, and nobody need know. Players that cannot set headers (`<video>`, VLC, Safari) may put the
+//! token into the query; a playlist that is asked for in this way passes it on to its segments.
 
 mod download;
 
@@ -11,7 +11,7 @@ use super::error::STORAGE_RETRY;
 use super::paging;
 use super::refusals::Refused;
 use crate::auth::Action;
-use crate::control::{ControlError, RoomName, StreamId};
+use crate::control::{ControlError, RecordingId, RoomName};
 use crate::problem::{Kind, Problem};
 use crate::recording::{Library, LibraryError, OpenError, Shown};
 use crate::store::{Recording, RecordingQuery, RecordingState};
@@ -38,8 +38,10 @@ pub fn routes(library: Library) -> Router<App> {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RecordingView {
-    /// Its stream's.
+    /// Its id. The first recording of a stream has the stream's.
     id: String,
+    /// The stream that it is a part of.
+    stream: String,
     /// The stream's.
     room: String,
     /// The stream's.
@@ -98,7 +100,7 @@ pub(super) struct Urls {
 impl RecordingView {
     fn new(shown: Shown) -> RecordingView {
         let Shown { recording, gaps, trouble, stored } = shown;
-        let url = |file: File| format!("/recordings/{}/{file}", recording.stream);
+        let url = |file: File| format!("/recordings/{}/{file}", recording.id);
         let finished = matches!(recording.state, RecordingState::Complete | RecordingState::Repaired);
         RecordingView {
             urls: Urls {
@@ -106,7 +108,8 @@ impl RecordingView {
                 mp4: finished.then(|| url(File::Export(1))),
                 manifest: finished.then(|| url(File::Manifest)),
             },
-            id: recording.stream.to_string(),
+            id: recording.id.to_string(),
+            stream: recording.stream.to_string(),
             room: recording.room.to_string(),
             account: recording.account,
             publisher: recording.publisher,
@@ -152,6 +155,10 @@ struct ListQuery {
     state: Option<String>,
     /// Only this room. Needed when the token is not for all rooms.
     room: Option<String>,
+    /// Only recordings with media at this time or later, as 2026-11-30T12:00:00Z.
+    from: Option<String>,
+    /// Only recordings with media at this time or earlier.
+    to: Option<String>,
     /// 1 to 500; 100 when absent.
     limit: Option<usize>,
     /// The id of the last recording of the page before.
@@ -180,15 +187,16 @@ async fn list(
     let states = "recording, finalising, complete, repaired or failed";
     let state = paging::state(query.state.as_deref(), RecordingState::parse, states)?;
     let limit = paging::limit(query.limit)?;
-    let before = paging::before(query.before.as_deref(), "recording")?;
-    let query = RecordingQuery { state, room, limit, before };
+    let before = paging::before(query.before.as_deref(), RecordingId::parse, "recording")?;
+    let (from, to) = paging::range(query.from.as_deref(), query.to.as_deref())?;
+    let query = RecordingQuery { state, room, from, to, limit, before };
     let recordings = library.recordings(&query).await.map_err(ControlError::from)?;
-    let next = paging::next(&recordings, limit, |shown| &shown.recording.stream);
+    let next = paging::next(&recordings, limit, |shown| &shown.recording.id);
     Ok(Json(RecordingPage { recordings: recordings.into_iter().map(RecordingView::new).collect(), next }))
 }
 
 /// Shows one recording.
-#[utoipa::path(get, path = "/recordings/{id}", tag = "Recordings", params(("id" = String, Path, description = "The recording's id, which is its stream's")),
+#[utoipa::path(get, path = "/recordings/{id}", tag = "Recordings", params(("id" = String, Path, description = "The recording's id")),
     responses((status = 200, description = "The recording", body = RecordingView),
         Refused,
         (status = 404, description = "No such recording")))]
@@ -200,7 +208,7 @@ async fn show(
     headers: HeaderMap,
 ) -> Result<Json<RecordingView>, Problem> {
     let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
-    let shown = library.recording(&row.stream).await.map_err(ControlError::from)?.ok_or_else(missing)?;
+    let shown = library.recording(&row.id).await.map_err(ControlError::from)?.ok_or_else(missing)?;
     Ok(Json(RecordingView::new(shown)))
 }
 
@@ -233,12 +241,12 @@ async fn file(
 ) -> Result<Response, Problem> {
     let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
     let file: File = name.parse().map_err(|_| Problem::new(Kind::RecordingNotFound, "a recording has no such file"))?;
-    let opened = library.open(&row.stream, file).await.map_err(|error| match error {
+    let opened = library.open(&row.id, file).await.map_err(|error| match error {
         OpenError::NotFound => Problem::new(Kind::RecordingNotFound, "this recording has no such file, or not yet"),
         OpenError::Objects(error) => download::not_given(&error),
         OpenError::Store(error) => ControlError::from(error).into(),
         OpenError::Io(error) => {
-            tracing::error!(stream = %row.stream, %file, %error, "a recording's file cannot be opened");
+            tracing::error!(recording = %row.id, %file, %error, "a recording's file cannot be opened");
             Problem::new(Kind::Internal, "the reason is in the server's log")
         }
     })?;
@@ -265,14 +273,14 @@ async fn remove(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let who = app.authorizer.decide(&headers, Action::Admin)?;
-    let stream = StreamId::parse(&id).ok_or_else(missing)?;
-    let removed = library.remove(&stream).await.map_err(|error| match error {
+    let id = RecordingId::parse(&id).ok_or_else(missing)?;
+    let removed = library.remove(&id).await.map_err(|error| match error {
         LibraryError::Running => Problem::new(Kind::RecordingRunning, error.to_string()),
         LibraryError::Held => Problem::new(Kind::Held, error.to_string()),
         LibraryError::Objects(error) => download::not_asked(&error),
         LibraryError::Store(error) => ControlError::from(error).into(),
         LibraryError::Io(error) => {
-            tracing::error!(%stream, %error, "a recording cannot be removed");
+            tracing::error!(recording = %id, %error, "a recording cannot be removed");
             Problem::new(Kind::StorageUnavailable, "the recording's files cannot be removed now")
                 .retry_after(STORAGE_RETRY)
         }
@@ -280,7 +288,7 @@ async fn remove(
     if !removed {
         return Err(missing());
     }
-    tracing::info!(%stream, subject = who.subject, "a recording was removed on request");
+    tracing::info!(recording = %id, subject = who.subject, "a recording was removed on request");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -296,8 +304,8 @@ async fn readable(
     if !app.authorizer.knows(headers, query) {
         app.authorizer.decide_read(headers, query, Action::ReadRecordings(None))?;
     }
-    let stream = StreamId::parse(id).ok_or_else(missing)?;
-    let row = library.row(&stream).await.map_err(ControlError::from)?.ok_or_else(missing)?;
+    let id = RecordingId::parse(id).ok_or_else(missing)?;
+    let row = library.row(&id).await.map_err(ControlError::from)?.ok_or_else(missing)?;
     app.authorizer.decide_read(headers, query, Action::ReadRecordings(Some(row.room.as_str())))?;
     Ok(row)
 }

@@ -95,7 +95,7 @@ async fn list(
     app.authorizer.decide(&headers, Action::ReadStreams(room.as_ref().map(RoomName::as_str)))?;
     let state = paging::state(query.state.as_deref(), StreamState::parse, "created, live or ended")?;
     let limit = paging::limit(query.limit)?;
-    let before = paging::before(query.before.as_deref(), "stream")?;
+    let before = paging::before(query.before.as_deref(), StreamId::parse, "stream")?;
     let streams = app.control.streams(StreamQuery { state, room, limit, before }).await?;
     let next = paging::next(&streams, limit, |stream| &stream.id);
     Ok(Json(StreamPage { streams: streams.into_iter().map(|stream| StreamView::new(&app, stream)).collect(), next }))

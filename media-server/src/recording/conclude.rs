@@ -5,7 +5,7 @@ use super::error::{in_short, may_pass};
 use super::measure::{self, Counted};
 use super::repair::{Job, Work};
 use super::shared::Shared;
-use crate::control::{RoomName, StreamId};
+use crate::control::{RecordingId, RoomName, StreamId};
 use crate::store::{NewRecording, RecordingOutcome, RecordingState, StoreError};
 use jiff::Timestamp;
 use recorder::{Ending, FinalizeError, Manifest, MissingExports, finalize};
@@ -20,19 +20,19 @@ const NO_ROOM: &str = "recording.mp4 is not made: the disk has too little space"
 pub(super) fn conclude(shared: &Shared, job: Job) -> Option<Job> {
     match &job.work {
         Work::Finish(ending) => {
-            shared.set_finishing(&job.stream, true);
-            let finished = finish(shared, &job.stream, ending);
-            shared.set_finishing(&job.stream, finished.is_err());
+            shared.set_finishing(&job.id, true);
+            let finished = finish(shared, &job.id, ending);
+            shared.set_finishing(&job.id, finished.is_err());
             match finished {
                 Ok(Some(missing)) => {
-                    without_mp4(shared, &job.stream, &missing);
+                    without_mp4(shared, &job.id, &missing);
                     Some(Job { work: Work::Mp4, ..job })
                 }
                 Ok(None) => None,
                 Err(Postponed) => Some(job),
             }
         }
-        Work::Mp4 => make_mp4(shared, &job.stream).err().map(|Postponed| job),
+        Work::Mp4 => make_mp4(shared, &job.id).err().map(|Postponed| job),
     }
 }
 
@@ -40,74 +40,74 @@ pub(super) fn conclude(shared: &Shared, job: Job) -> Option<Job> {
 #[derive(Debug)]
 struct Postponed;
 
-fn finish(shared: &Shared, stream: &StreamId, ending: &Ending) -> Result<Option<MissingExports>, Postponed> {
+fn finish(shared: &Shared, id: &RecordingId, ending: &Ending) -> Result<Option<MissingExports>, Postponed> {
     let _active = Counted::active(RecordingState::Finalising);
-    if let Err(error) = shared.wait(shared.store.recording_finalising(stream)) {
-        tracing::warn!(%stream, %error, "the registry does not know that a recording is being finished");
+    if let Err(error) = shared.wait(shared.store.recording_finalising(id)) {
+        tracing::warn!(recording = %id, %error, "the registry does not know that a recording is being finished");
     }
-    let mut folder = RecordingFolder::new(shared.folder(stream), shared.settings.min_free);
+    let mut folder = RecordingFolder::new(shared.folder(id), shared.settings.min_free);
     folder.remove_temporaries();
     let finalized = catch_unwind(AssertUnwindSafe(|| finalize(&mut folder, ending)));
     match finalized {
         Ok(Ok(manifest)) => {
-            shared.wait(finished(shared, stream, &manifest)).map_err(|error| {
-                tracing::error!(%stream, %error, "a recording is finished, but the registry cannot be told yet");
+            shared.wait(finished(shared, id, &manifest)).map_err(|error| {
+                tracing::error!(recording = %id, %error, "a recording is finished, but the registry cannot be told yet");
                 Postponed
             })?;
-            shared.set_trouble(stream, None);
-            upload(shared, stream);
+            shared.set_trouble(id, None);
+            upload(shared, id);
             Ok(manifest.missing_exports)
         }
         Ok(Err(FinalizeError::Io { file, source })) if may_pass(source.kind()) => {
             folder.remove_temporaries();
-            shared.set_trouble(stream, Some(in_short(source.kind())));
-            tracing::error!(%stream, file, error = %source, "a recording cannot be finished yet; it is tried again");
+            shared.set_trouble(id, Some(in_short(source.kind())));
+            tracing::error!(recording = %id, file, error = %source, "a recording cannot be finished yet; it is tried again");
             Err(Postponed)
         }
-        Ok(Err(error)) => failed(shared, stream, trouble(&error), &error.to_string()).map(|()| None),
-        Err(_) => failed(shared, stream, "its files cannot be read", "the recorder failed on them").map(|()| None),
+        Ok(Err(error)) => failed(shared, id, trouble(&error), &error.to_string()).map(|()| None),
+        Err(_) => failed(shared, id, "its files cannot be read", "the recorder failed on them").map(|()| None),
     }
 }
 
 /// Makes the MP4 of a finished recording. It may be removed meanwhile.
-fn make_mp4(shared: &Shared, stream: &StreamId) -> Result<(), Postponed> {
-    let mut folder = RecordingFolder::new(shared.folder(stream), shared.settings.min_free);
+fn make_mp4(shared: &Shared, id: &RecordingId) -> Result<(), Postponed> {
+    let mut folder = RecordingFolder::new(shared.folder(id), shared.settings.min_free);
     folder.remove_temporaries();
     // Of a finished recording it is in the manifest how it ended.
     match catch_unwind(AssertUnwindSafe(|| finalize(&mut folder, &Ending::crash()))) {
         Ok(Ok(Manifest { missing_exports: Some(missing), .. })) => {
-            without_mp4(shared, stream, &missing);
+            without_mp4(shared, id, &missing);
             return Err(Postponed);
         }
         Ok(Ok(_)) => {
-            tracing::info!(%stream, "the MP4 of a recording is made");
+            tracing::info!(recording = %id, "the MP4 of a recording is made");
             // Its manifest is another one now.
-            upload(shared, stream);
+            upload(shared, id);
         }
         Ok(Err(FinalizeError::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {}
         Ok(Err(FinalizeError::Io { source, .. })) if may_pass(source.kind()) => return Err(Postponed),
-        Ok(Err(error)) => tracing::error!(%stream, %error, "a recording gets no MP4; its segments are whole"),
-        Err(_) => tracing::error!(%stream, "a recording gets no MP4: the recorder failed on its segments"),
+        Ok(Err(error)) => tracing::error!(recording = %id, %error, "a recording gets no MP4; its segments are whole"),
+        Err(_) => tracing::error!(recording = %id, "a recording gets no MP4: the recorder failed on its segments"),
     }
-    shared.set_trouble(stream, None);
+    shared.set_trouble(id, None);
     Ok(())
 }
 
-fn upload(shared: &Shared, stream: &StreamId) {
+fn upload(shared: &Shared, id: &RecordingId) {
     if let Some(uploads) = &shared.uploads {
-        uploads.recording_finished(stream);
+        uploads.recording_finished(id);
     }
 }
 
 /// Told once, however often it is tried.
-fn without_mp4(shared: &Shared, stream: &StreamId, missing: &MissingExports) {
-    if shared.trouble(stream) == Some(NO_ROOM) {
+fn without_mp4(shared: &Shared, id: &RecordingId, missing: &MissingExports) {
+    if shared.trouble(id) == Some(NO_ROOM) {
         return;
     }
-    shared.set_trouble(stream, Some(NO_ROOM));
+    shared.set_trouble(id, Some(NO_ROOM));
     let MissingExports { needed, free, .. } = missing;
     let remedy = "free space, or delete recordings: it is then made by itself";
-    tracing::warn!(%stream, needed, free, remedy, "a recording is finished without an MP4: the disk has too little space");
+    tracing::warn!(recording = %id, needed, free, remedy, "a recording is finished without an MP4: the disk has too little space");
 }
 
 fn trouble(error: &FinalizeError) -> &'static str {
@@ -118,14 +118,17 @@ fn trouble(error: &FinalizeError) -> &'static str {
     }
 }
 
-async fn finished(shared: &Shared, stream: &StreamId, manifest: &Manifest) -> Result<(), StoreError> {
+async fn finished(shared: &Shared, id: &RecordingId, manifest: &Manifest) -> Result<(), StoreError> {
     let Ok(room) = RoomName::parse(&manifest.description.room) else {
-        tracing::warn!(%stream, room = manifest.description.room, "not listed: this is not a room's name");
+        tracing::warn!(recording = %id, room = manifest.description.room, "not listed: this is not a room's name");
         return Ok(());
     };
     let started_at = manifest.description.started_at;
     // Where the start could not be written, or the database is a new one.
-    let new = NewRecording { stream: stream.clone(), room, path: stream.to_string(), started_at };
+    let stream = manifest.description.stream.as_deref().and_then(StreamId::parse);
+    // The older form: one recording a stream, with its id.
+    let Some(stream) = stream.or_else(|| StreamId::parse(id.as_str())) else { return Ok(()) };
+    let new = NewRecording { id: id.clone(), stream, room, path: id.to_string(), started_at };
     shared.store.recording_started(&new).await?;
     let state = if manifest.repaired { RecordingState::Repaired } else { RecordingState::Complete };
     let outcome = RecordingOutcome {
@@ -135,23 +138,23 @@ async fn finished(shared: &Shared, stream: &StreamId, manifest: &Manifest) -> Re
         gaps: manifest.gaps.len() as u64,
         ended_at: manifest.ended_at,
     };
-    shared.store.recording_finished(stream, &outcome).await?;
+    shared.store.recording_finished(id, &outcome).await?;
     measure::finished(state);
     let RecordingOutcome { bytes, duration, gaps, .. } = outcome;
-    tracing::info!(%stream, state = state.as_str(), bytes, seconds = duration.as_secs_f64(), gaps, "recording finished");
+    tracing::info!(recording = %id, state = state.as_str(), bytes, seconds = duration.as_secs_f64(), gaps, "recording finished");
     Ok(())
 }
 
-fn failed(shared: &Shared, stream: &StreamId, trouble: &'static str, reason: &str) -> Result<(), Postponed> {
+fn failed(shared: &Shared, id: &RecordingId, trouble: &'static str, reason: &str) -> Result<(), Postponed> {
     let state = RecordingState::Failed;
-    tracing::error!(%stream, reason, folder = %shared.folder(stream).display(), "a recording failed; its folder is left");
-    shared.set_trouble(stream, Some(trouble));
+    tracing::error!(recording = %id, reason, folder = %shared.folder(id).display(), "a recording failed; its folder is left");
+    shared.set_trouble(id, Some(trouble));
     measure::finished(state);
     let outcome = RecordingOutcome { state, bytes: 0, duration: Duration::ZERO, gaps: 0, ended_at: Timestamp::now() };
-    match shared.wait(shared.store.recording_finished(stream, &outcome)) {
+    match shared.wait(shared.store.recording_finished(id, &outcome)) {
         Ok(_) => Ok(()),
         Err(error) => {
-            tracing::error!(%stream, %error, "the registry cannot be told that a recording failed");
+            tracing::error!(recording = %id, %error, "the registry cannot be told that a recording failed");
             Err(Postponed)
         }
     }

@@ -52,6 +52,12 @@ impl RecordingFolder {
                 sync_folder(&self.path)?;
                 self.segment = Some((file, created));
             }
+            Output::Append { file: Name::Playlist, bytes } => {
+                check_space(&self.path, self.min_free)?;
+                self.with_playlist(|mut playlist| playlist.write_all(&bytes))?;
+                measure::written(bytes.len());
+            }
+            Output::Sync { file: Name::Playlist } => self.with_playlist(File::sync_data)?,
             Output::Append { file, bytes } => {
                 check_space(&self.path, self.min_free)?;
                 self.with_segment(file, |mut segment| segment.write_all(&bytes))?;
@@ -69,7 +75,7 @@ impl RecordingFolder {
                 replace(&path, &bytes).map_err(at(&path))?;
             }
             // Not of the disk.
-            Output::RequestKeyframe | Output::Finished => {}
+            Output::RequestKeyframe | Output::Continue { .. } | Output::Finished => {}
         }
         Ok(())
     }
@@ -99,6 +105,12 @@ impl RecordingFolder {
             Some((open, file)) if *open == name => act(file).map_err(|source| DiskError::Io { path: path(), source }),
             _ => Err(DiskError::Io { path: path(), source: io::Error::other("the segment is not open") }),
         }
+    }
+
+    fn with_playlist(&self, act: impl FnOnce(&File) -> io::Result<()>) -> Result<(), DiskError> {
+        let path = self.file(&Name::Playlist.to_string());
+        let file = OpenOptions::new().append(true).open(&path).map_err(at(&path))?;
+        act(&file).map_err(at(&path))
     }
 
     fn file(&self, name: &str) -> PathBuf {

@@ -4,7 +4,7 @@
 use super::repair::removed;
 use super::shared::{Shared, lock};
 use super::stored::{StoredFile, StoredMp4};
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::objects::{ObjectsError, Reason};
 use crate::retention::HOLD;
 use crate::store::{Recording, RecordingQuery, RecordingState, StoreError, key_prefix};
@@ -88,7 +88,7 @@ pub struct Library(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    gaps: Mutex<HashMap<StreamId, Arc<Vec<Gap>>>>,
+    gaps: Mutex<HashMap<RecordingId, Arc<Vec<Gap>>>>,
 }
 
 impl Library {
@@ -106,21 +106,21 @@ impl Library {
     }
 
     /// One recording.
-    pub async fn recording(&self, stream: &StreamId) -> Result<Option<Shown>, StoreError> {
-        match self.0.shared.store.recording(stream).await? {
+    pub async fn recording(&self, id: &RecordingId) -> Result<Option<Shown>, StoreError> {
+        match self.0.shared.store.recording(id).await? {
             Some(recording) => Ok(Some(self.show(recording).await)),
             None => Ok(None),
         }
     }
 
     /// The registry's row alone.
-    pub async fn row(&self, stream: &StreamId) -> Result<Option<Recording>, StoreError> {
-        self.0.shared.store.recording(stream).await
+    pub async fn row(&self, id: &RecordingId) -> Result<Option<Recording>, StoreError> {
+        self.0.shared.store.recording(id).await
     }
 
     /// Opens one of its files: as long as it is now when it lies here, else as the store has it.
-    pub async fn open(&self, stream: &StreamId, file: File) -> Result<Opened, OpenError> {
-        match self.open_local(stream, file).await {
+    pub async fn open(&self, id: &RecordingId, file: File) -> Result<Opened, OpenError> {
+        match self.open_local(id, file).await {
             Ok((file, metadata)) => return Ok(Opened::Local(file, metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(OpenError::Io(error)),
@@ -129,19 +129,19 @@ impl Library {
         let Some(uploads) = &shared.uploads else { return Err(OpenError::NotFound) };
         let objects = uploads.objects().clone();
         if let File::Export(number) = file {
-            let manifest = shared.store.uploaded(stream, File::Manifest).await?.ok_or(OpenError::NotFound)?;
+            let manifest = shared.store.uploaded(id, File::Manifest).await?.ok_or(OpenError::NotFound)?;
             return match StoredMp4::open(objects, &manifest, number).await {
                 Ok(made) => made.map(Opened::Made).ok_or(OpenError::NotFound),
                 Err(error) if error.reason() == Reason::NotFound => Err(OpenError::NotFound),
                 Err(error) => Err(OpenError::Objects(error)),
             };
         }
-        let upload = shared.store.uploaded(stream, file).await?.ok_or(OpenError::NotFound)?;
+        let upload = shared.store.uploaded(id, file).await?.ok_or(OpenError::NotFound)?;
         Ok(Opened::Stored(StoredFile::new(objects, upload)))
     }
 
-    async fn open_local(&self, stream: &StreamId, file: File) -> io::Result<(tokio::fs::File, Metadata)> {
-        let file = tokio::fs::File::open(self.0.shared.folder(stream).join(file.to_string())).await?;
+    async fn open_local(&self, id: &RecordingId, file: File) -> io::Result<(tokio::fs::File, Metadata)> {
+        let file = tokio::fs::File::open(self.0.shared.folder(id).join(file.to_string())).await?;
         let metadata = file.metadata().await?;
         if metadata.is_file() { Ok((file, metadata)) } else { Err(io::ErrorKind::NotFound.into()) }
     }
@@ -149,18 +149,18 @@ impl Library {
     /// Removes a recording and its files, unless it is held, here or in the store that has it; `false` when there is none.
     /// A crash half way is made up for by the next start. What the store has of it is removed in the background, however
     /// long that takes.
-    pub async fn remove(&self, stream: &StreamId) -> Result<bool, LibraryError> {
+    pub async fn remove(&self, id: &RecordingId) -> Result<bool, LibraryError> {
         let shared = &self.0.shared;
-        let Some(row) = shared.store.recording(stream).await? else { return Ok(false) };
+        let Some(row) = shared.store.recording(id).await? else { return Ok(false) };
         let running = matches!(row.state, RecordingState::Recording | RecordingState::Finalising);
-        if running || shared.progress(stream).is_some() {
+        if running || shared.progress(id).is_some() {
             return Err(LibraryError::Running);
         }
         // Where it cannot be told whether somebody holds it, it stays.
         if self.is_held_in_the_store(&row).await? {
             return Err(LibraryError::Held);
         }
-        let (from, to) = (shared.folder(stream), removed(&shared.settings.folder, stream));
+        let (from, to) = (shared.folder(id), removed(&shared.settings.folder, id));
         let (all, hidden) = (shared.settings.folder.clone(), to.clone());
         let hide = move || {
             if from.join(HOLD).try_exists()? {
@@ -174,81 +174,79 @@ impl Library {
             }
         };
         let there = blocking(hide).await?.ok_or(LibraryError::Held)?;
-        shared.store.recording_removed(stream).await?;
+        shared.store.recording_removed(id).await?;
         if let Some(uploads) = &shared.uploads {
             uploads.recording_removed();
         }
-        shared.set_trouble(stream, None);
-        lock(&self.0.gaps).remove(stream);
+        shared.set_trouble(id, None);
+        lock(&self.0.gaps).remove(id);
         if there {
             blocking(move || fs::remove_dir_all(to)).await?;
         }
-        tracing::info!(%stream, room = %row.room, "recording removed");
+        tracing::info!(recording = %id, room = %row.room, "recording removed");
         Ok(true)
     }
 
     /// Only of a recording that is there as a whole: before, whoever holds it does so here.
     async fn is_held_in_the_store(&self, row: &Recording) -> Result<bool, LibraryError> {
         let Some(uploads) = &self.0.shared.uploads else { return Ok(false) };
-        if !self.0.shared.store.stored(&row.stream).await? {
+        if !self.0.shared.store.stored(&row.id).await? {
             return Ok(false);
         }
-        let key = format!("{}{HOLD}", key_prefix(&row.room, &row.stream));
+        let key = format!("{}{HOLD}", key_prefix(&row.room, &row.id));
         let page = uploads.objects().list(&key, None).await.map_err(LibraryError::Objects)?;
         Ok(page.objects.iter().any(|object| object.key == key))
     }
 
     async fn show(&self, mut recording: Recording) -> Shown {
-        if let Some(progress) = self.0.shared.progress(&recording.stream) {
+        if let Some(progress) = self.0.shared.progress(&recording.id) {
             recording.bytes = progress.bytes.load(Ordering::Relaxed);
             recording.duration_ms = progress.milliseconds.load(Ordering::Relaxed);
             recording.gaps = progress.gaps.load(Ordering::Relaxed);
         }
         let finished = matches!(recording.state, RecordingState::Complete | RecordingState::Repaired);
-        let gaps = if finished && recording.gaps > 0 { self.gaps(&recording.stream).await } else { Arc::default() };
+        let gaps = if finished && recording.gaps > 0 { self.gaps(&recording.id).await } else { Arc::default() };
         let stored = match &self.0.shared.uploads {
             // A registry that cannot be read has been told of by the list itself.
-            Some(_) => Some(self.0.shared.store.stored(&recording.stream).await.unwrap_or(false)),
+            Some(_) => Some(self.0.shared.store.stored(&recording.id).await.unwrap_or(false)),
             None => None,
         };
-        Shown { gaps, trouble: self.0.shared.trouble(&recording.stream), stored, recording }
+        Shown { gaps, trouble: self.0.shared.trouble(&recording.id), stored, recording }
     }
 
-    async fn gaps(&self, stream: &StreamId) -> Arc<Vec<Gap>> {
-        if let Some(known) = lock(&self.0.gaps).get(stream) {
+    async fn gaps(&self, id: &RecordingId) -> Arc<Vec<Gap>> {
+        if let Some(known) = lock(&self.0.gaps).get(id) {
             return Arc::clone(known);
         }
-        let path = self.0.shared.folder(stream).join(File::Manifest.to_string());
+        let path = self.0.shared.folder(id).join(File::Manifest.to_string());
         let read = blocking(move || {
             let reader = io::BufReader::new(fs::File::open(path)?);
             Ok(serde_json::from_reader::<_, OnlyGaps>(reader)?.gaps)
         });
         match read.await {
-            Ok(gaps) => self.remember(stream, gaps),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                match self.0.shared.store.stored_gaps(stream).await {
-                    Ok(gaps) => self.remember(stream, gaps.unwrap_or_default()),
-                    Err(error) => {
-                        tracing::warn!(%stream, %error, "the gaps of a recording cannot be read");
-                        Arc::default()
-                    }
+            Ok(gaps) => self.remember(id, gaps),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.0.shared.store.stored_gaps(id).await {
+                Ok(gaps) => self.remember(id, gaps.unwrap_or_default()),
+                Err(error) => {
+                    tracing::warn!(recording = %id, %error, "the gaps of a recording cannot be read");
+                    Arc::default()
                 }
-            }
+            },
             Err(error) => {
-                tracing::warn!(%stream, %error, "a manifest cannot be read");
+                tracing::warn!(recording = %id, %error, "a manifest cannot be read");
                 Arc::default()
             }
         }
     }
 
-    fn remember(&self, stream: &StreamId, mut gaps: Vec<Gap>) -> Arc<Vec<Gap>> {
+    fn remember(&self, id: &RecordingId, mut gaps: Vec<Gap>) -> Arc<Vec<Gap>> {
         gaps.truncate(GAPS);
         let gaps = Arc::new(gaps);
         let mut known = lock(&self.0.gaps);
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        known.insert(stream.clone(), Arc::clone(&gaps));
+        known.insert(id.clone(), Arc::clone(&gaps));
         gaps
     }
 }

@@ -32,7 +32,7 @@ pub use library::{Library, LibraryError, OpenError, Opened, Shown};
 pub use stored::{StoredFile, StoredMp4};
 pub use tap::TapSource;
 
-use crate::control::{Recorder, RoomName, StreamId};
+use crate::control::{Recorder, RecordingId, RoomName, StreamId};
 use crate::store::{NewRecording, Store};
 use crate::upload::Uploads;
 use futures_util::FutureExt;
@@ -60,6 +60,9 @@ pub struct RecordingSettings {
     pub folder: PathBuf,
     /// A segment is cut at the first keyframe after this.
     pub segment_duration: Duration,
+    /// A recording ends, and the stream's next one begins, at the first keyframe after each multiple of this since midnight
+    /// UTC. Default 1 h.
+    pub max_duration: Duration,
     /// Recordings pause when the disk has fewer bytes free: the database and what is being finished need some too.
     /// Default 64 MiB.
     pub min_free: u64,
@@ -79,6 +82,7 @@ impl RecordingSettings {
         RecordingSettings {
             folder: folder.into(),
             segment_duration,
+            max_duration: Duration::from_secs(3600),
             min_free: 64 << 20,
             queue_bytes: 32 << 20,
             all_queues_bytes: 256 << 20,
@@ -143,6 +147,11 @@ impl RecordingPlane {
         self.0.shared.set_segment_duration(segment_duration);
     }
 
+    /// Recordings that start from now on, and the next ones of streams that are being recorded, last at most this long.
+    pub fn set_max_duration(&self, max_duration: Duration) {
+        self.0.shared.set_max_duration(max_duration);
+    }
+
     /// Bytes of the recordings under way, which the registry does not know yet.
     pub fn bytes_under_way(&self) -> u64 {
         self.0.shared.bytes_under_way()
@@ -179,8 +188,10 @@ impl Recorder for RecordingPlane {
         let ago = Duration::try_from(wall.duration_since(at)).unwrap_or_default().min(Duration::from_secs(10));
         let heard = now.checked_sub(ago).unwrap_or(now);
         let created = begun.first_arrival.map_or(heard, |first| first.min(heard));
+        let id = RecordingId::first_of(&stream);
         let description = recorder::Description {
-            id: stream.to_string(),
+            id: id.to_string(),
+            stream: Some(stream.to_string()),
             room: room_name.to_string(),
             publisher,
             started_at: microseconds(at.checked_sub(heard.saturating_duration_since(created)).unwrap_or(at)),
@@ -189,14 +200,15 @@ impl Recorder for RecordingPlane {
             Contacts { room, keyframes: plane.keyframes.clone(), jobs: plane.jobs.clone(), load: begun.load };
         let shared = Arc::clone(&plane.shared);
         let new = NewRecording {
-            path: stream.to_string(),
+            path: id.to_string(),
+            id: id.clone(),
             stream: stream.clone(),
             room: room_name,
             started_at: description.started_at,
         };
         let writer = Writer::new(shared, contacts, new, expected(tracks), description, created);
         if let Err(error) = spawn("record", move || writer.run(begun.inputs)) {
-            plane.shared.end(&stream);
+            plane.shared.end(&id);
             tracing::error!(%stream, %error, "this stream is not recorded");
         }
     }

@@ -4,7 +4,7 @@
 use super::conclude::conclude;
 use super::error::RecordingError;
 use super::shared::Shared;
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::store::{RecordingQuery, RecordingState, StoreError};
 use recorder::{Ending, File};
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ const REMOVED: &str = ".removed-";
 /// Something to be done for a recording that nobody writes to any more.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Job {
-    pub(super) stream: StreamId,
+    pub(super) id: RecordingId,
     pub(super) work: Work,
 }
 
@@ -35,13 +35,13 @@ pub(super) enum Work {
 /// What lay in the recordings folder at the start.
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
-    recordings: BTreeSet<StreamId>,
+    recordings: BTreeSet<RecordingId>,
     removed: Vec<PathBuf>,
 }
 
 /// Where a recording's folder goes before its files are removed one by one.
-pub(super) fn removed(folder: &Path, stream: &StreamId) -> PathBuf {
-    folder.join(format!("{REMOVED}{stream}"))
+pub(super) fn removed(folder: &Path, id: &RecordingId) -> PathBuf {
+    folder.join(format!("{REMOVED}{id}"))
 }
 
 /// Looks only at names. Anything that is not ours is passed over.
@@ -59,9 +59,9 @@ pub(super) fn leftovers(folder: &Path) -> Result<Leftovers, RecordingError> {
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
-        if let Some(stream) = StreamId::parse(&name) {
-            found.recordings.insert(stream);
-        } else if name.strip_prefix(REMOVED).and_then(StreamId::parse).is_some() {
+        if let Some(id) = RecordingId::parse(&name) {
+            found.recordings.insert(id);
+        } else if name.strip_prefix(REMOVED).and_then(RecordingId::parse).is_some() {
             found.removed.push(entry.path());
         }
     }
@@ -74,37 +74,37 @@ pub(super) async fn jobs(shared: &Shared, leftovers: Leftovers) -> Result<Vec<Jo
     let Leftovers { mut recordings, removed } = leftovers;
     for path in removed {
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(REMOVED));
-        if let Some(stream) = name.and_then(StreamId::parse) {
-            shared.store.recording_removed(&stream).await?;
+        if let Some(id) = name.and_then(RecordingId::parse) {
+            shared.store.recording_removed(&id).await?;
         }
         if let Err(error) = fs::remove_dir_all(&path) {
             tracing::warn!(folder = %path.display(), %error, "a removed recording's files stay");
         }
     }
     for state in [RecordingState::Recording, RecordingState::Finalising] {
-        for stream in unfinished(shared, state).await? {
-            shared.store.recording_finalising(&stream).await?;
-            recordings.insert(stream);
+        for id in unfinished(shared, state).await? {
+            shared.store.recording_finalising(&id).await?;
+            recordings.insert(id);
         }
     }
-    Ok(recordings.into_iter().rev().map(|stream| Job { stream, work: Work::Finish(Ending::crash()) }).collect())
+    Ok(recordings.into_iter().rev().map(|id| Job { id, work: Work::Finish(Ending::crash()) }).collect())
 }
 
-async fn unfinished(shared: &Shared, state: RecordingState) -> Result<Vec<StreamId>, StoreError> {
+async fn unfinished(shared: &Shared, state: RecordingState) -> Result<Vec<RecordingId>, StoreError> {
     let mut found = Vec::new();
     loop {
         let query =
             RecordingQuery { state: Some(state), limit: 500, before: found.last().cloned(), ..Default::default() };
         let page = shared.store.recordings(&query).await?;
         let last = page.len() < 500;
-        found.extend(page.into_iter().map(|recording| recording.stream));
+        found.extend(page.into_iter().map(|recording| recording.id));
         if last {
             return Ok(found);
         }
     }
 }
 
-/// Works through `jobs`, then again and again through what could not be done, until nobody can send `more`.
+/// Works through `jobs` and those received from `more`, and retries postponed ones, until all senders are gone.
 pub(super) fn run(shared: &Shared, jobs: Vec<Job>, more: &Receiver<Job>) {
     let work = |job| to_do(shared, job).and_then(|job| conclude(shared, job));
     let mut waiting: Vec<_> = jobs.into_iter().filter_map(work).collect();
@@ -112,7 +112,7 @@ pub(super) fn run(shared: &Shared, jobs: Vec<Job>, more: &Receiver<Job>) {
         let retry_at = Instant::now() + shared.settings.finish_retry;
         loop {
             match more.recv_timeout(retry_at.saturating_duration_since(Instant::now())) {
-                Ok(job) => waiting.push(job),
+                Ok(job) => waiting.extend(conclude(shared, job)),
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -123,8 +123,8 @@ pub(super) fn run(shared: &Shared, jobs: Vec<Job>, more: &Receiver<Job>) {
 
 /// What there is to do for a recording of an earlier process.
 fn to_do(shared: &Shared, job: Job) -> Option<Job> {
-    let has = |file: File| shared.folder(&job.stream).join(file.to_string()).is_file();
-    let row = shared.wait(shared.store.recording(&job.stream));
+    let has = |file: File| shared.folder(&job.id).join(file.to_string()).is_file();
+    let row = shared.wait(shared.store.recording(&job.id));
     let known = row.is_ok_and(|row| {
         row.is_some_and(|row| matches!(row.state, RecordingState::Complete | RecordingState::Repaired))
     });
@@ -142,13 +142,13 @@ mod tests {
     #[test]
     fn only_folders_of_recordings_are_found() {
         let place = tempfile::tempdir().unwrap();
-        let (mine, gone) = (StreamId::random(), StreamId::random());
+        let (mine, gone) = (RecordingId::random(), RecordingId::random());
         fs::create_dir(place.path().join(mine.as_str())).unwrap();
         fs::create_dir(removed(place.path(), &gone)).unwrap();
         for name in ["lost+found", ".removed-me", "holiday"] {
             fs::create_dir(place.path().join(name)).unwrap();
         }
-        fs::write(place.path().join(StreamId::random().as_str()), "a file").unwrap();
+        fs::write(place.path().join(RecordingId::random().as_str()), "a file").unwrap();
         let found = leftovers(place.path()).unwrap();
         assert_eq!(found.recordings, BTreeSet::from([mine]));
         assert_eq!(found.removed, [removed(place.path(), &gone)]);

@@ -1,7 +1,7 @@
 //! What the threads of the recording plane share: settings, the database, and how each recording fares.
 
 use super::RecordingSettings;
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::store::Store;
 use crate::upload::Uploads;
 use std::collections::{BTreeSet, HashMap};
@@ -35,23 +35,26 @@ pub(super) struct Shared {
     runtime: Handle,
     /// As the settings say, until it is changed.
     segment_duration: Mutex<Duration>,
+    max_duration: Mutex<Duration>,
     /// Recordings under way.
-    live: Mutex<HashMap<StreamId, Arc<Progress>>>,
+    live: Mutex<HashMap<RecordingId, Arc<Progress>>>,
     /// Recordings that are being finished, or wait for that until it can be done.
-    finishing: Mutex<BTreeSet<StreamId>>,
+    finishing: Mutex<BTreeSet<RecordingId>>,
     /// What is wrong with a recording, for people.
-    troubles: Mutex<HashMap<StreamId, &'static str>>,
+    troubles: Mutex<HashMap<RecordingId, &'static str>>,
 }
 
 impl Shared {
     pub(super) fn new(settings: RecordingSettings, store: Store, uploads: Option<Uploads>, runtime: Handle) -> Shared {
         let segment_duration = Mutex::new(settings.segment_duration);
+        let max_duration = Mutex::new(settings.max_duration);
         Shared {
             settings,
             store,
             uploads,
             runtime,
             segment_duration,
+            max_duration,
             live: Mutex::default(),
             finishing: Mutex::default(),
             troubles: Mutex::default(),
@@ -67,14 +70,22 @@ impl Shared {
         *lock(&self.segment_duration) = segment_duration;
     }
 
+    pub(super) fn max_duration(&self) -> Duration {
+        *lock(&self.max_duration)
+    }
+
+    pub(super) fn set_max_duration(&self, max_duration: Duration) {
+        *lock(&self.max_duration) = max_duration;
+    }
+
     /// Bytes of the recordings under way.
     pub(super) fn bytes_under_way(&self) -> u64 {
         lock(&self.live).values().map(|progress| progress.bytes.load(Ordering::Relaxed)).sum()
     }
 
     /// Where a recording's files are.
-    pub(super) fn folder(&self, stream: &StreamId) -> PathBuf {
-        self.settings.folder.join(stream.as_str())
+    pub(super) fn folder(&self, id: &RecordingId) -> PathBuf {
+        self.settings.folder.join(id.as_str())
     }
 
     /// Waits for the database. Only on threads of this plane, never on the runtime's.
@@ -87,27 +98,27 @@ impl Shared {
         self.runtime.spawn(future);
     }
 
-    pub(super) fn begin(&self, stream: &StreamId) -> Arc<Progress> {
+    pub(super) fn begin(&self, id: &RecordingId) -> Arc<Progress> {
         let progress = Arc::new(Progress::default());
-        lock(&self.live).insert(stream.clone(), Arc::clone(&progress));
+        lock(&self.live).insert(id.clone(), Arc::clone(&progress));
         progress
     }
 
-    pub(super) fn end(&self, stream: &StreamId) {
-        lock(&self.live).remove(stream);
+    pub(super) fn end(&self, id: &RecordingId) {
+        lock(&self.live).remove(id);
     }
 
-    pub(super) fn progress(&self, stream: &StreamId) -> Option<Arc<Progress>> {
-        lock(&self.live).get(stream).cloned()
+    pub(super) fn progress(&self, id: &RecordingId) -> Option<Arc<Progress>> {
+        lock(&self.live).get(id).cloned()
     }
 
     /// Notes that a recording is to be finished, or that it is and the uploads know.
-    pub(super) fn set_finishing(&self, stream: &StreamId, finishing: bool) {
+    pub(super) fn set_finishing(&self, id: &RecordingId, finishing: bool) {
         let mut all = lock(&self.finishing);
         if finishing {
-            all.insert(stream.clone());
+            all.insert(id.clone());
         } else {
-            all.remove(stream);
+            all.remove(id);
         }
     }
 
@@ -115,16 +126,16 @@ impl Shared {
         !lock(&self.finishing).is_empty()
     }
 
-    pub(super) fn set_trouble(&self, stream: &StreamId, trouble: Option<&'static str>) {
+    pub(super) fn set_trouble(&self, id: &RecordingId, trouble: Option<&'static str>) {
         let mut troubles = lock(&self.troubles);
         match trouble {
-            Some(trouble) => troubles.insert(stream.clone(), trouble),
-            None => troubles.remove(stream),
+            Some(trouble) => troubles.insert(id.clone(), trouble),
+            None => troubles.remove(id),
         };
     }
 
-    pub(super) fn trouble(&self, stream: &StreamId) -> Option<&'static str> {
-        lock(&self.troubles).get(stream).copied()
+    pub(super) fn trouble(&self, id: &RecordingId) -> Option<&'static str> {
+        lock(&self.troubles).get(id).copied()
     }
 }
 

@@ -13,10 +13,12 @@ use super::queue::{Input, Load, track};
 use super::repair::{Job, Work};
 use super::shared::{Progress, Shared};
 use super::tap::arrival;
+use crate::control::RecordingId;
 use crate::net::tap::{TapBatch, TapRecord};
 use crate::objects::Digest;
 use crate::store::{NewRecording, RecordingState};
-use recorder::{Config, Description, Ending, File, GapReason, Output, Packet, Recording, Tracks};
+use jiff::Timestamp;
+use recorder::{Config, Continuation, Description, Ending, File, Gap, GapReason, Output, Packet, Recording, Tracks};
 use sfu::parameters::{Codec, MediaKind, RoomId, SessionId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -68,6 +70,9 @@ pub(super) struct Writer {
     failing: Option<Failing>,
     /// The publisher and codec of the audio that is left out now.
     unrecorded: Option<(SessionId, Codec)>,
+    /// Arrival of the first frame of this recording, and its maximum duration.
+    began: Instant,
+    max_duration: Duration,
 }
 
 impl Writer {
@@ -81,9 +86,10 @@ impl Writer {
         created: Instant,
     ) -> Writer {
         let config = Config { segment_duration: shared.segment_duration(), ..Config::default() };
-        Writer {
-            folder: RecordingFolder::new(shared.folder(&new.stream), shared.settings.min_free),
-            progress: shared.begin(&new.stream),
+        let max_duration = shared.max_duration();
+        let mut writer = Writer {
+            folder: RecordingFolder::new(shared.folder(&new.id), shared.settings.min_free),
+            progress: shared.begin(&new.id),
             new,
             recording: Recording::new(created, config, description, expected),
             contacts,
@@ -92,37 +98,47 @@ impl Writer {
             orderly: true,
             failing: None,
             unrecorded: None,
+            began: created,
+            max_duration,
             shared,
-        }
+        };
+        writer.schedule_next();
+        writer
+    }
+
+    /// Schedules the recording that continues this one.
+    fn schedule_next(&mut self) {
+        self.max_duration = self.shared.max_duration();
+        // The wall clock is read anew each time: it may have been set.
+        let (now, wall) = (Instant::now(), Timestamp::now());
+        let began = match self.began.checked_duration_since(now) {
+            Some(ahead) => wall + ahead,
+            None => wall - now.saturating_duration_since(self.began),
+        };
+        let at = self.began + until_multiple(began, self.max_duration);
+        self.recording.continue_at(Continuation { id: RecordingId::random().to_string(), at, clock: (now, wall) });
     }
 
     /// The thread's body.
     pub(super) fn run(mut self, inputs: Receiver<Input>) {
-        let stream = self.new.stream.clone();
         let active = Counted::active(RecordingState::Recording);
-        let (shared, new) = (Arc::clone(&self.shared), self.new.clone());
-        // Not waited for: media comes. When it fails it is made up for at the end.
-        self.shared.spawn(async move {
-            if let Err(error) = shared.store.recording_started(&new).await {
-                tracing::warn!(stream = %new.stream, %error, "a recording's start is not in the registry yet");
-            }
-        });
-        tracing::info!(%stream, room = %self.new.room, folder = %self.shared.folder(&stream).display(), "recording");
+        self.announce();
         let recorded = catch_unwind(AssertUnwindSafe(|| self.record(&inputs)));
         drop((inputs, active));
+        let id = self.new.id.clone();
         let done = match recorded {
             Ok(Some(done)) => Some(done),
             // The plane is gone without a word: as after a crash, the next start finishes it.
-            Ok(None) => return self.shared.end(&stream),
+            Ok(None) => return self.shared.end(&id),
             Err(_) => {
-                tracing::error!(%stream, "the recorder failed: what was recorded until now is kept");
+                tracing::error!(recording = %id, "the recorder failed: what was recorded until now is kept");
                 self.orderly = false;
                 None
             }
         };
         let ending = Ending { orderly: self.orderly, gaps: self.recording.untold_gaps().to_vec() };
-        let left = conclude(&self.shared, Job { stream: stream.clone(), work: Work::Finish(ending) });
-        self.shared.end(&stream);
+        let left = conclude(&self.shared, Job { id: id.clone(), work: Work::Finish(ending) });
+        self.shared.end(&id);
         if let Some(job) = left {
             // When nobody takes it any more the process ends, and the next start finishes it.
             let _ = self.contacts.jobs.send(job);
@@ -130,6 +146,43 @@ impl Writer {
         if let Some(done) = done {
             let _ = done.send(());
         }
+    }
+
+    /// Tells the registry and the log that the recording has begun.
+    fn announce(&self) {
+        let NewRecording { id, stream, room, .. } = &self.new;
+        tracing::info!(recording = %id, %stream, %room, folder = %self.shared.folder(id).display(), "recording");
+        let (shared, new) = (Arc::clone(&self.shared), self.new.clone());
+        // Not waited for: media comes. When it fails it is made up for at the end.
+        self.shared.spawn(async move {
+            if let Err(error) = shared.store.recording_started(&new).await {
+                tracing::warn!(recording = %new.id, %error, "a recording's start is not in the registry yet");
+            }
+        });
+    }
+
+    /// Hands the recording over to be finished; what comes from now on belongs to the next one.
+    fn begin_next(&mut self, description: Description, began: Instant, untold: Vec<Gap>) {
+        let Some(id) = RecordingId::parse(&description.id) else { return };
+        let new = NewRecording {
+            path: id.to_string(),
+            started_at: description.started_at,
+            id,
+            stream: self.new.stream.clone(),
+            room: self.new.room.clone(),
+        };
+        let old = std::mem::replace(&mut self.new, new).id;
+        let ending = Ending { orderly: std::mem::replace(&mut self.orderly, self.failing.is_none()), gaps: untold };
+        self.shared.set_finishing(&old, true);
+        self.shared.end(&old);
+        // When nobody takes it any more the process ends, and the next start finishes it.
+        let _ = self.contacts.jobs.send(Job { id: old.clone(), work: Work::Finish(ending) });
+        self.folder = RecordingFolder::new(self.shared.folder(&self.new.id), self.shared.settings.min_free);
+        self.progress = self.shared.begin(&self.new.id);
+        self.shared.set_trouble(&self.new.id, self.shared.trouble(&old));
+        self.began = began;
+        self.announce();
+        self.schedule_next();
     }
 
     /// Records until the stream is over; `None` when the other end is gone.
@@ -153,7 +206,7 @@ impl Writer {
                     self.take(&batch);
                 }
                 Ok(Input::Dropped(dropped)) => {
-                    tracing::warn!(stream = %self.new.stream, "the disk is too slow: a gap is recorded");
+                    tracing::warn!(recording = %self.new.id, "the disk is too slow: a gap is recorded");
                     for (track, newest) in dropped {
                         self.recording.handle_dropped(newest, track, GapReason::Disk);
                     }
@@ -171,6 +224,9 @@ impl Writer {
             }
             self.carry_out();
             self.progress.note(&self.recording.stats());
+            if self.max_duration != self.shared.max_duration() {
+                self.schedule_next();
+            }
         }
     }
 
@@ -208,7 +264,7 @@ impl Writer {
                 self.source = Some(*source);
                 let Some(codec) = recorded(*codec) else { return };
                 if codec == recorder::Codec::Opus && self.unrecorded.take().is_some() && self.failing.is_none() {
-                    self.shared.set_trouble(&self.new.stream, None);
+                    self.shared.set_trouble(&self.new.id, None);
                 }
                 let (source, index) = (source.0, *index);
                 let packet = Packet { codec, source, index, timestamp: *timestamp, marker: *marker, payload };
@@ -235,9 +291,9 @@ impl Writer {
         }
         self.unrecorded = Some((source, codec));
         let remedy = "let the camera send Opus";
-        tracing::warn!(stream = %self.new.stream, codec = codec.name(), remedy, "{G711}");
+        tracing::warn!(recording = %self.new.id, codec = codec.name(), remedy, "{G711}");
         if self.failing.is_none() {
-            self.shared.set_trouble(&self.new.stream, Some(G711));
+            self.shared.set_trouble(&self.new.id, Some(G711));
         }
     }
 
@@ -270,8 +326,9 @@ impl Writer {
             match output {
                 Output::Finished => return,
                 Output::RequestKeyframe => self.request_keyframe(),
+                Output::Continue { description, at, untold } => self.begin_next(description, at, untold),
                 output => {
-                    let synced = matches!(output, Output::Sync { .. });
+                    let synced = matches!(output, Output::Sync { file: File::Segment(_) });
                     match self.write(output) {
                         Ok(()) if synced => self.recovered(),
                         Ok(()) => {}
@@ -292,7 +349,7 @@ impl Writer {
                 let finished = finished(&output);
                 self.folder.carry_out(output)?;
                 if let (Some(uploads), Some((file, bytes, sha256))) = (&self.shared.uploads, finished) {
-                    uploads.file_finished(&self.new.stream, &self.new.room, file, bytes, sha256);
+                    uploads.file_finished(&self.new.id, &self.new.room, file, bytes, sha256);
                 }
                 Ok(())
             }
@@ -305,13 +362,13 @@ impl Writer {
             return;
         }
         measure::write_failed();
-        self.shared.set_trouble(&self.new.stream, Some(error.in_short()));
+        self.shared.set_trouble(&self.new.id, Some(error.in_short()));
         let now = Instant::now();
         let retry_at = now + self.shared.settings.write_retry;
         let remedy = error.remedy();
         match &mut self.failing {
             None => {
-                tracing::error!(stream = %self.new.stream, %error, remedy, "recording is paused; the stream goes on");
+                tracing::error!(recording = %self.new.id, %error, remedy, "recording is paused; the stream goes on");
                 self.failing =
                     Some(Failing { since: now, retry_at, told_at: now, probed: false, _counted: Counted::paused() });
             }
@@ -319,7 +376,7 @@ impl Writer {
                 (failing.retry_at, failing.probed) = (retry_at, false);
                 if now.saturating_duration_since(failing.told_at) >= REMIND {
                     failing.told_at = now;
-                    tracing::error!(stream = %self.new.stream, %error, remedy, "recording is still paused");
+                    tracing::error!(recording = %self.new.id, %error, remedy, "recording is still paused");
                 }
             }
         }
@@ -327,9 +384,9 @@ impl Writer {
 
     fn recovered(&mut self) {
         let Some(failing) = self.failing.take() else { return };
-        self.shared.set_trouble(&self.new.stream, self.unrecorded.map(|_| G711));
+        self.shared.set_trouble(&self.new.id, self.unrecorded.map(|_| G711));
         let paused = failing.since.elapsed().as_secs();
-        tracing::info!(stream = %self.new.stream, paused, "recording goes on; the gap is marked");
+        tracing::info!(recording = %self.new.id, paused, "recording goes on; the gap is marked");
     }
 
     /// Not while nothing could be written anyhow: each costs the camera's viewers bandwidth.
@@ -339,6 +396,16 @@ impl Writer {
             request(self.contacts.room);
         }
     }
+}
+
+/// Returns the time until the next multiple of `every` since the Unix epoch, at least a second.
+fn until_multiple(from: Timestamp, every: Duration) -> Duration {
+    let every = i128::try_from(every.as_nanos()).unwrap_or(i128::MAX).max(1);
+    let left = every - from.as_nanosecond().rem_euclid(every);
+    let least = Duration::from_secs(1).as_nanos() as i128;
+    // A clock that was set back a little must not make a recording of a moment.
+    let left = if left < least.min(every / 2) { left + every } else { left };
+    Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
 }
 
 /// A file that stays as it is once this is carried out.
@@ -359,5 +426,26 @@ pub(super) fn recorded(codec: Codec) -> Option<recorder::Codec> {
         Codec::H264 => Some(recorder::Codec::H264),
         Codec::Av1 => Some(recorder::Codec::Av1),
         Codec::Pcmu | Codec::Pcma => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recordings_of_an_hour_end_at_full_hours() {
+        let hour = Duration::from_secs(3600);
+        for (from, seconds) in [
+            ("2026-11-30T10:00:00Z", 3600.0),
+            ("2026-11-30T10:59:58.5Z", 1.5),
+            ("2026-11-30T10:15:00.25Z", 2699.75),
+            ("2026-11-30T10:59:59.999Z", 3600.001),
+        ] {
+            let until = until_multiple(from.parse().unwrap(), hour).as_secs_f64();
+            assert!((until - seconds).abs() < 1e-6, "{from}: {until}");
+        }
+        let day = until_multiple("2026-11-30T10:00:00Z".parse().unwrap(), 24 * hour);
+        assert_eq!(day, 14 * hour);
     }
 }

@@ -1,7 +1,7 @@
-//! Recordings: one a stream, with the stream's id. The recording plane writes these rows, HTTP reads them.
+//! Recordings: a stream has one after the other. The recording plane writes these rows, HTTP reads them.
 
 use super::{Store, StoreError, optional_time, rows, text, time, word};
-use crate::control::{RoomName, StreamId};
+use crate::control::{RecordingId, RoomName, StreamId};
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::Row;
@@ -46,6 +46,8 @@ impl RecordingState {
 /// A recording that begins.
 #[derive(Clone, Debug)]
 pub struct NewRecording {
+    /// Its id.
+    pub id: RecordingId,
     /// Its stream.
     pub stream: StreamId,
     /// The stream's room.
@@ -75,7 +77,10 @@ pub struct RecordingOutcome {
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Recording {
-    /// Its stream, and its own id.
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: RecordingId,
+    /// Its stream.
     #[schema(value_type = String)]
     pub stream: StreamId,
     /// The stream's room.
@@ -121,14 +126,18 @@ pub struct RecordingQuery {
     pub state: Option<RecordingState>,
     /// Only those of this room.
     pub room: Option<RoomName>,
+    /// Only those with media at this time or later.
+    pub from: Option<Timestamp>,
+    /// Only those with media at this time or earlier.
+    pub to: Option<Timestamp>,
     /// At most so many; 0 means 100, and more than 500 means 500.
     pub limit: usize,
     /// Only those older than this one.
-    pub before: Option<StreamId>,
+    pub before: Option<RecordingId>,
 }
 
 impl Store {
-    /// Notes that a recording began. Its stream need not be in the database yet. Again for the same stream (a server
+    /// Notes that a recording began. Its stream need not be in the database yet. Again for the same recording (a server
     /// that found it after a crash): what is there is kept.
     pub async fn recording_started(&self, new: &NewRecording) -> Result<(), StoreError> {
         let write = async {
@@ -144,10 +153,12 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
             sqlx::query(
-                "INSERT INTO recordings (stream, path, state, started_at) VALUES (?, ?, 'recording', ?)
-                 ON CONFLICT (stream) DO NOTHING",
+                "INSERT INTO recordings (id, stream, room, path, state, started_at) VALUES (?, ?, ?, ?, 'recording', ?)
+                 ON CONFLICT (id) DO NOTHING",
             )
+            .bind(new.id.as_str())
             .bind(new.stream.as_str())
+            .bind(new.room.as_str())
             .bind(&new.path)
             .bind(text(new.started_at))
             .execute(&mut *transaction)
@@ -158,15 +169,15 @@ impl Store {
     }
 
     /// Notes that no more comes and the files are being made.
-    pub async fn recording_finalising(&self, stream: &StreamId) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE recordings SET state = 'finalising' WHERE stream = ? AND state = 'recording'");
-        update.bind(stream.as_str()).execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
+    pub async fn recording_finalising(&self, id: &RecordingId) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE recordings SET state = 'finalising' WHERE id = ? AND state = 'recording'");
+        update.bind(id.as_str()).execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
     }
 
     /// Notes what became of it. `false` when there is no such recording.
-    pub async fn recording_finished(&self, stream: &StreamId, outcome: &RecordingOutcome) -> Result<bool, StoreError> {
+    pub async fn recording_finished(&self, id: &RecordingId, outcome: &RecordingOutcome) -> Result<bool, StoreError> {
         let update = sqlx::query(
-            "UPDATE recordings SET state = ?, bytes = ?, duration_ms = ?, gaps = ?, ended_at = ? WHERE stream = ?",
+            "UPDATE recordings SET state = ?, bytes = ?, duration_ms = ?, gaps = ?, ended_at = ? WHERE id = ?",
         );
         update
             .bind(outcome.state.as_str())
@@ -174,7 +185,7 @@ impl Store {
             .bind(i64::try_from(outcome.duration.as_millis()).unwrap_or(i64::MAX))
             .bind(signed(outcome.gaps))
             .bind(text(outcome.ended_at))
-            .bind(stream.as_str())
+            .bind(id.as_str())
             .execute(&self.pool)
             .await
             .map(|done| done.rows_affected() > 0)
@@ -183,11 +194,11 @@ impl Store {
 
     /// Forgets a recording; its stream stays in the books. What an object store has of it is to be removed from then on.
     /// `false` when there is none.
-    pub async fn recording_removed(&self, stream: &StreamId) -> Result<bool, StoreError> {
+    pub async fn recording_removed(&self, id: &RecordingId) -> Result<bool, StoreError> {
         let write = async {
             let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-            super::uploads::forget(&mut transaction, stream).await?;
-            let delete = sqlx::query("DELETE FROM recordings WHERE stream = ?").bind(stream.as_str());
+            super::uploads::forget(&mut transaction, id).await?;
+            let delete = sqlx::query("DELETE FROM recordings WHERE id = ?").bind(id.as_str());
             let deleted = delete.execute(&mut *transaction).await?.rows_affected() > 0;
             transaction.commit().await?;
             Ok(deleted)
@@ -198,16 +209,20 @@ impl Store {
     /// Lists recordings, newest first.
     pub async fn recordings(&self, query: &RecordingQuery) -> Result<Vec<Recording>, StoreError> {
         let found = sqlx::query(
-            "SELECT recordings.*, streams.room, streams.account, streams.publisher
+            "SELECT recordings.*, streams.account, streams.publisher
              FROM recordings JOIN streams ON streams.id = recordings.stream
-             WHERE (?1 IS NULL OR recordings.state = ?1) AND (?2 IS NULL OR room = ?2)
-                 AND (?3 IS NULL OR stream < ?3)
-             ORDER BY stream DESC LIMIT ?4",
+             WHERE (?1 IS NULL OR recordings.state = ?1) AND (?2 IS NULL OR recordings.room = ?2)
+                 AND (?3 IS NULL OR recordings.id < ?3)
+                 AND (?5 IS NULL OR recordings.ended_at IS NULL OR recordings.ended_at >= ?5)
+                 AND (?6 IS NULL OR recordings.started_at <= ?6)
+             ORDER BY recordings.id DESC LIMIT ?4",
         )
         .bind(query.state.map(RecordingState::as_str))
         .bind(query.room.as_ref().map(RoomName::as_str))
-        .bind(query.before.as_ref().map(StreamId::as_str))
+        .bind(query.before.as_ref().map(RecordingId::as_str))
         .bind(rows(query.limit))
+        .bind(query.from.map(text))
+        .bind(query.to.map(text))
         .fetch_all(&self.pool)
         .await;
         found.and_then(|rows| rows.iter().map(recording).collect()).map_err(|e| self.error(e))
@@ -236,12 +251,12 @@ impl Store {
     }
 
     /// One recording.
-    pub async fn recording(&self, stream: &StreamId) -> Result<Option<Recording>, StoreError> {
+    pub async fn recording(&self, id: &RecordingId) -> Result<Option<Recording>, StoreError> {
         let found = sqlx::query(
-            "SELECT recordings.*, streams.room, streams.account, streams.publisher
-             FROM recordings JOIN streams ON streams.id = recordings.stream WHERE stream = ?",
+            "SELECT recordings.*, streams.account, streams.publisher
+             FROM recordings JOIN streams ON streams.id = recordings.stream WHERE recordings.id = ?",
         )
-        .bind(stream.as_str())
+        .bind(id.as_str())
         .fetch_optional(&self.pool)
         .await;
         found.and_then(|row| row.as_ref().map(recording).transpose()).map_err(|e| self.error(e))
@@ -250,6 +265,7 @@ impl Store {
 
 fn recording(row: &SqliteRow) -> Result<Recording, sqlx::Error> {
     Ok(Recording {
+        id: word(row, "id", RecordingId::parse)?,
         stream: word(row, "stream", StreamId::parse)?,
         room: word(row, "room", |name| RoomName::parse(name).ok())?,
         account: row.try_get("account")?,
@@ -281,18 +297,20 @@ mod tests {
     use crate::store::Change;
 
     fn new(stream: StreamId) -> NewRecording {
-        NewRecording { room: RoomName::parse("r").unwrap(), path: stream.to_string(), stream, started_at: at(1) }
+        let id = RecordingId::first_of(&stream);
+        NewRecording { id, room: RoomName::parse("r").unwrap(), path: stream.to_string(), stream, started_at: at(1) }
     }
 
     #[tokio::test]
     async fn a_recording_is_kept_from_start_to_end() {
         let store = Store::in_memory().await.unwrap();
         let stream = row("r", StreamState::Live);
+        let id = RecordingId::first_of(&stream.id);
         store.apply(&[Change::Stream(Box::new(stream.clone()))]).await.unwrap();
         store.recording_started(&new(stream.id.clone())).await.unwrap();
         let unfinished = RecordingQuery { state: Some(RecordingState::Recording), ..RecordingQuery::default() };
         assert_eq!(store.recordings(&unfinished).await.unwrap().len(), 1);
-        store.recording_finalising(&stream.id).await.unwrap();
+        store.recording_finalising(&id).await.unwrap();
         let outcome = RecordingOutcome {
             state: RecordingState::Complete,
             bytes: 5_000_000_000,
@@ -300,9 +318,9 @@ mod tests {
             gaps: 2,
             ended_at: at(3),
         };
-        assert!(store.recording_finished(&stream.id, &outcome).await.unwrap());
+        assert!(store.recording_finished(&id, &outcome).await.unwrap());
         assert!(store.recordings(&unfinished).await.unwrap().is_empty());
-        let kept = store.recording(&stream.id).await.unwrap().unwrap();
+        let kept = store.recording(&id).await.unwrap().unwrap();
         assert_eq!((kept.state, kept.bytes, kept.duration_ms, kept.gaps), (outcome.state, 5_000_000_000, 1500, 2));
         assert_eq!((kept.publisher.as_deref(), kept.ended_at), (Some("camera"), Some(at(3))));
     }
@@ -319,6 +337,53 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn stream_lists_its_recordings_newest_first() {
+        let store = Store::in_memory().await.unwrap();
+        let stream = row("r", StreamState::Live).id;
+        let ids = [RecordingId::first_of(&stream), RecordingId::random(), RecordingId::random()];
+        for id in &ids {
+            let path = id.to_string();
+            store.recording_started(&NewRecording { id: id.clone(), path, ..new(stream.clone()) }).await.unwrap();
+        }
+        let listed = store.recordings(&RecordingQuery::default()).await.unwrap();
+        let listed: Vec<_> = listed.into_iter().map(|recording| (recording.id, recording.stream)).collect();
+        let newest_first: Vec<_> = ids.into_iter().rev().map(|id| (id, stream.clone())).collect();
+        assert_eq!(listed, newest_first);
+    }
+
+    #[tokio::test]
+    async fn time_range_lists_recordings_with_media_in_it() {
+        let store = Store::in_memory().await.unwrap();
+        let stream = row("r", StreamState::Live).id;
+        // Three in turn, of ten seconds each; the last one runs.
+        let ids = [RecordingId::first_of(&stream), RecordingId::random(), RecordingId::random()];
+        for (n, id) in (0..).zip(&ids) {
+            let (path, started_at) = (id.to_string(), at(10 * n));
+            store
+                .recording_started(&NewRecording { id: id.clone(), path, started_at, ..new(stream.clone()) })
+                .await
+                .unwrap();
+            if n < 2 {
+                let (state, duration, ended_at) = (RecordingState::Complete, Duration::from_secs(9), at(10 * n + 9));
+                let outcome = RecordingOutcome { state, bytes: 1, duration, gaps: 0, ended_at };
+                store.recording_finished(id, &outcome).await.unwrap();
+            }
+        }
+        for (from, to, expected) in [
+            (Some(0), Some(0), &ids[..1]),
+            (Some(5), Some(12), &ids[..2]),
+            (Some(10), None, &ids[1..]),
+            (None, Some(19), &ids[..2]),
+            (Some(1000), Some(2000), &ids[2..]),
+        ] {
+            let query = RecordingQuery { from: from.map(at), to: to.map(at), ..RecordingQuery::default() };
+            let mut found: Vec<_> = store.recordings(&query).await.unwrap().into_iter().map(|found| found.id).collect();
+            found.reverse();
+            assert_eq!(found, expected, "{from:?} to {to:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn finishing_what_never_began_is_told() {
         let store = Store::in_memory().await.unwrap();
         let outcome = RecordingOutcome {
@@ -328,6 +393,6 @@ mod tests {
             gaps: 0,
             ended_at: at(3),
         };
-        assert!(!store.recording_finished(&StreamId::random(), &outcome).await.unwrap());
+        assert!(!store.recording_finished(&RecordingId::random(), &outcome).await.unwrap());
     }
 }

@@ -6,7 +6,7 @@
 mod due;
 
 use super::{Store, StoreError, text, word};
-use crate::control::{RoomName, StreamId};
+use crate::control::{RecordingId, RoomName};
 use crate::objects::Digest;
 use jiff::Timestamp;
 use recorder::{File, Gap};
@@ -53,7 +53,7 @@ impl UploadState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
     /// Of which recording.
-    pub stream: StreamId,
+    pub recording: RecordingId,
     /// Which of its files.
     pub file: File,
     /// Below the session's prefix.
@@ -72,7 +72,7 @@ pub struct Upload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
     /// The recording that they were of.
-    pub stream: StreamId,
+    pub recording: RecordingId,
     /// What their keys begin with.
     pub prefix: String,
     /// How often it failed.
@@ -95,17 +95,22 @@ pub struct UploadBacklog {
 }
 
 /// What a recording's keys begin with, below the session's prefix.
-pub fn key_prefix(room: &RoomName, stream: &StreamId) -> String {
-    format!("{room}/{stream}/")
+pub fn key_prefix(room: &RoomName, recording: &RecordingId) -> String {
+    format!("{room}/{recording}/")
 }
 
 impl Store {
     /// Notes that a file is to be uploaded. One that is known already, with the same contents, stays as it is.
-    pub async fn upload_queued(&self, stream: &StreamId, room: &RoomName, new: &NewUpload) -> Result<(), StoreError> {
+    pub async fn upload_queued(
+        &self,
+        recording: &RecordingId,
+        room: &RoomName,
+        new: &NewUpload,
+    ) -> Result<(), StoreError> {
         let write = async {
             let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-            queue(&mut transaction, stream, room, new).await?;
-            update_ready(&mut transaction, stream).await?;
+            queue(&mut transaction, recording, room, new).await?;
+            update_ready(&mut transaction, recording).await?;
             transaction.commit().await
         };
         write.await.map_err(|e| self.error(e))
@@ -114,7 +119,7 @@ impl Store {
     /// Notes that a recording is finished and consists of these files. What was noted of others is forgotten.
     pub async fn upload_recording(
         &self,
-        stream: &StreamId,
+        recording: &RecordingId,
         room: &RoomName,
         files: &[NewUpload],
         gaps: &[Gap],
@@ -124,25 +129,25 @@ impl Store {
                 .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
             let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             for file in files {
-                queue(&mut transaction, stream, room, file).await?;
+                queue(&mut transaction, recording, room, file).await?;
             }
-            let known = sqlx::query("SELECT file FROM uploads WHERE stream = ?").bind(stream.as_str());
+            let known = sqlx::query("SELECT file FROM uploads WHERE recording = ?").bind(recording.as_str());
             for row in known.fetch_all(&mut *transaction).await? {
                 let file = word(&row, "file", |name| name.parse::<File>().ok())?;
                 if files.iter().all(|new| new.file != file) {
-                    let delete = sqlx::query("DELETE FROM uploads WHERE stream = ? AND file = ?");
-                    delete.bind(stream.as_str()).bind(file.to_string()).execute(&mut *transaction).await?;
+                    let delete = sqlx::query("DELETE FROM uploads WHERE recording = ? AND file = ?");
+                    delete.bind(recording.as_str()).bind(file.to_string()).execute(&mut *transaction).await?;
                 }
             }
             sqlx::query(
-                "INSERT INTO stored_recordings (stream, gaps) VALUES (?, ?)
-                 ON CONFLICT (stream) DO UPDATE SET gaps = excluded.gaps",
+                "INSERT INTO stored_recordings (recording, gaps) VALUES (?, ?)
+                 ON CONFLICT (recording) DO UPDATE SET gaps = excluded.gaps",
             )
-            .bind(stream.as_str())
+            .bind(recording.as_str())
             .bind(gaps)
             .execute(&mut *transaction)
             .await?;
-            update_ready(&mut transaction, stream).await?;
+            update_ready(&mut transaction, recording).await?;
             transaction.commit().await
         };
         write.await.map_err(|e| self.error(e))
@@ -152,7 +157,7 @@ impl Store {
     pub async fn upload_put(&self, upload: &Upload) -> Result<(), StoreError> {
         let update = sqlx::query(
             "UPDATE uploads SET state = 'uploaded'
-             WHERE stream = ? AND file = ? AND sha256 = ? AND state = 'pending'",
+             WHERE recording = ? AND file = ? AND sha256 = ? AND state = 'pending'",
         );
         bound(update, upload).execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
     }
@@ -162,14 +167,14 @@ impl Store {
         let write = async {
             let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             let update = sqlx::query(
-                "UPDATE uploads SET state = 'verified', reason = NULL WHERE stream = ? AND file = ? AND sha256 = ?",
+                "UPDATE uploads SET state = 'verified', reason = NULL WHERE recording = ? AND file = ? AND sha256 = ?",
             );
             let changed = bound(update, upload).execute(&mut *transaction).await?.rows_affected() > 0;
-            update_ready(&mut transaction, &upload.stream).await?;
+            update_ready(&mut transaction, &upload.recording).await?;
             let whole = changed && upload.file == File::Manifest;
             if whole {
-                let update = sqlx::query("UPDATE stored_recordings SET committed_at = ? WHERE stream = ?");
-                update.bind(text(now)).bind(upload.stream.as_str()).execute(&mut *transaction).await?;
+                let update = sqlx::query("UPDATE stored_recordings SET committed_at = ? WHERE recording = ?");
+                update.bind(text(now)).bind(upload.recording.as_str()).execute(&mut *transaction).await?;
             }
             transaction.commit().await?;
             Ok(whole)
@@ -181,21 +186,21 @@ impl Store {
     pub async fn upload_failed(&self, upload: &Upload, next_at: Timestamp, reason: &str) -> Result<(), StoreError> {
         let update = sqlx::query(
             "UPDATE uploads SET state = 'pending', attempts = attempts + 1, next_at = ?4, reason = ?5
-             WHERE stream = ?1 AND file = ?2 AND sha256 = ?3",
+             WHERE recording = ?1 AND file = ?2 AND sha256 = ?3",
         );
         let update = bound(update, upload).bind(text(next_at)).bind(reason);
         update.execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
     }
 
     /// Forgets what was to be uploaded of a recording, and that it was to be in the store as a whole.
-    pub async fn upload_forgotten(&self, stream: &StreamId) -> Result<(), StoreError> {
+    pub async fn upload_forgotten(&self, recording: &RecordingId) -> Result<(), StoreError> {
         let write = async {
             let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             for delete in [
-                "DELETE FROM uploads WHERE stream = ? AND state <> 'verified'",
-                "DELETE FROM stored_recordings WHERE stream = ? AND committed_at IS NULL",
+                "DELETE FROM uploads WHERE recording = ? AND state <> 'verified'",
+                "DELETE FROM stored_recordings WHERE recording = ? AND committed_at IS NULL",
             ] {
-                sqlx::query(delete).bind(stream.as_str()).execute(&mut *transaction).await?;
+                sqlx::query(delete).bind(recording.as_str()).execute(&mut *transaction).await?;
             }
             transaction.commit().await
         };
@@ -203,96 +208,101 @@ impl Store {
     }
 
     /// Whether a file is in the journal, however far it has got.
-    pub async fn upload_known(&self, stream: &StreamId, file: File) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT 1 FROM uploads WHERE stream = ? AND file = ?");
-        let found = found.bind(stream.as_str()).bind(file.to_string()).fetch_optional(&self.pool).await;
+    pub async fn upload_known(&self, recording: &RecordingId, file: File) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM uploads WHERE recording = ? AND file = ?");
+        let found = found.bind(recording.as_str()).bind(file.to_string()).fetch_optional(&self.pool).await;
         found.map(|row| row.is_some()).map_err(|e| self.error(e))
     }
 
     /// A file that the store holds, of a recording that it holds as a whole.
-    pub async fn uploaded(&self, stream: &StreamId, file: File) -> Result<Option<Upload>, StoreError> {
+    pub async fn uploaded(&self, recording: &RecordingId, file: File) -> Result<Option<Upload>, StoreError> {
         let found = sqlx::query(
-            "SELECT uploads.* FROM uploads JOIN stored_recordings USING (stream)
-             WHERE stream = ? AND file = ? AND state = 'verified' AND committed_at IS NOT NULL",
+            "SELECT uploads.* FROM uploads JOIN stored_recordings USING (recording)
+             WHERE recording = ? AND file = ? AND state = 'verified' AND committed_at IS NOT NULL",
         );
-        let found = found.bind(stream.as_str()).bind(file.to_string()).fetch_optional(&self.pool).await;
+        let found = found.bind(recording.as_str()).bind(file.to_string()).fetch_optional(&self.pool).await;
         found.and_then(|row| row.as_ref().map(upload).transpose()).map_err(|e| self.error(e))
     }
 
     /// Whether the store holds a recording as a whole.
-    pub async fn stored(&self, stream: &StreamId) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT 1 FROM stored_recordings WHERE stream = ? AND committed_at IS NOT NULL");
-        let found = found.bind(stream.as_str()).fetch_optional(&self.pool).await;
+    pub async fn stored(&self, recording: &RecordingId) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM stored_recordings WHERE recording = ? AND committed_at IS NOT NULL");
+        let found = found.bind(recording.as_str()).fetch_optional(&self.pool).await;
         found.map(|row| row.is_some()).map_err(|e| self.error(e))
     }
 
     /// Whether the store holds a recording as a whole; then with the gaps of its manifest.
-    pub async fn stored_gaps(&self, stream: &StreamId) -> Result<Option<Vec<Gap>>, StoreError> {
-        let found = sqlx::query("SELECT gaps FROM stored_recordings WHERE stream = ? AND committed_at IS NOT NULL");
-        let found = found.bind(stream.as_str()).fetch_optional(&self.pool).await;
+    pub async fn stored_gaps(&self, recording: &RecordingId) -> Result<Option<Vec<Gap>>, StoreError> {
+        let found = sqlx::query("SELECT gaps FROM stored_recordings WHERE recording = ? AND committed_at IS NOT NULL");
+        let found = found.bind(recording.as_str()).fetch_optional(&self.pool).await;
         found
             .and_then(|row| row.map(|row| word(&row, "gaps", |text| serde_json::from_str(text).ok())).transpose())
             .map_err(|e| self.error(e))
     }
 
     /// Recordings that the store holds with all their files and whose folders are still here, the oldest first.
-    pub async fn evictable(&self) -> Result<Vec<StreamId>, StoreError> {
+    pub async fn evictable(&self) -> Result<Vec<RecordingId>, StoreError> {
         let found = sqlx::query(
-            "SELECT stream FROM stored_recordings AS candidate
+            "SELECT recording FROM stored_recordings AS candidate
              WHERE evicted_at IS NULL AND committed_at IS NOT NULL AND NOT EXISTS (
                  SELECT 1 FROM uploads INDEXED BY uploads_waiting
-                 WHERE uploads.stream = candidate.stream AND state <> 'verified')
-             ORDER BY stream LIMIT 1000",
+                 WHERE uploads.recording = candidate.recording AND state <> 'verified')
+             ORDER BY recording LIMIT 1000",
         );
         let found = found.fetch_all(&self.pool).await;
-        let read = |rows: Vec<SqliteRow>| rows.iter().map(|row| word(row, "stream", StreamId::parse)).collect();
+        let read = |rows: Vec<SqliteRow>| rows.iter().map(|row| word(row, "recording", RecordingId::parse)).collect();
         found.and_then(read).map_err(|e| self.error(e))
     }
 
     /// Notes that a recording's folder has left the disk, or is back.
-    pub async fn evicted(&self, stream: &StreamId, at: Option<Timestamp>) -> Result<(), StoreError> {
+    pub async fn evicted(&self, recording: &RecordingId, at: Option<Timestamp>) -> Result<(), StoreError> {
         let update =
-            sqlx::query("UPDATE stored_recordings SET evicted_at = ? WHERE stream = ? AND committed_at IS NOT NULL");
-        let update = update.bind(at.map(text)).bind(stream.as_str()).execute(&self.pool);
+            sqlx::query("UPDATE stored_recordings SET evicted_at = ? WHERE recording = ? AND committed_at IS NOT NULL");
+        let update = update.bind(at.map(text)).bind(recording.as_str()).execute(&self.pool);
         update.await.map(drop).map_err(|e| self.error(e))
     }
 
     /// Notes that a removal failed, and is not to be tried before this time.
-    pub async fn removal_failed(&self, stream: &StreamId, next_at: Timestamp, reason: &str) -> Result<(), StoreError> {
+    pub async fn removal_failed(
+        &self,
+        recording: &RecordingId,
+        next_at: Timestamp,
+        reason: &str,
+    ) -> Result<(), StoreError> {
         let update =
-            sqlx::query("UPDATE removals SET attempts = attempts + 1, next_at = ?, reason = ? WHERE stream = ?");
-        let update = update.bind(text(next_at)).bind(reason).bind(stream.as_str()).execute(&self.pool);
+            sqlx::query("UPDATE removals SET attempts = attempts + 1, next_at = ?, reason = ? WHERE recording = ?");
+        let update = update.bind(text(next_at)).bind(reason).bind(recording.as_str()).execute(&self.pool);
         update.await.map(drop).map_err(|e| self.error(e))
     }
 
     /// Notes that no object of a deleted recording is left.
-    pub async fn removal_done(&self, stream: &StreamId) -> Result<(), StoreError> {
-        let delete = sqlx::query("DELETE FROM removals WHERE stream = ?").bind(stream.as_str());
+    pub async fn removal_done(&self, recording: &RecordingId) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM removals WHERE recording = ?").bind(recording.as_str());
         delete.execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
     }
 }
 
 /// A recording is being forgotten here: what the store has of it is to go too.
-pub(super) async fn forget(connection: &mut SqliteConnection, stream: &StreamId) -> Result<(), sqlx::Error> {
+pub(super) async fn forget(connection: &mut SqliteConnection, recording: &RecordingId) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO removals (stream, prefix, next_at)
-         SELECT id, room || '/' || id || '/', '' FROM streams WHERE id = ?1 AND (
-             EXISTS (SELECT 1 FROM uploads WHERE stream = ?1)
-             OR EXISTS (SELECT 1 FROM stored_recordings WHERE stream = ?1))
-         ON CONFLICT (stream) DO NOTHING",
+        "INSERT INTO removals (recording, prefix, next_at)
+         SELECT id, room || '/' || id || '/', '' FROM recordings WHERE id = ?1 AND (
+             EXISTS (SELECT 1 FROM uploads WHERE recording = ?1)
+             OR EXISTS (SELECT 1 FROM stored_recordings WHERE recording = ?1))
+         ON CONFLICT (recording) DO NOTHING",
     )
-    .bind(stream.as_str())
+    .bind(recording.as_str())
     .execute(&mut *connection)
     .await?;
-    for delete in ["DELETE FROM uploads WHERE stream = ?", "DELETE FROM stored_recordings WHERE stream = ?"] {
-        sqlx::query(delete).bind(stream.as_str()).execute(&mut *connection).await?;
+    for delete in ["DELETE FROM uploads WHERE recording = ?", "DELETE FROM stored_recordings WHERE recording = ?"] {
+        sqlx::query(delete).bind(recording.as_str()).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
 async fn queue(
     connection: &mut SqliteConnection,
-    stream: &StreamId,
+    recording: &RecordingId,
     room: &RoomName,
     new: &NewUpload,
 ) -> Result<(), sqlx::Error> {
@@ -302,16 +312,16 @@ async fn queue(
         _ => 0,
     };
     sqlx::query(
-        "INSERT INTO uploads (stream, file, rank, key, bytes, sha256, state, next_at, queued_at)
+        "INSERT INTO uploads (recording, file, rank, key, bytes, sha256, state, next_at, queued_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', ?7, ?7)
-         ON CONFLICT (stream, file) DO UPDATE SET bytes = excluded.bytes, sha256 = excluded.sha256, state = 'pending',
+         ON CONFLICT (recording, file) DO UPDATE SET bytes = excluded.bytes, sha256 = excluded.sha256, state = 'pending',
              attempts = 0, next_at = excluded.next_at, queued_at = excluded.queued_at, reason = NULL
          WHERE uploads.sha256 <> excluded.sha256 OR uploads.bytes <> excluded.bytes",
     )
-    .bind(stream.as_str())
+    .bind(recording.as_str())
     .bind(new.file.to_string())
     .bind(rank)
-    .bind(format!("{}{}", key_prefix(room, stream), new.file))
+    .bind(format!("{}{}", key_prefix(room, recording), new.file))
     .bind(i64::try_from(new.bytes).unwrap_or(i64::MAX))
     .bind(new.sha256.to_string())
     .bind(text(Timestamp::now()))
@@ -321,15 +331,15 @@ async fn queue(
 }
 
 /// Updates which files of a recording wait for files of a lower rank.
-async fn update_ready(connection: &mut SqliteConnection, stream: &StreamId) -> Result<(), sqlx::Error> {
+async fn update_ready(connection: &mut SqliteConnection, recording: &RecordingId) -> Result<(), sqlx::Error> {
     // Rows that are right already are not written.
     sqlx::query(
         "UPDATE uploads SET ready = 1 - ready
-         WHERE stream = ? AND rank > 0 AND state <> 'verified' AND ready = EXISTS (
+         WHERE recording = ? AND rank > 0 AND state <> 'verified' AND ready = EXISTS (
              SELECT 1 FROM uploads AS lower
-             WHERE lower.stream = uploads.stream AND lower.rank < uploads.rank AND lower.state <> 'verified')",
+             WHERE lower.recording = uploads.recording AND lower.rank < uploads.rank AND lower.state <> 'verified')",
     )
-    .bind(stream.as_str())
+    .bind(recording.as_str())
     .execute(connection)
     .await
     .map(drop)
@@ -339,12 +349,12 @@ type Query<'q> = sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>;
 
 /// With what names a row, contents included: a file that has changed meanwhile is another.
 fn bound<'q>(query: Query<'q>, upload: &Upload) -> Query<'q> {
-    query.bind(upload.stream.to_string()).bind(upload.file.to_string()).bind(upload.sha256.to_string())
+    query.bind(upload.recording.to_string()).bind(upload.file.to_string()).bind(upload.sha256.to_string())
 }
 
 fn upload(row: &SqliteRow) -> Result<Upload, sqlx::Error> {
     Ok(Upload {
-        stream: word(row, "stream", StreamId::parse)?,
+        recording: word(row, "recording", RecordingId::parse)?,
         file: word(row, "file", |name| name.parse().ok())?,
         key: row.try_get("key")?,
         bytes: u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0),
@@ -357,6 +367,7 @@ fn upload(row: &SqliteRow) -> Result<Upload, sqlx::Error> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::control::StreamId;
     use crate::store::NewRecording;
     use std::time::Duration;
 
@@ -366,8 +377,8 @@ pub(super) mod tests {
         NewUpload { file, bytes: contents.len() as u64, sha256: Digest::of(contents.as_bytes()) }
     }
 
-    async fn store() -> (Store, StreamId, RoomName) {
-        (Store::in_memory().await.unwrap(), StreamId::random(), RoomName::parse("gate").unwrap())
+    async fn store() -> (Store, RecordingId, RoomName) {
+        (Store::in_memory().await.unwrap(), RecordingId::random(), RoomName::parse("gate").unwrap())
     }
 
     async fn due(store: &Store) -> Vec<String> {
@@ -395,10 +406,10 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn playlist_and_manifest_wait_for_what_they_tell_of() {
-        let (store, stream, room) = store().await;
-        store.upload_queued(&stream, &room, &new(File::Init(1), "init")).await.unwrap();
+        let (store, recording, room) = store().await;
+        store.upload_queued(&recording, &room, &new(File::Init(1), "init")).await.unwrap();
         assert_eq!(due(&store).await, ["init-1.mp4"]);
-        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
+        store.upload_recording(&recording, &room, &whole(), &[]).await.unwrap();
         assert_eq!(due(&store).await, ["init-1.mp4", "segment-000001.m4s"]);
         assert!(!verify(&store, 1).await);
         assert_eq!(due(&store).await, ["segment-000001.m4s"]);
@@ -407,25 +418,25 @@ pub(super) mod tests {
         verify(&store, 1).await;
         assert_eq!(due(&store).await, ["manifest.json"]);
         assert_eq!(store.evictable().await.unwrap(), []);
-        assert_eq!(store.uploaded(&stream, File::Segment(1)).await.unwrap(), None, "not before all is there");
+        assert_eq!(store.uploaded(&recording, File::Segment(1)).await.unwrap(), None, "not before all is there");
         assert!(verify(&store, 1).await);
-        assert_eq!(store.evictable().await.unwrap(), std::slice::from_ref(&stream));
-        let there = store.uploaded(&stream, File::Segment(1)).await.unwrap().unwrap();
-        assert_eq!((there.key, there.bytes), (format!("gate/{stream}/segment-000001.m4s"), 3));
+        assert_eq!(store.evictable().await.unwrap(), std::slice::from_ref(&recording));
+        let there = store.uploaded(&recording, File::Segment(1)).await.unwrap().unwrap();
+        assert_eq!((there.key, there.bytes), (format!("gate/{recording}/segment-000001.m4s"), 3));
         assert_eq!(store.upload_backlog().await.unwrap(), UploadBacklog::default());
     }
 
     #[tokio::test]
     async fn what_is_known_is_not_uploaded_again_and_what_has_changed_is() {
-        let (store, stream, room) = store().await;
-        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
+        let (store, recording, room) = store().await;
+        store.upload_recording(&recording, &room, &whole(), &[]).await.unwrap();
         while !verify(&store, 4).await {}
-        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
+        store.upload_recording(&recording, &room, &whole(), &[]).await.unwrap();
         assert_eq!(due(&store).await, [""; 0]);
-        let stale = store.uploaded(&stream, File::Segment(1)).await.unwrap().unwrap();
+        let stale = store.uploaded(&recording, File::Segment(1)).await.unwrap().unwrap();
         let mut files = whole();
         files[1] = new(File::Segment(1), "cut");
-        store.upload_recording(&stream, &room, &files, &[]).await.unwrap();
+        store.upload_recording(&recording, &room, &files, &[]).await.unwrap();
         assert_eq!(due(&store).await, ["segment-000001.m4s"]);
         store.upload_verified(&stale, Timestamp::now()).await.unwrap();
         assert_eq!(due(&store).await, ["segment-000001.m4s"], "an upload of what it was before counts for nothing");
@@ -434,17 +445,17 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn what_is_no_part_of_the_finished_recording_is_forgotten() {
-        let (store, stream, room) = store().await;
-        store.upload_queued(&stream, &room, &new(File::Segment(2), "unreadable")).await.unwrap();
-        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
-        assert!(!store.upload_known(&stream, File::Segment(2)).await.unwrap());
-        assert!(store.upload_known(&stream, File::Segment(1)).await.unwrap());
+        let (store, recording, room) = store().await;
+        store.upload_queued(&recording, &room, &new(File::Segment(2), "unreadable")).await.unwrap();
+        store.upload_recording(&recording, &room, &whole(), &[]).await.unwrap();
+        assert!(!store.upload_known(&recording, File::Segment(2)).await.unwrap());
+        assert!(store.upload_known(&recording, File::Segment(1)).await.unwrap());
     }
 
     #[tokio::test]
     async fn a_failure_is_remembered_with_its_time() {
-        let (store, stream, room) = store().await;
-        store.upload_queued(&stream, &room, &new(File::Segment(1), "one")).await.unwrap();
+        let (store, recording, room) = store().await;
+        store.upload_queued(&recording, &room, &new(File::Segment(1), "one")).await.unwrap();
         let upload = store.uploads_due(Timestamp::now(), LONGEST, 1).await.unwrap().remove(0);
         store.upload_put(&upload).await.unwrap();
         let later = Timestamp::now() + LONGEST;
@@ -461,23 +472,25 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_deleted_recording_leaves_the_store_too() {
-        let (store, stream, room) = store().await;
-        let path = stream.to_string();
-        let recording = NewRecording { stream: stream.clone(), room: room.clone(), path, started_at: Timestamp::now() };
-        store.recording_started(&recording).await.unwrap();
-        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
-        assert!(store.recording_removed(&stream).await.unwrap());
+        let (store, recording, room) = store().await;
+        let path = recording.to_string();
+        let stream = StreamId::parse(&path).unwrap();
+        let started_at = Timestamp::now();
+        let new = NewRecording { id: recording.clone(), stream, room: room.clone(), path, started_at };
+        store.recording_started(&new).await.unwrap();
+        store.upload_recording(&recording, &room, &whole(), &[]).await.unwrap();
+        assert!(store.recording_removed(&recording).await.unwrap());
         assert_eq!(due(&store).await, [""; 0]);
         let removal = store.removals_due(Timestamp::now(), LONGEST, 1).await.unwrap().remove(0);
-        assert_eq!((removal.prefix, removal.attempts), (format!("gate/{stream}/"), 0));
+        assert_eq!((removal.prefix, removal.attempts), (format!("gate/{recording}/"), 0));
         let later = Timestamp::now() + LONGEST;
-        store.removal_failed(&stream, later, "Unreachable").await.unwrap();
+        store.removal_failed(&recording, later, "Unreachable").await.unwrap();
         assert_eq!(store.removals_due(Timestamp::now(), LONGEST, 1).await.unwrap(), []);
         assert_eq!(store.removals_due(later, LONGEST, 1).await.unwrap()[0].attempts, 1);
-        store.removal_done(&stream).await.unwrap();
+        store.removal_done(&recording).await.unwrap();
         assert_eq!(store.upload_backlog().await.unwrap(), UploadBacklog::default());
-        store.recording_started(&recording).await.unwrap();
-        store.recording_removed(&stream).await.unwrap();
+        store.recording_started(&new).await.unwrap();
+        store.recording_removed(&recording).await.unwrap();
         assert_eq!(store.upload_backlog().await.unwrap().removals, 0, "nothing of it was ever in the store");
     }
 }

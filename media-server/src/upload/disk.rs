@@ -1,6 +1,6 @@
 //! What lies in the recordings folder: what a finished recording consists of, and which folders may go.
 
-use crate::control::{RoomName, StreamId};
+use crate::control::{RecordingId, RoomName};
 use crate::objects::Digest;
 use crate::retention::HOLD;
 use crate::store::NewUpload;
@@ -22,8 +22,8 @@ pub(super) struct Finished {
 }
 
 /// Reads a manifest; `None` when there is none. Blocks.
-pub(super) fn finished(folder: &Path, stream: &StreamId) -> io::Result<Option<Finished>> {
-    let text = match fs::read(folder.join(stream.as_str()).join(File::Manifest.to_string())) {
+pub(super) fn finished(folder: &Path, recording: &RecordingId) -> io::Result<Option<Finished>> {
+    let text = match fs::read(folder.join(recording.as_str()).join(File::Manifest.to_string())) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -46,9 +46,9 @@ pub(super) fn finished(folder: &Path, stream: &StreamId) -> io::Result<Option<Fi
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
     /// With a manifest, so that they may be uploaded.
-    pub(super) finished: Vec<StreamId>,
+    pub(super) finished: Vec<RecordingId>,
     /// On their way from the disk.
-    pub(super) evicted: Vec<StreamId>,
+    pub(super) evicted: Vec<RecordingId>,
 }
 
 /// Looks at names, and ends evictions that were begun. Blocks.
@@ -57,13 +57,13 @@ pub(super) fn leftovers(folder: &Path) -> io::Result<Leftovers> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if let Some(stream) = name.strip_prefix(EVICTED).and_then(StreamId::parse) {
+        if let Some(recording) = name.strip_prefix(EVICTED).and_then(RecordingId::parse) {
             fs::remove_dir_all(entry.path())?;
-            found.evicted.push(stream);
-        } else if let Some(stream) = StreamId::parse(&name)
+            found.evicted.push(recording);
+        } else if let Some(recording) = RecordingId::parse(&name)
             && entry.path().join(File::Manifest.to_string()).is_file()
         {
-            found.finished.push(stream);
+            found.finished.push(recording);
         }
     }
     found.finished.sort();
@@ -72,8 +72,8 @@ pub(super) fn leftovers(folder: &Path) -> io::Result<Leftovers> {
 
 /// Takes a recording's folder from the disk, whole or not at all; `false` when somebody wants it to stay. One that is not
 /// there is gone. Blocks.
-pub(super) fn evict(folder: &Path, stream: &StreamId) -> io::Result<bool> {
-    let (here, gone) = (folder.join(stream.as_str()), folder.join(format!("{EVICTED}{stream}")));
+pub(super) fn evict(folder: &Path, recording: &RecordingId) -> io::Result<bool> {
+    let (here, gone) = (folder.join(recording.as_str()), folder.join(format!("{EVICTED}{recording}")));
     if here.join(HOLD).exists() {
         return Ok(false);
     }
@@ -105,11 +105,11 @@ pub(super) async fn blocking<T: Send + 'static>(act: impl FnOnce() -> io::Result
 mod tests {
     use super::*;
 
-    fn recording(folder: &Path) -> StreamId {
-        let stream = StreamId::random();
-        fs::create_dir(folder.join(stream.as_str())).unwrap();
-        fs::write(folder.join(stream.as_str()).join("manifest.json"), "{}").unwrap();
-        stream
+    fn recording(folder: &Path) -> RecordingId {
+        let recording = RecordingId::random();
+        fs::create_dir(folder.join(recording.as_str())).unwrap();
+        fs::write(folder.join(recording.as_str()).join("manifest.json"), "{}").unwrap();
+        recording
     }
 
     #[test]
@@ -126,9 +126,9 @@ mod tests {
     fn an_eviction_that_was_interrupted_is_ended_and_what_is_unfinished_is_left() {
         let place = tempfile::tempdir().unwrap();
         let (mine, leaving) = (recording(place.path()), recording(place.path()));
-        let name = |stream: &StreamId| place.path().join(stream.as_str());
+        let name = |recording: &RecordingId| place.path().join(recording.as_str());
         fs::rename(name(&leaving), place.path().join(format!("{EVICTED}{leaving}"))).unwrap();
-        fs::create_dir(name(&StreamId::random())).unwrap();
+        fs::create_dir(name(&RecordingId::random())).unwrap();
         fs::create_dir(place.path().join("holiday")).unwrap();
         let found = leftovers(place.path()).unwrap();
         assert_eq!((found.finished, found.evicted), (vec![mine], vec![leaving]));

@@ -5,7 +5,7 @@
 
 use super::disk::{self, blocking};
 use super::{UploadSettings, measure};
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::store::Store;
 use jiff::Timestamp;
 use std::io;
@@ -67,22 +67,22 @@ impl Evictor {
             Err(error) => return tracing::error!(%error, "upload journal not read, no recording evicted"),
         };
         let mut removed = 0;
-        for stream in evictable {
+        for recording in evictable {
             if removed == PER_PASS {
                 return self.timer.reset_immediately();
             }
-            match self.evict(&stream).await {
+            match self.evict(&recording).await {
                 Ok(None) => return,
                 Ok(Some(false)) => {}
                 Ok(Some(true)) => {
                     removed += 1;
-                    tracing::info!(%stream, "recording evicted from the disk, the store holds it");
+                    tracing::info!(%recording, "recording evicted from the disk, the store holds it");
                     measure::evicted();
-                    if let Err(error) = self.store.evicted(&stream, Some(Timestamp::now())).await {
-                        tracing::error!(%stream, %error, "upload journal not written");
+                    if let Err(error) = self.store.evicted(&recording, Some(Timestamp::now())).await {
+                        tracing::error!(%recording, %error, "upload journal not written");
                     }
                 }
-                Err(error) => tracing::error!(%stream, %error, "stored recording not evicted from the disk"),
+                Err(error) => tracing::error!(%recording, %error, "stored recording not evicted from the disk"),
             }
         }
     }
@@ -93,11 +93,11 @@ impl Evictor {
     }
 
     /// Removes one directory. `None` when no space is needed any more, `false` when the recording is held.
-    async fn evict(&self, stream: &StreamId) -> io::Result<Option<bool>> {
+    async fn evict(&self, recording: &RecordingId) -> io::Result<Option<bool>> {
         let (always, directory, keep_free) = (self.same_volume, self.directory.clone(), self.keep_free());
-        let stream = stream.clone();
+        let recording = recording.clone();
         let evict = move || match always || disk::is_short(&directory, &keep_free)? {
-            true => disk::evict(&directory, &stream).map(Some),
+            true => disk::evict(&directory, &recording).map(Some),
             false => Ok(None),
         };
         blocking(evict).await

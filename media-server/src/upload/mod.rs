@@ -20,7 +20,7 @@ pub(crate) mod tests;
 mod transfer;
 mod uploader;
 
-use crate::control::{RoomName, StreamId};
+use crate::control::{RecordingId, RoomName};
 use crate::objects::{Digest, Objects};
 use crate::status::StatusBoard;
 use crate::store::{NewUpload, Store};
@@ -101,9 +101,9 @@ struct Handle {
 /// What the uploader is told.
 enum Note {
     /// A file of a running recording will not change any more.
-    File { stream: StreamId, room: RoomName, file: NewUpload },
+    File { recording: RecordingId, room: RoomName, file: NewUpload },
     /// A recording has a manifest, or a new one.
-    Finished(StreamId),
+    Finished(RecordingId),
     /// A recording was deleted.
     Removed,
     /// From now on these rules hold.
@@ -131,14 +131,14 @@ impl Uploads {
     }
 
     /// A file of a running recording is as it will stay. Returns at once.
-    pub fn file_finished(&self, stream: &StreamId, room: &RoomName, file: File, bytes: u64, sha256: Digest) {
+    pub fn file_finished(&self, recording: &RecordingId, room: &RoomName, file: File, bytes: u64, sha256: Digest) {
         let file = NewUpload { file, bytes, sha256 };
-        self.note(Note::File { stream: stream.clone(), room: room.clone(), file });
+        self.note(Note::File { recording: recording.clone(), room: room.clone(), file });
     }
 
     /// A recording's folder is finished: it has a manifest. Returns at once; to tell it again is harmless.
-    pub fn recording_finished(&self, stream: &StreamId) {
-        self.note(Note::Finished(stream.clone()));
+    pub fn recording_finished(&self, recording: &RecordingId) {
+        self.note(Note::Finished(recording.clone()));
     }
 
     /// A recording was removed from the registry. Returns at once.

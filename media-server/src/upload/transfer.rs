@@ -26,7 +26,7 @@ pub(super) async fn upload(
     if upload.file == File::Manifest {
         sweep(objects, store, upload).await?;
     }
-    let path = folder.join(upload.stream.as_str()).join(upload.file.to_string());
+    let path = folder.join(upload.recording.as_str()).join(upload.file.to_string());
     match objects.put(&upload.key, &Source::File(path.clone()), upload.sha256).await {
         Err(error) if error.reason() == Reason::ChecksumMismatch => return Err(judge(&path, upload, error).await),
         answer => answer?,
@@ -89,14 +89,14 @@ async fn sweep(objects: &Objects, store: &Store, manifest: &Upload) -> Result<()
     for object in objects.list_all(prefix).await? {
         let file = object.key.strip_prefix(prefix).and_then(|name| name.parse::<File>().ok());
         let Some(file @ (File::Segment(_) | File::Init(_))) = file else { continue };
-        match store.upload_known(&manifest.stream, file).await {
+        match store.upload_known(&manifest.recording, file).await {
             Ok(false) => strays.push(object.key),
             Ok(true) => {}
             Err(error) => tracing::warn!(key = object.key, %error, "it is left in the store"),
         }
     }
     if !strays.is_empty() {
-        tracing::info!(stream = %manifest.stream, objects = strays.len(), "segments that are no part of the recording are removed");
+        tracing::info!(recording = %manifest.recording, objects = strays.len(), "segments that are no part of the recording are removed");
     }
     objects.delete(&strays).await
 }

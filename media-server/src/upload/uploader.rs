@@ -6,7 +6,7 @@ use super::evict::Evictor;
 use super::gate::{By, Gate, Permit};
 use super::transfer;
 use super::{Note, UploadParts, UploadSettings, measure};
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::objects::{Digest, Objects, ObjectsError, Reason};
 use crate::status::{StatusBoard, UploadStatus};
 use crate::store::{Removal, Store, StoreError, Upload, UploadBacklog};
@@ -51,9 +51,9 @@ pub(super) struct Uploader {
     due_clock: DueClock,
     evictor: Evictor,
     /// Finished recordings that are not in the journal yet.
-    finished: BTreeSet<StreamId>,
+    finished: BTreeSet<RecordingId>,
     /// Finished recordings that cannot be, and why: their manifests cannot be read.
-    unreadable: BTreeMap<StreamId, String>,
+    unreadable: BTreeMap<RecordingId, String>,
     waiting: Vec<oneshot::Sender<()>>,
     asking: Vec<oneshot::Sender<bool>>,
     backlog: UploadBacklog,
@@ -142,11 +142,11 @@ impl Uploader {
         let folder = self.settings.folder.clone();
         match blocking(move || disk::leftovers(&folder)).await {
             Ok(found) => {
-                for stream in found.evicted {
-                    self.noted(self.store.evicted(&stream, Some(Timestamp::now())).await);
+                for recording in found.evicted {
+                    self.noted(self.store.evicted(&recording, Some(Timestamp::now())).await);
                 }
-                for stream in &found.finished {
-                    self.noted(self.store.evicted(stream, None).await);
+                for recording in &found.finished {
+                    self.noted(self.store.evicted(recording, None).await);
                 }
                 self.finished.extend(found.finished);
             }
@@ -159,12 +159,12 @@ impl Uploader {
 
     async fn take(&mut self, note: Note) {
         match note {
-            Note::File { stream, room, file } => {
-                if let Err(error) = self.store.upload_queued(&stream, &room, &file).await {
-                    tracing::warn!(%stream, file = %file.file, %error, "not in the journal: it is uploaded when the recording is finished");
+            Note::File { recording, room, file } => {
+                if let Err(error) = self.store.upload_queued(&recording, &room, &file).await {
+                    tracing::warn!(%recording, file = %file.file, %error, "not in the journal: it is uploaded when the recording is finished");
                 }
             }
-            Note::Finished(stream) => drop(self.finished.insert(stream)),
+            Note::Finished(recording) => drop(self.finished.insert(recording)),
             Note::Removed => {}
             Note::Follow(retention) => self.evictor.follow(retention),
             Note::Drain(done) => {
@@ -181,28 +181,28 @@ impl Uploader {
             return;
         }
         for _ in 0..TAKEN {
-            let Some(stream) = self.finished.pop_first() else { return };
-            let (folder, name) = (self.settings.folder.clone(), stream.clone());
+            let Some(recording) = self.finished.pop_first() else { return };
+            let (folder, name) = (self.settings.folder.clone(), recording.clone());
             match blocking(move || disk::finished(&folder, &name)).await {
                 Ok(Some(finished)) => {
-                    self.unreadable.remove(&stream);
+                    self.unreadable.remove(&recording);
                     let disk::Finished { room, files, gaps } = finished;
-                    if let Err(error) = self.store.upload_recording(&stream, &room, &files, &gaps).await {
-                        tracing::error!(%stream, %error, "a recording cannot be noted for upload yet");
+                    if let Err(error) = self.store.upload_recording(&recording, &room, &files, &gaps).await {
+                        tracing::error!(%recording, %error, "a recording cannot be noted for upload yet");
                         self.rest_until = Instant::now() + BUSY;
-                        self.finished.insert(stream);
+                        self.finished.insert(recording);
                         return;
                     }
                 }
                 // It was deleted, or it is in the store.
-                Ok(None) => drop(self.unreadable.remove(&stream)),
+                Ok(None) => drop(self.unreadable.remove(&recording)),
                 Err(error) => {
                     let said = format!(
-                        "recording {stream} is not uploaded: its manifest cannot be read ({error}); restore it, or delete the \
+                        "recording {recording} is not uploaded: its manifest cannot be read ({error}); restore it, or delete the \
                          recording"
                     );
                     // It is looked at again and again, as somebody may mend it.
-                    if self.unreadable.insert(stream, said.clone()).is_none() {
+                    if self.unreadable.insert(recording, said.clone()).is_none() {
                         tracing::error!("{said}");
                     }
                 }
@@ -235,7 +235,7 @@ impl Uploader {
         let (now, longest, most) = (self.due_now(), self.settings.longest_delay, free + self.work.len());
         let mut due = Vec::new();
         for upload in self.store.uploads_due(now, longest, most).await? {
-            if !self.runs(|work| matches!(work, Work::Upload(other) if (&other.stream, other.file) == (&upload.stream, upload.file))) {
+            if !self.runs(|work| matches!(work, Work::Upload(other) if (&other.recording, other.file) == (&upload.recording, upload.file))) {
                 due.push(Work::Upload(upload));
             }
         }
@@ -243,8 +243,8 @@ impl Uploader {
             // What is still being put would come back.
             if !self.runs(|work| match work {
                 Work::Probe => false,
-                Work::Upload(Upload { stream, .. }) | Work::Removal(Removal { stream, .. }) => {
-                    *stream == removal.stream
+                Work::Upload(Upload { recording, .. }) | Work::Removal(Removal { recording, .. }) => {
+                    *recording == removal.recording
                 }
             }) {
                 due.push(Work::Removal(removal));
@@ -294,8 +294,8 @@ impl Uploader {
                 Work::Probe => {}
                 Work::Upload(upload) => self.uploaded(&upload).await,
                 Work::Removal(removal) => {
-                    tracing::info!(stream = %removal.stream, "a deleted recording has left the store");
-                    self.noted(self.store.removal_done(&removal.stream).await);
+                    tracing::info!(recording = %removal.recording, "a deleted recording has left the store");
+                    self.noted(self.store.removal_done(&removal.recording).await);
                 }
             };
         };
@@ -308,7 +308,7 @@ impl Uploader {
             Work::Upload(upload) => self.upload_failed(&upload, &error).await,
             Work::Removal(removal) => {
                 let next_at = self.next_at(removal.attempts);
-                self.noted(self.store.removal_failed(&removal.stream, next_at, error.reason().as_str()).await);
+                self.noted(self.store.removal_failed(&removal.recording, next_at, error.reason().as_str()).await);
             }
         }
     }
@@ -319,7 +319,7 @@ impl Uploader {
                 measure::uploaded(upload.bytes);
                 tracing::debug!(key = upload.key, bytes = upload.bytes, "uploaded and verified");
                 if whole {
-                    tracing::info!(stream = %upload.stream, "a recording is in the store");
+                    tracing::info!(recording = %upload.recording, "a recording is in the store");
                     self.evictor.run_pass().await;
                 }
             }
@@ -333,10 +333,11 @@ impl Uploader {
     async fn upload_failed(&mut self, upload: &Upload, error: &ObjectsError) {
         if !is_of_the_store(error.reason()) {
             // Deleted while it waited?
-            if let (Reason::FileUnreadable, Ok(None)) = (error.reason(), self.store.recording(&upload.stream).await) {
-                return self.noted(self.store.upload_forgotten(&upload.stream).await);
+            if let (Reason::FileUnreadable, Ok(None)) = (error.reason(), self.store.recording(&upload.recording).await)
+            {
+                return self.noted(self.store.upload_forgotten(&upload.recording).await);
             }
-            tracing::error!(stream = %upload.stream, file = %upload.file, %error, "a file is not uploaded; it is tried again");
+            tracing::error!(recording = %upload.recording, file = %upload.file, %error, "a file is not uploaded; it is tried again");
             self.trouble = Some(error.to_string());
         }
         let next_at = self.next_at(upload.attempts);

@@ -49,8 +49,13 @@ impl Make {
         let id = id.into_uuid().to_string();
         let folder = recordings.join(&id);
         fs::create_dir_all(&folder).unwrap();
-        let description =
-            Description { id: id.clone(), room: self.room.into(), publisher: "camera".into(), started_at };
+        let description = Description {
+            id: id.clone(),
+            stream: None,
+            room: self.room.into(),
+            publisher: "camera".into(),
+            started_at,
+        };
         let begin = Instant::now();
         let config = Config { segment_duration: Duration::from_secs(2), ..Config::default() };
         let mut recording = Recording::new(begin, config, description, Tracks { audio: true, video: true });

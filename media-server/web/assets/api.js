@@ -15,9 +15,12 @@ export function endStream(id) {
   return request(`/streams/${encodeURIComponent(id)}/end`, {method: 'POST'});
 }
 
-export async function recordings({limit = 100, before = null} = {}) {
+/** A page of recordings, newest first; with `at`, those of a room at that moment. */
+export async function recordings({limit = 100, before = null, room = null, at = null} = {}) {
   const query = new URLSearchParams({limit});
   if (before) query.set('before', before);
+  if (room) query.set('room', room);
+  if (at) ['from', 'to'].forEach((name) => query.set(name, at.toISOString()));
   return (await listed(`/recordings?${query}`, 'recordings')).map(recording);
 }
 
@@ -60,6 +63,7 @@ function recording(raw) {
   const base = `/recordings/${encodeURIComponent(id)}`;
   return {
     id,
+    stream: raw.stream ?? id,
     room: raw.room,
     state: raw.state,
     running: raw.state === 'recording' || raw.state === 'finalising',

@@ -70,13 +70,13 @@ export class Recordings {
   }
 
   /** Whether the stream is recorded, as far as the list goes back. */
-  has(id) {
-    return this.#recordings.some((each) => each.id === id);
+  has(stream) {
+    return this.#recordings.some((each) => each.stream === stream);
   }
 
-  /** Opens the recording of a stream, if there is one. */
-  open(id) {
-    const recording = this.#recordings.find((each) => each.id === id);
+  /** Opens the newest recording of a stream, if there is one. */
+  open(stream) {
+    const recording = this.#recordings.find((each) => each.stream === stream);
     if (recording) this.#choose(recording, 0, {reveal: true});
     return Boolean(recording);
   }
@@ -149,10 +149,13 @@ export class Recordings {
   }
 
   /** The recording of that room at that moment, or the next one after it. */
-  #goTo(room, date) {
+  async #goTo(room, date) {
     const at = date.getTime();
+    const covers = (each) => each.room === room && each.state !== 'failed' && each.startedAt.getTime() <= at && at < end(each);
     const mine = this.#recordings.filter((each) => each.room === room && each.state !== 'failed');
-    const hit = mine.find((each) => each.startedAt.getTime() <= at && at < end(each));
+    let hit = mine.find(covers);
+    // The list has the newest ones; the server knows all.
+    if (!hit && !this.#parts.more.hidden) hit = (await api.recordings({room, at: date}).catch(() => [])).find(covers);
     const next = hit ?? mine.filter((each) => each.startedAt.getTime() > at).at(-1) ?? mine[0];
     if (!next) return announce(`Nothing is recorded of ${room}`);
     if (!hit) announce(`Nothing is recorded of ${room} at ${clock(date)}: going to ${clock(next.startedAt)}`);

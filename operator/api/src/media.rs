@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Quantity;
 
-/// How offers of cameras and viewers are answered, and what is kept of a stream for viewers that join.
+/// How offers of cameras and viewers are answered, and the memory for viewers that join.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Media {

@@ -13,6 +13,8 @@ pub struct Recording {
     pub enabled: bool,
     /// Length of a segment file, 1s to 60s; it is cut at the first keyframe after that. Default 10s. Live, from the next recording on.
     pub segment_duration: DurationString,
+    /// Time after which a recording ends and the stream's next one begins, without a frame between them lost; 1m to 24h, counted from midnight UTC, so that recordings of 1h begin at full hours. It is cut at the next keyframe. Retention, upload and hold apply to each recording by itself. Default 1h. Live.
+    pub max_duration: DurationString,
     /// Time after a camera's last packet at which its recording is finalised, 1s to 1h. Default 30s. Live.
     pub idle_timeout: DurationString,
     /// What is deleted by itself, oldest first. Live.
@@ -29,6 +31,7 @@ impl Default for Recording {
         Self {
             enabled: true,
             segment_duration: DurationString::literal("10s"),
+            max_duration: DurationString::literal("1h"),
             idle_timeout: DurationString::literal("30s"),
             retention: Retention::default(),
             reclaim_policy: ReclaimPolicy::Retain,

@@ -73,7 +73,7 @@ pub(crate) const METADATA_NAME: RootRule = RootRule {
 };
 
 /// Every rule about the spec, in the order of its fields.
-pub(crate) const SPEC_RULES: [&SpecRule; 32] = [
+pub(crate) const SPEC_RULES: [&SpecRule; 33] = [
     &MAX_PUBLISHERS,
     &MAX_SUBSCRIBERS,
     &MAX_STREAMS,
@@ -92,6 +92,7 @@ pub(crate) const SPEC_RULES: [&SpecRule; 32] = [
     &STORAGE_BUCKET,
     &STORAGE_SIZE,
     &SEGMENT_DURATION,
+    &MAX_DURATION,
     &IDLE_TIMEOUT,
     &MAX_AGE,
     &MAX_BYTES,
@@ -186,7 +187,7 @@ macro_rules! cel_at_least {
     };
 }
 
-/// CEL: the quantity at `$path` lies from `$least` to `$most`.
+/// CEL: the quantity at `$path` is at least `$least` and at most `$most`.
 macro_rules! cel_between {
     ($path:literal, $least:literal, $most:literal) => {
         concat!(

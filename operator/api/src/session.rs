@@ -67,6 +67,7 @@ use crate::{Auth, DurationString, Exposure, Media, Quantity, Recording, Storage,
 #[x_kube(validation = rules::STORAGE_BUCKET.rule())]
 #[x_kube(validation = rules::STORAGE_SIZE.rule())]
 #[x_kube(validation = rules::SEGMENT_DURATION.rule())]
+#[x_kube(validation = rules::MAX_DURATION.rule())]
 #[x_kube(validation = rules::IDLE_TIMEOUT.rule())]
 #[x_kube(validation = rules::MAX_AGE.rule())]
 #[x_kube(validation = rules::MAX_BYTES.rule())]
@@ -85,7 +86,7 @@ pub struct StreamSessionSpec {
     /// How many may come in, and how much they may send. Live.
     #[serde(default)]
     pub limits: Limits,
-    /// How offers of cameras and viewers are answered, and what is kept of a stream for viewers that join. Live.
+    /// How offers of cameras and viewers are answered, and the memory for viewers that join. Live.
     #[serde(default)]
     pub media: Media,
     /// How cameras and viewers reach the pod. Live, except where a field says otherwise; addresses of Service and Node are followed as they change.

@@ -37,10 +37,10 @@ export function refusal(kind, headers = {'Retry-After': '3'}) {
 }
 
 /** A recording as the API tells of it. */
-function recording({id, state, endedAt = null, gapCount = 0, gaps = [], trouble = null, stored = null, ...rest}) {
+function recording({id, stream = id, state, endedAt = null, gapCount = 0, gaps = [], trouble = null, stored = null, ...rest}) {
   const finished = state === 'complete' || state === 'repaired';
   const url = (file) => `/recordings/${id}/${file}`;
-  return {id, state, endedAt, gapCount, gaps, trouble, stored, account: null, publisher: null, ...rest,
+  return {id, stream, state, endedAt, gapCount, gaps, trouble, stored, account: null, publisher: null, ...rest,
     urls: {playlist: url('index.m3u8'), mp4: finished ? url('recording.mp4') : null, manifest: finished ? url('manifest.json') : null}};
 }
 
@@ -106,6 +106,14 @@ export async function startMock() {
   };
 }
 
+/** The newest recordings or, of all, those of a room at a moment. */
+function at({recordings, older = []}, query) {
+  if (!query.has('from')) return recordings;
+  const [from, to] = ['from', 'to'].map((name) => Date.parse(query.get(name)));
+  const end = ({endedAt}) => (endedAt ? Date.parse(endedAt) : Infinity);
+  return [...recordings, ...older].filter((each) => each.room === query.get('room') && Date.parse(each.startedAt) <= to && end(each) >= from);
+}
+
 async function answer(request, response, state) {
   const {pathname} = new URL(request.url, 'http://mock');
   const json = (body, status = 200) => response.writeHead(status, {'Content-Type': 'application/json'}).end(JSON.stringify(body));
@@ -124,7 +132,7 @@ async function answer(request, response, state) {
     return json(stream);
   }
   if (pathname === '/config.json') return json(state.config);
-  if (pathname === '/recordings') return json({recordings: state.recordings});
+  if (pathname === '/recordings') return json({recordings: at(state, new URL(request.url, 'http://mock').searchParams)});
   if (pathname.endsWith('/manifest.json')) return json(state.manifest);
   if (pathname.endsWith('.mp4') && state.mp4) {
     // Browsers seek only where ranges are served.

@@ -265,6 +265,30 @@ describe('pages', () => {
     await page.context().close();
   });
 
+  test('a moment before the newest hundred recordings is found by the server', async () => {
+    const {recordings} = mock.world;
+    const hour = (n) => {
+      const startedAt = new Date(Date.now() - n * 3_600_000);
+      const endedAt = new Date(startedAt.getTime() + 3_600_000);
+      return {...recordings.find(({id}) => id === 'r2'), id: `h${n}`, stream: `h${n}`, startedAt: startedAt.toISOString(), endedAt: endedAt.toISOString(),
+        durationSeconds: 3600, urls: undefined};
+    };
+    Object.assign(mock.world, {recordings: Array.from({length: 100}, (_, n) => hour(n + 1)), older: [hour(150)]});
+    try {
+      const page = await open('/');
+      await page.getByLabel('Time zone').selectOption('UTC');
+      await page.getByLabel('Room', {exact: true}).selectOption('front-door');
+      const moment = new Date(Date.parse(mock.world.older[0].startedAt) + 600_000);
+      await page.getByLabel('Time', {exact: true}).fill(moment.toISOString().slice(0, 19));
+      await page.getByRole('button', {name: 'Go to this moment'}).click();
+      await page.locator('#recording-video[src*="/recordings/h150/"]').waitFor({state: 'attached'});
+      assert.equal(await page.getByText('This is the nearest.').count(), 0);
+      await page.context().close();
+    } finally {
+      Object.assign(mock.world, {recordings, older: []});
+    }
+  });
+
   test('what is wrong with a recording is told with its remedy', async () => {
     const page = await open('/');
     const rows = page.locator('#recording-list li');

@@ -31,3 +31,4 @@ mod relay_place;
 mod shutdown;
 mod store;
 mod takeover;
+mod turns;

@@ -113,6 +113,7 @@ mod tests {
     fn description() -> Description {
         Description {
             id: "id".into(),
+            stream: None,
             room: "room".into(),
             publisher: "camera \"1\"".into(),
             started_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),

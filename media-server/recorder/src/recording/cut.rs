@@ -1,9 +1,18 @@
 //! Where the timeline is cut into parts and segments.
 
+use std::time::Instant;
+
+use jiff::Timestamp;
 use shiguredo_mp4::boxes::SampleEntry;
 
-use super::{Recording, slot};
-use crate::{clock::nanos, frames::Timed, lane::Lane, manifest::GapReason, types::Track};
+use super::{Recording, VIDEO, slot};
+use crate::{
+    clock::nanos,
+    frames::Timed,
+    lane::Lane,
+    manifest::GapReason,
+    types::{Description, Track},
+};
 
 impl Recording {
     /// Puts a frame onto the timeline, where it may begin a new segment.
@@ -44,7 +53,11 @@ impl Recording {
             self.lanes[slot(track)].settle_before(place.dts, frame.arrival);
             self.adopt(track, &entry);
         }
-        if self.segment_ends(track, &frame, at) {
+        if self.next_begins(track, &frame) {
+            self.lanes[slot(track)].settle_before(place.dts, frame.arrival);
+            self.flush(true, at);
+            self.begin_next(frame.arrival, at);
+        } else if self.segment_ends(track, &frame, at) {
             self.lanes[slot(track)].settle_before(place.dts, frame.arrival);
             self.flush(true, at);
             let start = self.next_start(at);
@@ -62,6 +75,37 @@ impl Recording {
     /// track that waits for its successor belongs to it.
     fn next_start(&self, at: i64) -> i64 {
         self.lanes[slot(self.entries.main())].tail_start().map_or(at, |waiting| waiting.min(at))
+    }
+
+    /// Returns whether the recording that continues this one begins with this frame.
+    fn next_begins(&mut self, track: Track, frame: &Timed) -> bool {
+        let Some(at) = self.next.as_ref().map(|next| next.at).filter(|at| frame.arrival >= *at) else { return false };
+        // A recording without a frame could not be finished.
+        if self.segments.stats().parts == 0 {
+            return false;
+        }
+        // A picture that pauses does not hold up the sound.
+        let alone = self.entries.video.is_none() || self.lanes[VIDEO].tail_start().is_none();
+        let begins_well = frame.frame.keyframe && (track == Track::Video || alone);
+        if !begins_well && track == Track::Video && frame.arrival >= at + self.config.segment_duration {
+            self.request_keyframe(frame.arrival);
+        }
+        begins_well
+    }
+
+    /// Begins the recording that continues this one with a frame at `at`, nanoseconds of the timeline.
+    fn begin_next(&mut self, arrival: Instant, at: i64) {
+        let Some(next) = self.next.take() else { return };
+        // Samples that wait for their successor belong to it.
+        let start = self.lanes.iter().filter_map(Lane::tail_start).fold(at, i64::min);
+        self.segments.close(Some(start as f64 / 1e9));
+        self.clock = next.clock;
+        // As finely as registries keep it.
+        let started_at = self.wall(arrival);
+        let started_at = Timestamp::from_microsecond(started_at.as_microsecond()).unwrap_or(started_at);
+        let description = Description { id: next.id, started_at, ..self.segments.description().clone() };
+        self.segments.continue_as(description, arrival, start);
+        self.segment_start = Some(start);
     }
 
     /// Starts a new segment and timeline if this frame ends a pause of all tracks: a player cannot wait through it.
@@ -114,10 +158,13 @@ impl Recording {
                 return;
             }
             let arrived = self.lanes.iter().filter_map(|lane| lane.waiting_since().0).min().unwrap_or(self.created);
-            let since = arrived.saturating_duration_since(self.created);
-            let at = self.segments.started_at() + since;
-            let [video, audio] =
-                self.lanes.each_mut().map(|lane| lane.take(start, limit, before, self.config.max_part_bytes));
+            let at = self.wall(arrived);
+            let [video, audio] = self.lanes.each_mut().map(|lane| {
+                let mut samples = lane.take(start, limit, before, self.config.max_part_bytes);
+                let origin = self.segments.origin(lane.track);
+                samples.iter_mut().for_each(|sample| sample.dts -= origin);
+                samples
+            });
             let runs = [(Track::Video, &video[..]), (Track::Audio, &audio[..])];
             let runs: Vec<_> = runs.into_iter().filter(|(_, samples)| !samples.is_empty()).collect();
             if runs.is_empty() {

@@ -167,6 +167,7 @@ proptest! {
         let config = Config { segment_duration: Duration::from_secs(2), ..Config::default() };
         let description = crate::Description {
             id: "id".into(),
+            stream: None,
             room: "room".into(),
             publisher: "camera".into(),
             started_at: jiff::Timestamp::UNIX_EPOCH,

@@ -16,6 +16,7 @@ const INTER: &[u8] = &[0x10, 0x31, 0x00, 0x00, 9];
 pub(super) fn description() -> Description {
     Description {
         id: "id".into(),
+        stream: None,
         room: "room".into(),
         publisher: "camera".into(),
         started_at: jiff::Timestamp::UNIX_EPOCH,
@@ -56,28 +57,32 @@ struct Files {
 impl Files {
     fn take(&mut self, recording: &mut Recording) {
         while let Some(output) = recording.poll_output() {
-            match output {
-                Output::Create { file } => {
-                    assert_eq!(self.open.replace(file), None);
-                    assert!(self.files.insert(file, Vec::new()).is_none());
-                }
-                Output::Append { file: File::Playlist, bytes } => {
-                    assert_eq!(self.open, None);
-                    self.files.get_mut(&File::Playlist).expect("a playlist to append to").extend(bytes);
-                }
-                Output::Append { file, bytes } => {
-                    assert_eq!(self.open, Some(file));
-                    self.files.entry(file).or_default().extend(bytes);
-                }
-                Output::Sync { file: File::Playlist } => assert_eq!(self.open, None),
-                Output::Sync { file } => assert_eq!(self.open, Some(file)),
-                Output::Close { file, bytes, .. } => {
-                    assert_eq!(self.open.take(), Some(file));
-                    assert_eq!(self.files[&file].len() as u64, bytes);
-                }
-                Output::Replace { file, bytes } => drop(self.files.insert(file, bytes)),
-                Output::RequestKeyframe | Output::Finished => {}
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Create { file } => {
+                assert_eq!(self.open.replace(file), None);
+                assert!(self.files.insert(file, Vec::new()).is_none());
             }
+            Output::Append { file: File::Playlist, bytes } => {
+                assert_eq!(self.open, None);
+                self.files.get_mut(&File::Playlist).expect("a playlist to append to").extend(bytes);
+            }
+            Output::Append { file, bytes } => {
+                assert_eq!(self.open, Some(file));
+                self.files.entry(file).or_default().extend(bytes);
+            }
+            Output::Sync { file: File::Playlist } => assert_eq!(self.open, None),
+            Output::Sync { file } => assert_eq!(self.open, Some(file)),
+            Output::Close { file, bytes, .. } => {
+                assert_eq!(self.open.take(), Some(file));
+                assert_eq!(self.files[&file].len() as u64, bytes);
+            }
+            Output::Replace { file, bytes } => drop(self.files.insert(file, bytes)),
+            Output::RequestKeyframe | Output::Continue { .. } | Output::Finished => {}
         }
     }
 
@@ -251,8 +256,12 @@ proptest! {
         let packets = frames(150);
         let at = |packet: &Sent| packet.0 / 3 * 33;
         let in_order = send(packets.iter().map(|packet| (at(packet), packet.clone())).collect());
-        // The first ones are held for less.
-        let delay = |n: usize| if n < 30 { delays[n] } else { delays[n].max(later[n]) };
+        // The first ones are held for less. A delay of all packets is another matter: the timeline follows it.
+        let delay = |n: usize| match n {
+            _ if n / 3 % 5 == 0 => delays[n].min(20),
+            0..30 => delays[n],
+            _ => delays[n].max(later[n]),
+        };
         let shuffled = packets.iter().enumerate().map(|(n, packet)| (at(packet) + delay(n), packet.clone()));
         let shuffled = send(shuffled.collect());
         prop_assert_eq!(in_order.samples(), shuffled.samples());
@@ -364,4 +373,88 @@ fn call() -> impl Strategy<Value = Call> {
         1 => Just(Call::SourceEnd),
         1 => Just(Call::WriteFailed),
     ]
+}
+
+/// Sends frames at 30 a second; a recording that arrives at a time of `turns` (milliseconds) continues the one before.
+fn send_in_turns(count: u64, turns: &[u64], fail_at: Option<u64>) -> Vec<(Description, Files)> {
+    let start = Instant::now();
+    let mut recording = recording(start);
+    let mut done = vec![(description(), Files::default())];
+    let mut turns = turns.iter().copied().enumerate();
+    let mut schedule = |recording: &mut Recording| {
+        let Some((n, at)) = turns.next() else { return };
+        let clock = (start, description().started_at);
+        recording.continue_at(Continuation { id: format!("next-{n}"), at: start + Duration::from_millis(at), clock });
+    };
+    schedule(&mut recording);
+    for (index, timestamp, marker, payload) in frames(count) {
+        let now = start + Duration::from_micros(index / 3 * 1_000_000 / 30);
+        while let Some(due) = recording.poll_timeout().filter(|due| *due <= now) {
+            recording.handle_timeout(due);
+        }
+        let packet = Packet { codec: Codec::Vp8, source: 1, index, timestamp, marker, payload: &payload };
+        recording.handle_rtp(now, packet);
+        if fail_at == Some(index / 3) && marker {
+            // Nothing of what was asked for is carried out.
+            recording.handle_write_failed(now);
+            done.last_mut().unwrap().1.open = None;
+        }
+        while let Some(output) = recording.poll_output() {
+            match output {
+                Output::Continue { description, .. } => {
+                    schedule(&mut recording);
+                    done.push((description, Files::default()));
+                }
+                output => done.last_mut().unwrap().1.carry_out(output),
+            }
+        }
+    }
+    recording.finish(start + Duration::from_secs(count / 30));
+    done.last_mut().unwrap().1.take(&mut recording);
+    done
+}
+
+#[test]
+fn next_recording_begins_with_a_keyframe_of_its_own_time() {
+    // Keyframes are at full seconds.
+    let recordings = send_in_turns(300, &[3100, 6500, 60_000], None);
+    let summary: Vec<_> = recordings
+        .iter()
+        .map(|(description, files)| {
+            let samples = files.samples();
+            let started = description.started_at.as_millisecond();
+            (description.id.as_str(), started, samples.len(), samples[0].0, samples.last().unwrap().0)
+        })
+        .collect();
+    assert_eq!(
+        summary,
+        [("id", 0, 120, 0, 119 * 3000), ("next-0", 4000, 90, 0, 89 * 3000), ("next-1", 7000, 90, 0, 89 * 3000)]
+    );
+    for (description, files) in &recordings {
+        assert_eq!(files.parts()[0].info.sequence, 1);
+        let playlist = String::from_utf8(files.files[&File::Playlist].clone()).unwrap();
+        assert!(playlist.ends_with("#EXT-X-ENDLIST\n") && playlist.contains("segment-000001.m4s"), "{playlist}");
+        let (_, described) = crate::mp4::init::decode(&files.files[&File::Init(1)]).unwrap();
+        assert_eq!(described, *description);
+    }
+}
+
+#[test]
+fn recording_without_a_frame_is_not_continued() {
+    let recordings = send_in_turns(90, &[0, 1500], None);
+    let samples: Vec<usize> = recordings.iter().map(|(_, files)| files.samples().len()).collect();
+    assert_eq!(samples, [30, 30, 30], "the first frame begins no further recording");
+}
+
+#[test]
+fn failed_write_at_the_turn_still_continues_the_recording() {
+    // Frame 120 begins the next recording; the disk fails with what it asks for.
+    let recordings = send_in_turns(300, &[3100], Some(120));
+    assert_eq!(recordings.len(), 2);
+    let (description, files) = &recordings[1];
+    assert_eq!(description.id, "next-0");
+    let samples = files.samples();
+    assert_eq!((samples[0].0, samples.len()), (30 * 3000, 150), "from the next keyframe on");
+    let gaps: Vec<_> = files.parts().into_iter().flat_map(|part| part.info.gaps).collect();
+    assert!(gaps.iter().any(|gap| gap.from < 0.1 && (gap.to - 1.0).abs() < 0.1), "{gaps:?}");
 }

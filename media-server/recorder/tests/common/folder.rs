@@ -73,6 +73,6 @@ pub fn carry_out(folder: &Path, output: &Output) {
             assert_eq!(written.len() as u64, *bytes);
             assert_eq!(ring::digest::digest(&ring::digest::SHA256, &written).as_ref(), sha256);
         }
-        Output::Sync { .. } | Output::RequestKeyframe | Output::Finished => {}
+        Output::Sync { .. } | Output::RequestKeyframe | Output::Continue { .. } | Output::Finished => {}
     }
 }

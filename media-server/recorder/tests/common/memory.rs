@@ -44,7 +44,11 @@ impl Memory {
             Output::Replace { file, bytes } => {
                 self.files.insert(file.to_string(), bytes.clone());
             }
-            Output::Sync { .. } | Output::Close { .. } | Output::RequestKeyframe | Output::Finished => {}
+            Output::Sync { .. }
+            | Output::Close { .. }
+            | Output::RequestKeyframe
+            | Output::Continue { .. }
+            | Output::Finished => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use recorder::{Codec, Config, Description, File, Output, Packet, Recording, Track, Tracks};
+use recorder::{Codec, Config, Continuation, Description, File, Output, Packet, Recording, Track, Tracks};
 
 use super::{clips::RATE, packetize::packetize};
 
@@ -98,6 +98,7 @@ pub fn config() -> Config {
 pub fn description() -> Description {
     Description {
         id: "r1".into(),
+        stream: None,
         room: "demo".into(),
         publisher: "camera".into(),
         started_at: "2026-05-06T07:08:09Z".parse().unwrap(),
@@ -105,9 +106,30 @@ pub fn description() -> Description {
 }
 
 /// Plays the script to its end and finishes; outputs go to `carry_out` as they come, with their time.
-pub fn play(config: Config, expected: Tracks, script: Script, mut carry_out: impl FnMut(f64, Output)) -> Recording {
+pub fn play(config: Config, expected: Tracks, script: Script, carry_out: impl FnMut(f64, Output)) -> Recording {
+    play_in_turns(config, expected, script, f64::INFINITY, carry_out)
+}
+
+/// Plays the script; another recording continues each `every` seconds, with the ids r2, r3 and so on.
+pub fn play_in_turns(
+    config: Config,
+    expected: Tracks,
+    script: Script,
+    every: f64,
+    mut carry_out: impl FnMut(f64, Output),
+) -> Recording {
     let start = Instant::now();
     let mut recording = Recording::new(start, config, description(), expected);
+    let mut turn = 1;
+    let mut schedule = |recording: &mut Recording| {
+        if every.is_finite() {
+            let at = start + Duration::from_secs_f64(every * f64::from(turn));
+            turn += 1;
+            let clock = (start, description().started_at);
+            recording.continue_at(Continuation { id: format!("r{turn}"), at, clock });
+        }
+    };
+    schedule(&mut recording);
     let mut script = script;
     script.sort_by(|a, b| a.0.total_cmp(&b.0));
     let seconds = |at: Instant| (at - start).as_secs_f64();
@@ -131,6 +153,9 @@ pub fn play(config: Config, expected: Tracks, script: Script, mut carry_out: imp
             Event::SourceEnd => recording.handle_source_end(now),
         }
         while let Some(output) = recording.poll_output() {
+            if matches!(output, Output::Continue { .. }) {
+                schedule(&mut recording);
+            }
             carry_out(seconds(now), output);
         }
     }

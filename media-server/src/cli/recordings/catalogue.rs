@@ -4,7 +4,7 @@
 //! that keeps it from being pruned.
 
 use super::registry::RegistryError;
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::objects::ObjectsError;
 pub(super) use crate::retention::HOLD;
 use jiff::Timestamp;
@@ -33,7 +33,7 @@ impl Kind {
 /// A recording as one place has it.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    pub(super) id: StreamId,
+    pub(super) id: RecordingId,
     /// Unknown of a folder in which nothing readable is.
     pub(super) room: Option<String>,
     pub(super) started_at: Timestamp,
@@ -97,7 +97,7 @@ impl Found {
 }
 
 /// Reads a manifest of the recording `id`.
-pub(super) fn parse_manifest(id: &StreamId, bytes: &[u8]) -> Result<Manifest, String> {
+pub(super) fn parse_manifest(id: &RecordingId, bytes: &[u8]) -> Result<Manifest, String> {
     let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     match manifest.description.id == id.as_str() {
         true => Ok(manifest),
@@ -106,7 +106,7 @@ pub(super) fn parse_manifest(id: &StreamId, bytes: &[u8]) -> Result<Manifest, St
 }
 
 /// When an id of ours was made: that stands in it.
-pub(super) fn made(id: &StreamId) -> Option<Timestamp> {
+pub(super) fn made(id: &RecordingId) -> Option<Timestamp> {
     let (seconds, nanos) = uuid::Uuid::try_parse(id.as_str()).ok()?.get_timestamp()?.to_unix();
     Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanos).ok()?).ok()
 }
@@ -185,12 +185,12 @@ pub(super) trait Catalogue {
     fn delete(&self, found: &Found) -> Result<bool, CatalogueError>;
 
     /// Has the server that knows this place forget a recording that is deleted everywhere.
-    fn forget(&self, _: &StreamId) -> Result<(), CatalogueError> {
+    fn forget(&self, _: &RecordingId) -> Result<(), CatalogueError> {
         Ok(())
     }
 
     /// What a server that knows this place still works at, so that it is left alone whatever it looks like.
-    fn wanted(&self) -> Result<BTreeSet<StreamId>, CatalogueError> {
+    fn wanted(&self) -> Result<BTreeSet<RecordingId>, CatalogueError> {
         Ok(BTreeSet::new())
     }
 
@@ -214,9 +214,9 @@ pub(super) enum CatalogueError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error("{file} of {id}: {source}; try again, or look at the network to the store")]
-    Transfer { id: StreamId, file: String, source: io::Error },
+    Transfer { id: RecordingId, file: String, source: io::Error },
     #[error("the manifest of {id} cannot be read: {reason}; restore it from a backup, or delete the recording")]
-    Manifest { id: StreamId, reason: String },
+    Manifest { id: RecordingId, reason: String },
 }
 
 impl CatalogueError {
@@ -245,9 +245,9 @@ mod tests {
     #[test]
     fn an_id_tells_when_it_was_made() {
         let before = Timestamp::now().as_millisecond();
-        let made = made(&StreamId::random()).unwrap().as_millisecond();
+        let made = made(&RecordingId::random()).unwrap().as_millisecond();
         assert!((before..=Timestamp::now().as_millisecond()).contains(&made));
-        let random = StreamId::parse("5e0e8d14-4b3e-4f4c-9f6e-2f7f6f0f7a11").unwrap();
+        let random = RecordingId::parse("5e0e8d14-4b3e-4f4c-9f6e-2f7f6f0f7a11").unwrap();
         assert_eq!(super::made(&random), None);
     }
 }

@@ -7,7 +7,7 @@ use super::catalogue::{
     Catalogue, CatalogueError, Debris, Found, HOLD, Kind, Opened, Space, State, made, parse_manifest,
 };
 use super::registry;
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use jiff::Timestamp;
 use recorder::{Description, File, Manifest};
 use std::collections::BTreeSet;
@@ -38,11 +38,11 @@ impl Disk {
     }
 
     /// Where a recording's folder goes before its files are removed one by one.
-    fn removed(&self, id: &StreamId) -> PathBuf {
+    fn removed(&self, id: &RecordingId) -> PathBuf {
         self.folder.join(format!("{REMOVED}{id}"))
     }
 
-    fn of(&self, id: &StreamId) -> PathBuf {
+    fn of(&self, id: &RecordingId) -> PathBuf {
         self.folder.join(id.as_str())
     }
 
@@ -51,7 +51,7 @@ impl Disk {
     }
 
     /// One recording; `None` when it is gone meanwhile.
-    fn look(&self, id: StreamId) -> Result<Option<Found>, CatalogueError> {
+    fn look(&self, id: RecordingId) -> Result<Option<Found>, CatalogueError> {
         let folder = self.of(&id);
         let Some(files) = gone(files(&folder)).map_err(CatalogueError::disk(&folder))? else { return Ok(None) };
         let changed = files.iter().map(|file| file.changed).max();
@@ -83,12 +83,12 @@ impl Disk {
     }
 
     /// Ids of all folders that can be recordings.
-    fn ids(&self) -> Result<Vec<StreamId>, CatalogueError> {
+    fn ids(&self) -> Result<Vec<RecordingId>, CatalogueError> {
         let failed = || CatalogueError::disk(&self.folder);
         let mut ids = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed())? {
             let entry = entry.map_err(failed())?;
-            let id = entry.file_name().to_str().and_then(StreamId::parse);
+            let id = entry.file_name().to_str().and_then(RecordingId::parse);
             if let Some(id) = id.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
                 ids.push(id);
             }
@@ -156,7 +156,7 @@ impl Catalogue for Disk {
         Ok(true)
     }
 
-    fn forget(&self, id: &StreamId) -> Result<(), CatalogueError> {
+    fn forget(&self, id: &RecordingId) -> Result<(), CatalogueError> {
         let Some(registry) = &self.registry else { return Ok(()) };
         let folder = self.removed(id);
         match registry::forget(registry, id) {
@@ -169,7 +169,7 @@ impl Catalogue for Disk {
         }
     }
 
-    fn wanted(&self) -> Result<BTreeSet<StreamId>, CatalogueError> {
+    fn wanted(&self) -> Result<BTreeSet<RecordingId>, CatalogueError> {
         self.registry.as_deref().map_or_else(|| Ok(BTreeSet::new()), |path| Ok(registry::wanted(path)?))
     }
 

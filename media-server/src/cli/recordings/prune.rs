@@ -10,7 +10,7 @@ use super::report::Pruned;
 use super::shelf::{Holding, Shelf, find};
 use super::talk::{self, Table};
 use super::{Done, Failure};
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::objects;
 use crate::retention::{Protection, Reason, Rules, Selection, select};
 use jiff::{SignedDuration, Timestamp};
@@ -62,7 +62,7 @@ struct Document<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Line<'a> {
-    id: &'a StreamId,
+    id: &'a RecordingId,
     room: Option<&'a str>,
     started_at: Timestamp,
     ended_at: Timestamp,
@@ -250,7 +250,7 @@ fn plan<'a>(
     shelf: &Shelf,
     args: &PruneArgs,
     holdings: &'a [Holding],
-    held: &[StreamId],
+    held: &[RecordingId],
     (rules, free): (&Rules, Option<u64>),
     now: Timestamp,
 ) -> Result<Plan<'a>, Failure> {

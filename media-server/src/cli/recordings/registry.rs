@@ -3,9 +3,9 @@
 //! SQLite sees to it that this and a running server do not collide. The schema is left as it is, and tables may be missing:
 //! this program may be newer or older than the server.
 
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,16 +32,17 @@ pub(super) fn knows_a_store(registry: &Path) -> Result<bool, RegistryError> {
 }
 
 /// Recordings that the server records, finishes, or uploads still, however long nothing came of that.
-pub(super) fn wanted(registry: &Path) -> Result<BTreeSet<StreamId>, RegistryError> {
+pub(super) fn wanted(registry: &Path) -> Result<BTreeSet<RecordingId>, RegistryError> {
     within(registry, true, async |connection| {
         let mut wanted = BTreeSet::new();
         for (table, select) in [
-            ("uploads", "SELECT DISTINCT stream FROM uploads WHERE state <> 'verified'"),
-            ("recordings", "SELECT stream FROM recordings WHERE state IN ('recording', 'finalising')"),
+            ("uploads", "FROM uploads WHERE state <> 'verified'"),
+            ("recordings", "FROM recordings WHERE state IN ('recording', 'finalising')"),
         ] {
-            if has(connection, table).await? {
-                let streams: Vec<String> = sqlx::query_scalar(select).fetch_all(&mut *connection).await?;
-                wanted.extend(streams.iter().filter_map(|stream| StreamId::parse(stream)));
+            if let Some(column) = id_column(connection, table).await? {
+                let select = format!("SELECT DISTINCT {column} {select}");
+                let ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(select)).fetch_all(&mut *connection).await?;
+                wanted.extend(ids.iter().filter_map(|id| RecordingId::parse(id)));
             }
         }
         Ok(wanted)
@@ -49,20 +50,25 @@ pub(super) fn wanted(registry: &Path) -> Result<BTreeSet<StreamId>, RegistryErro
 }
 
 /// Has the registry forget a recording.
-pub(super) fn forget(registry: &Path, id: &StreamId) -> Result<(), RegistryError> {
+pub(super) fn forget(registry: &Path, id: &RecordingId) -> Result<(), RegistryError> {
     within(registry, false, async |connection| {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        for (table, delete) in [
-            ("uploads", "DELETE FROM uploads WHERE stream = ?"),
-            ("stored_recordings", "DELETE FROM stored_recordings WHERE stream = ?"),
-            ("recordings", "DELETE FROM recordings WHERE stream = ?"),
-        ] {
-            if has(&mut transaction, table).await? {
-                sqlx::query(delete).bind(id.as_str()).execute(&mut *transaction).await?;
+        for table in ["uploads", "stored_recordings", "recordings"] {
+            if let Some(column) = id_column(&mut transaction, table).await? {
+                let delete = format!("DELETE FROM {table} WHERE {column} = ?");
+                sqlx::query(AssertSqlSafe(delete)).bind(id.as_str()).execute(&mut *transaction).await?;
             }
         }
         transaction.commit().await
     })
+}
+
+/// Returns the column that holds the ids of recordings; `None` without such a table. In older registries, where a stream had
+/// one recording, it is `stream`.
+async fn id_column(connection: &mut SqliteConnection, table: &str) -> Result<Option<&'static str>, sqlx::Error> {
+    let query = sqlx::query_scalar("SELECT name FROM pragma_table_info(?)");
+    let columns: Vec<String> = query.bind(table).fetch_all(connection).await?;
+    Ok(["id", "recording", "stream"].into_iter().find(|name| columns.iter().any(|column| column == name)))
 }
 
 async fn has(connection: &mut SqliteConnection, table: &str) -> Result<bool, sqlx::Error> {
@@ -109,7 +115,7 @@ mod tests {
         let path = folder.path().join(FILE_NAME);
         execute(&path, &["CREATE TABLE recordings (stream TEXT)"]);
         assert!(!knows_a_store(&path).unwrap());
-        forget(&path, &StreamId::random()).unwrap();
+        forget(&path, &RecordingId::random()).unwrap();
         execute(&path, &["ALTER TABLE recordings ADD COLUMN state TEXT"]);
         assert!(wanted(&path).unwrap().is_empty());
         execute(&path, &["CREATE TABLE stored_recordings (stream TEXT)"]);

@@ -1,7 +1,7 @@
 //! All recordings of all places, one entry for each, wherever its copies lie.
 
 use super::catalogue::{Catalogue, CatalogueError, Found, Kind, Space, State, Summary};
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::retention::{Entry, Protection};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ pub(super) struct Shelf {
 
 /// A recording, and where it lies. At least one copy.
 pub(super) struct Holding {
-    pub(super) id: StreamId,
+    pub(super) id: RecordingId,
     /// Places of the shelf, and what each has.
     pub(super) copies: Vec<(usize, Found)>,
 }
@@ -110,7 +110,7 @@ impl Shelf {
     }
 
     /// What servers still work at.
-    pub(super) fn wanted(&self) -> Result<BTreeSet<StreamId>, CatalogueError> {
+    pub(super) fn wanted(&self) -> Result<BTreeSet<RecordingId>, CatalogueError> {
         let mut wanted = BTreeSet::new();
         for place in self.places() {
             wanted.append(&mut place.wanted()?);
@@ -129,7 +129,7 @@ impl Shelf {
     }
 
     /// For the rules of retention.
-    pub(super) fn entry(&self, holding: &Holding, held: &[StreamId]) -> Entry {
+    pub(super) fn entry(&self, holding: &Holding, held: &[RecordingId]) -> Entry {
         let bytes = |kind: Kind| -> u64 {
             let copies = holding.copies.iter().filter(|(number, _)| self.place(*number).kind() == kind);
             copies.map(|(_, found)| found.bytes).sum()

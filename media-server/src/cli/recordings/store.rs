@@ -7,7 +7,7 @@ use super::catalogue::{
     Catalogue, CatalogueError, Debris, Found, HOLD, Kind, Opened, Space, State, made, parse_manifest,
 };
 use crate::config::StoreConfig;
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::objects::{Listed, Objects, ObjectsError, Reason};
 use bytes::{Buf as _, Bytes};
 use futures_util::StreamExt as _;
@@ -97,7 +97,7 @@ fn key(found: &Found, file: &str) -> String {
 /// Takes an object for what its key says; what is none of ours is passed over.
 fn note(found: &mut BTreeMap<String, Found>, object: Listed) {
     let Some((folder, file)) = object.key.rsplit_once('/') else { return };
-    let Some((room, id)) = folder.rsplit_once('/').and_then(|(room, id)| Some((room, StreamId::parse(id)?))) else {
+    let Some((room, id)) = folder.rsplit_once('/').and_then(|(room, id)| Some((room, RecordingId::parse(id)?))) else {
         return;
     };
     let changed = object.modified.unwrap_or(Timestamp::UNIX_EPOCH);

@@ -5,7 +5,7 @@ use super::catalogue::{Catalogue, CatalogueError, Found, Kind, State};
 use super::shelf::{Holding, Shelf, find};
 use super::talk::{self, Progress};
 use super::{Done, Failure};
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::objects::Digesting;
 use recorder::{File, Manifest};
 use serde::Serialize;
@@ -26,7 +26,7 @@ struct Document {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Checked {
-    id: StreamId,
+    id: RecordingId,
     room: Option<String>,
     #[serde(rename = "where")]
     lies: &'static str,

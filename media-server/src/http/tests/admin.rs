@@ -90,7 +90,9 @@ async fn a_recording_that_is_not_finished_is_not_drained() {
     assert_eq!(camera.status, StatusCode::CREATED);
     let streams = bench.get("/streams").await.json();
     let stream = crate::control::StreamId::parse(streams["streams"][0]["id"].as_str().unwrap()).unwrap();
+    let id = crate::control::RecordingId::first_of(&stream);
     let new = crate::store::NewRecording {
+        id: id.clone(),
         path: stream.to_string(),
         stream: stream.clone(),
         room: crate::control::RoomName::parse("door").unwrap(),
@@ -101,7 +103,7 @@ async fn a_recording_that_is_not_finished_is_not_drained() {
     accepted(&bench, &json!({"spec": {}, "drain": true})).await;
     super::bench::until("all has ended", async || bench.app.control.has_drained()).await;
     assert_eq!(drained().await, false, "it is being recorded");
-    bench.app.store.recording_finalising(&stream).await.unwrap();
+    bench.app.store.recording_finalising(&id).await.unwrap();
     assert_eq!(drained().await, false, "it is being finished");
     let outcome = crate::store::RecordingOutcome {
         state: crate::store::RecordingState::Complete,
@@ -110,7 +112,7 @@ async fn a_recording_that_is_not_finished_is_not_drained() {
         gaps: 0,
         ended_at: jiff::Timestamp::now(),
     };
-    bench.app.store.recording_finished(&stream, &outcome).await.unwrap();
+    bench.app.store.recording_finished(&id, &outcome).await.unwrap();
     assert_eq!(drained().await, true);
 }
 

@@ -1,7 +1,7 @@
 //! A recording plane in a folder of its own, and a camera whose media comes from the future: the writers go by the
 //! arrival of what they handle, so that minutes of media pass in no time, and no timer strikes in between.
 
-use crate::control::{Recorder, RoomName, StreamId};
+use crate::control::{Recorder, RecordingId, RoomName, StreamId};
 use crate::net::tap::{Gone, TapBatch, TapRecord};
 use crate::recording::{Library, RecordingParts, RecordingPlane, RecordingSettings, Shown, TapSource};
 use crate::store::{Recording, RecordingState, Store};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Video frames a second; audio packets are 50.
 pub(crate) const RATE: u64 = 25;
+/// Cameras here send for hours in a moment: no recording ends by its duration.
+pub(crate) const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct FakeTaps {
@@ -50,6 +52,7 @@ pub(crate) struct Bench {
 pub(crate) fn settings(folder: &Path) -> RecordingSettings {
     RecordingSettings {
         min_free: 0,
+        max_duration: NEVER,
         write_retry: Duration::from_millis(20),
         finish_retry: Duration::from_millis(50),
         ..RecordingSettings::new(folder, Duration::from_secs(2))
@@ -127,18 +130,18 @@ impl Bench {
     }
 
     pub(crate) async fn row(&self, camera: &Camera) -> Recording {
-        self.store.recording(&camera.stream).await.unwrap().expect("a row")
+        self.store.recording(&camera.id).await.unwrap().expect("a row")
     }
 
     pub(crate) async fn shown(&self, camera: &Camera) -> Shown {
-        self.library().recording(&camera.stream).await.unwrap().expect("a row")
+        self.library().recording(&camera.id).await.unwrap().expect("a row")
     }
 
     /// Waits until the registry says that the recording is in this state.
     pub(crate) async fn until(&self, camera: &Camera, state: RecordingState) -> Recording {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let row = self.store.recording(&camera.stream).await.unwrap();
+            let row = self.store.recording(&camera.id).await.unwrap();
             if let Some(row) = row.as_ref().filter(|row| row.state == state) {
                 return row.clone();
             }
@@ -148,7 +151,7 @@ impl Bench {
     }
 
     pub(crate) fn path(&self, camera: &Camera) -> PathBuf {
-        self.folder.join(camera.stream.as_str())
+        self.folder.join(camera.id.as_str())
     }
 
     pub(crate) fn manifest(&self, camera: &Camera) -> Manifest {
@@ -185,6 +188,8 @@ pub(crate) fn wait(what: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) struct Camera {
     pub(crate) room: RoomId,
     pub(crate) stream: StreamId,
+    /// Of the first recording.
+    pub(crate) id: RecordingId,
     pub(crate) session: SessionId,
     /// It sends sound, too.
     pub(crate) has_sound: bool,
@@ -199,10 +204,11 @@ impl Camera {
     /// Its media begins so many seconds from now.
     pub(crate) fn new(room: u64, begins: f64) -> Camera {
         let start = Instant::now() + Duration::from_secs_f64(begins);
-        let (room, session) = (RoomId(room), SessionId(room * 10));
+        let (room, session, stream) = (RoomId(room), SessionId(room * 10), StreamId::random());
         Camera {
             room,
-            stream: StreamId::random(),
+            id: RecordingId::first_of(&stream),
+            stream,
             session,
             has_sound: true,
             audio: Codec::Opus,

@@ -40,7 +40,7 @@ async fn a_disk_without_space_costs_a_gap_and_not_the_recording() {
     bench.send(&mut camera, 4.0);
     let mut paused = None;
     while paused.is_none() {
-        if let Some(shown) = bench.library().recording(&camera.stream).await.unwrap() {
+        if let Some(shown) = bench.library().recording(&camera.id).await.unwrap() {
             paused = shown.trouble;
         }
     }
@@ -74,7 +74,7 @@ async fn a_folder_that_cannot_be_made_is_tried_again() {
     let library = bench.library();
     let mut trouble = None;
     while trouble.is_none() {
-        trouble = library.recording(&camera.stream).await.unwrap().unwrap().trouble;
+        trouble = library.recording(&camera.id).await.unwrap().unwrap().trouble;
     }
     assert_eq!(trouble, Some("the disk fails"));
     fs::remove_file(bench.path(&camera)).unwrap();

@@ -35,8 +35,8 @@ async fn what_a_crash_left_is_finished_by_the_next_start() {
     let bench = Bench::with(settings(place.path()), bench.crash()).await;
     assert_eq!(bench.row(&camera).await, row);
     let store = bench.crash();
-    assert_eq!(store.recording(&camera.stream).await.unwrap().unwrap(), row);
-    let path = place.path().join(camera.stream.as_str()).join("manifest.json");
+    assert_eq!(store.recording(&camera.id).await.unwrap().unwrap(), row);
+    let path = place.path().join(camera.id.as_str()).join("manifest.json");
     assert_eq!(path.metadata().unwrap().modified().unwrap(), written);
 }
 
@@ -65,7 +65,7 @@ async fn new_recordings_are_made_while_old_ones_are_repaired() {
 async fn a_folder_that_cannot_be_repaired_is_left_alone() {
     let place = tempfile::tempdir().unwrap();
     let (camera, store) = crashed(place.path()).await;
-    let folder = place.path().join(camera.stream.as_str());
+    let folder = place.path().join(camera.id.as_str());
     fs::write(folder.join("init-1.mp4"), b"not an initialisation segment").unwrap();
     let held = || -> u64 { fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum() };
     let before = held();
@@ -79,7 +79,7 @@ async fn a_folder_that_cannot_be_repaired_is_left_alone() {
 async fn a_recording_whose_folder_is_gone_has_failed() {
     let place = tempfile::tempdir().unwrap();
     let (camera, store) = crashed(place.path()).await;
-    fs::remove_dir_all(place.path().join(camera.stream.as_str())).unwrap();
+    fs::remove_dir_all(place.path().join(camera.id.as_str())).unwrap();
     let bench = Bench::with(settings(place.path()), store).await;
     bench.until(&camera, RecordingState::Failed).await;
 }
@@ -94,7 +94,7 @@ async fn without_space_a_recording_is_finished_without_mp4_and_gets_it_from_the_
     let row = bench.until(&camera, RecordingState::Repaired).await;
     assert!(row.duration_ms >= 5_900, "{row:?}");
     let trouble = "recording.mp4 is not made: the disk has too little space";
-    wait("it is told", || bench.plane.0.shared.trouble(&camera.stream) == Some(trouble));
+    wait("it is told", || bench.plane.0.shared.trouble(&camera.id) == Some(trouble));
     assert_eq!(bench.shown(&camera).await.trouble, Some(trouble));
     let before = bench.manifest(&camera);
     assert!(before.exports.is_empty() && before.missing_exports.as_ref().is_some_and(|missing| missing.needed > 0));
@@ -117,9 +117,9 @@ async fn a_recording_without_mp4_may_be_removed() {
     let mut full = settings(place.path());
     full.min_free = u64::MAX;
     let bench = Bench::with(full, store).await;
-    wait("it is finished without", || bench.plane.0.shared.trouble(&camera.stream).is_some());
-    assert!(bench.library().remove(&camera.stream).await.unwrap());
-    wait("nobody tries to make it any more", || bench.plane.0.shared.trouble(&camera.stream).is_none());
+    wait("it is finished without", || bench.plane.0.shared.trouble(&camera.id).is_some());
+    assert!(bench.library().remove(&camera.id).await.unwrap());
+    wait("nobody tries to make it any more", || bench.plane.0.shared.trouble(&camera.id).is_none());
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }
 
@@ -127,9 +127,9 @@ async fn a_recording_without_mp4_may_be_removed() {
 async fn a_removal_that_a_crash_cut_short_is_completed() {
     let place = tempfile::tempdir().unwrap();
     let (camera, store) = crashed(place.path()).await;
-    let folder = place.path().join(camera.stream.as_str());
-    fs::rename(&folder, removed(place.path(), &camera.stream)).unwrap();
+    let folder = place.path().join(camera.id.as_str());
+    fs::rename(&folder, removed(place.path(), &camera.id)).unwrap();
     let bench = Bench::with(settings(place.path()), store).await;
-    assert!(bench.store.recording(&camera.stream).await.unwrap().is_none());
+    assert!(bench.store.recording(&camera.id).await.unwrap().is_none());
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }

@@ -1,12 +1,14 @@
 //! Streams that go well.
 
-use super::bench::{Bench, Camera, wait};
+use super::bench::{Bench, Camera, NEVER, settings, wait};
 use crate::control::Recorder;
-use crate::recording::LibraryError;
-use crate::store::{RecordingQuery, RecordingState};
+use crate::recording::{LibraryError, RecordingSettings};
+use crate::store::{RecordingQuery, RecordingState, Store};
+use jiff::Timestamp;
 use recorder::GapReason;
 use sfu::parameters::{Codec, RoomId, SessionId};
 use std::fs;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_becomes_a_finished_recording() {
@@ -31,6 +33,48 @@ async fn a_stream_becomes_a_finished_recording() {
     assert!(playlist.ends_with("#EXT-X-ENDLIST\n"), "{playlist}");
     let names = fs::read_dir(bench.path(&camera)).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(names.into_iter().all(|name| !name.to_str().unwrap().ends_with(".tmp")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_stream_becomes_recordings_in_turn() {
+    let place = tempfile::tempdir().unwrap();
+    let turn = Duration::from_secs(3);
+    let settings = RecordingSettings { max_duration: turn, ..settings(place.path()) };
+    let bench = Bench::with(settings, Store::in_memory().await.unwrap()).await;
+    let mut camera = bench.start(1);
+    bench.send(&mut camera, 10.0);
+    bench.finish(&camera).await;
+    wait("all are finished", || !bench.plane.is_finishing());
+    let mut rows = bench.store.recordings(&RecordingQuery::default()).await.unwrap();
+    rows.sort_by_key(|row| row.started_at);
+    assert!((3..=5).contains(&rows.len()), "{rows:?}");
+    assert_eq!(rows[0].id, camera.id);
+    let mut end: Option<Timestamp> = None;
+    for row in &rows {
+        assert_eq!((&row.stream, row.state, row.gaps), (&camera.stream, RecordingState::Complete, 0));
+        let manifest = bench.plane.0.shared.folder(&row.id).join("manifest.json");
+        let manifest: recorder::Manifest = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+        assert_eq!(manifest.description.stream.as_deref(), Some(camera.stream.as_str()));
+        assert_eq!(
+            (manifest.description.id.as_str(), manifest.description.started_at),
+            (row.id.as_str(), row.started_at)
+        );
+        if let Some(end) = end {
+            // A keyframe comes each second, and frames follow each other.
+            let late = row.started_at.as_millisecond().rem_euclid(turn.as_millis() as i64);
+            assert!(late <= 1_100, "it begins {late} ms after a multiple");
+            let hole = row.started_at.duration_since(end).as_millis();
+            assert!(hole.abs() <= 50, "{hole} ms between two recordings");
+        }
+        end = Some(row.started_at + Duration::from_millis(row.duration_ms));
+    }
+    let recorded: u64 = rows.iter().map(|row| row.duration_ms).sum();
+    assert!((9_950..=10_050).contains(&recorded), "{recorded} ms");
+    bench.plane.set_max_duration(NEVER);
+    let mut camera = bench.start(2);
+    bench.send(&mut camera, 10.0);
+    bench.finish(&camera).await;
+    assert_eq!(bench.store.recordings(&RecordingQuery::default()).await.unwrap().len(), rows.len() + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,10 +196,10 @@ async fn only_finished_recordings_are_removed() {
     bench.send(&mut camera, 3.0);
     bench.until(&camera, RecordingState::Recording).await;
     let library = bench.library();
-    assert!(matches!(library.remove(&camera.stream).await, Err(LibraryError::Running)));
+    assert!(matches!(library.remove(&camera.id).await, Err(LibraryError::Running)));
     bench.finish(&camera).await;
-    assert!(library.remove(&camera.stream).await.unwrap());
-    assert!(!library.remove(&camera.stream).await.unwrap());
+    assert!(library.remove(&camera.id).await.unwrap());
+    assert!(!library.remove(&camera.id).await.unwrap());
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }
 

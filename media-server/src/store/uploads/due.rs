@@ -5,7 +5,7 @@
 //! or when its time is further ahead than any delay: then the clock was set back since.
 
 use super::{Removal, Upload, UploadBacklog, upload};
-use crate::control::StreamId;
+use crate::control::RecordingId;
 use crate::store::{Store, StoreError, optional_time, text, word};
 use jiff::Timestamp;
 use sqlx::Row;
@@ -60,7 +60,11 @@ impl Store {
     ) -> Result<Vec<Removal>, StoreError> {
         let read = |row: &SqliteRow| {
             let attempts = u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX);
-            Ok(Removal { stream: word(row, "stream", StreamId::parse)?, prefix: row.try_get("prefix")?, attempts })
+            Ok(Removal {
+                recording: word(row, "recording", RecordingId::parse)?,
+                prefix: row.try_get("prefix")?,
+                attempts,
+            })
         };
         let found = self.retries(REMOVALS, DISTANT_REMOVALS, now, longest, limit).await;
         found.and_then(|rows| rows.iter().map(read).collect()).map_err(|e| self.error(e))
@@ -144,7 +148,7 @@ mod tests {
     async fn fill(store: &Store, files: u32) {
         sqlx::query(
             "WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n < ?1 - 1)
-             INSERT INTO uploads (stream, file, rank, key, bytes, sha256, state, attempts, next_at, queued_at, ready)
+             INSERT INTO uploads (recording, file, rank, key, bytes, sha256, state, attempts, next_at, queued_at, ready)
              SELECT printf('01900000-0000-7000-8000-%012d', n / 100),
                  CASE n % 100 WHEN 98 THEN 'index.m3u8' WHEN 99 THEN 'manifest.json'
                      ELSE printf('segment-%06d.m4s', n % 100 + 1) END,
@@ -214,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn totals_equal_a_count_after_every_change() {
         let store = Store::in_memory().await.unwrap();
-        let (stream, room) = (StreamId::random(), RoomName::parse("gate").unwrap());
+        let (recording, room) = (RecordingId::random(), RoomName::parse("gate").unwrap());
         let check = async |expected: u64| {
             let counted = sqlx::query(
                 "SELECT count(*) AS files, coalesce(sum(bytes), 0) AS bytes FROM uploads WHERE state <> 'verified'",
@@ -225,9 +229,9 @@ mod tests {
             assert_eq!(backlog.bytes, counted.get::<i64, _>("bytes") as u64);
             backlog.recordings
         };
-        store.upload_queued(&stream, &room, &new(File::Segment(2), "unreadable")).await.unwrap();
+        store.upload_queued(&recording, &room, &new(File::Segment(2), "unreadable")).await.unwrap();
         assert_eq!(check(1).await, 0);
-        store.upload_recording(&stream, &room, &whole(), &[]).await.unwrap();
+        store.upload_recording(&recording, &room, &whole(), &[]).await.unwrap();
         assert_eq!(check(4).await, 1);
         let upload = store.uploads_due(Timestamp::now(), LONGEST, 1).await.unwrap().remove(0);
         store.upload_put(&upload).await.unwrap();
@@ -238,9 +242,9 @@ mod tests {
         store.upload_verified(&upload, Timestamp::now()).await.unwrap();
         check(3).await;
         // Other contents: the verified file waits again, with another length.
-        store.upload_queued(&stream, &room, &new(upload.file, "other contents")).await.unwrap();
+        store.upload_queued(&recording, &room, &new(upload.file, "other contents")).await.unwrap();
         check(4).await;
-        store.upload_forgotten(&stream).await.unwrap();
+        store.upload_forgotten(&recording).await.unwrap();
         assert_eq!(check(0).await, 0);
         assert_eq!(store.upload_backlog().await.unwrap(), UploadBacklog::default());
     }
@@ -250,7 +254,7 @@ mod tests {
         let options = SqliteConnectOptions::new().in_memory(true);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
         MIGRATIONS.run_to(2, &pool).await.unwrap();
-        for (stream, file, rank, state) in [
+        for (recording, file, rank, state) in [
             ("01900000-0000-7000-8000-000000000001", "segment-000001.m4s", 0, "uploaded"),
             ("01900000-0000-7000-8000-000000000001", "index.m3u8", 1, "pending"),
             ("01900000-0000-7000-8000-000000000001", "manifest.json", 2, "pending"),
@@ -261,11 +265,11 @@ mod tests {
                 "INSERT INTO uploads (stream, file, rank, key, bytes, sha256, state, next_at, queued_at)
                  VALUES (?, ?, ?, 'gate/x/y', 7, printf('%064d', 1), ?, ?5, ?5)",
             );
-            let insert = insert.bind(stream).bind(file).bind(rank).bind(state).bind(text(Timestamp::UNIX_EPOCH));
+            let insert = insert.bind(recording).bind(file).bind(rank).bind(state).bind(text(Timestamp::UNIX_EPOCH));
             insert.execute(&pool).await.unwrap();
         }
-        let recording = sqlx::query("INSERT INTO stored_recordings (stream, gaps) VALUES ('x', '[]')");
-        recording.execute(&pool).await.unwrap();
+        let stored = sqlx::query("INSERT INTO stored_recordings (stream, gaps) VALUES ('x', '[]')");
+        stored.execute(&pool).await.unwrap();
         MIGRATIONS.run(&pool).await.unwrap();
         let store = Store { pool, path: Arc::new(":memory:".into()) };
         let due = store.uploads_due(Timestamp::now(), LONGEST, 10).await.unwrap();
@@ -279,13 +283,13 @@ mod tests {
     /// A registry in which one file failed and is due at this time.
     async fn failed_until(next_at: Timestamp) -> Store {
         let store = Store::in_memory().await.unwrap();
-        let (stream, room) = (StreamId::random(), RoomName::parse("gate").unwrap());
+        let (recording, room) = (RecordingId::random(), RoomName::parse("gate").unwrap());
         let file = new(File::Segment(1), "one");
-        store.upload_queued(&stream, &room, &file).await.unwrap();
+        store.upload_queued(&recording, &room, &file).await.unwrap();
         let NewUpload { file, bytes, sha256 } = file;
-        let key = format!("{}{file}", key_prefix(&room, &stream));
+        let key = format!("{}{file}", key_prefix(&room, &recording));
         let state = UploadState::Pending;
-        let upload = Upload { stream, file, key, bytes, sha256, state, attempts: 0 };
+        let upload = Upload { recording, file, key, bytes, sha256, state, attempts: 0 };
         store.upload_failed(&upload, next_at, "Failed").await.unwrap();
         store
     }
@@ -302,8 +306,8 @@ mod tests {
     #[tokio::test]
     async fn new_file_is_due_after_the_clock_steps_back() {
         let store = Store::in_memory().await.unwrap();
-        let (stream, room) = (StreamId::random(), RoomName::parse("gate").unwrap());
-        store.upload_queued(&stream, &room, &new(File::Segment(1), "one")).await.unwrap();
+        let (recording, room) = (RecordingId::random(), RoomName::parse("gate").unwrap());
+        store.upload_queued(&recording, &room, &new(File::Segment(1), "one")).await.unwrap();
         let stepped_back = Timestamp::now() - Duration::from_secs(20);
         assert_eq!(store.uploads_due(stepped_back, LONGEST, 10).await.unwrap().len(), 1);
     }
@@ -312,8 +316,8 @@ mod tests {
     async fn distant_removal_counts_as_due_now() {
         let store = Store::in_memory().await.unwrap();
         let now = Timestamp::now();
-        let insert = sqlx::query("INSERT INTO removals (stream, prefix, next_at) VALUES (?, 'gate/x/', ?)");
-        let insert = insert.bind(StreamId::random().to_string()).bind(text(now + LONGEST * 2));
+        let insert = sqlx::query("INSERT INTO removals (recording, prefix, next_at) VALUES (?, 'gate/x/', ?)");
+        let insert = insert.bind(RecordingId::random().to_string()).bind(text(now + LONGEST * 2));
         insert.execute(&store.pool).await.unwrap();
         assert_eq!(store.removals_due(now, LONGEST, 10).await.unwrap().len(), 1);
         assert_eq!(store.removals_due(now, LONGEST * 3, 10).await.unwrap(), []);

@@ -1,6 +1,6 @@
 //! Uploads from a folder to a store, both a test's own.
 
-use crate::control::{RoomName, StreamId};
+use crate::control::{RecordingId, RoomName, StreamId};
 use crate::objects::fake::FakeStore;
 use crate::objects::{Digest, Objects};
 use crate::status::StatusBoard;
@@ -87,22 +87,23 @@ impl Bench {
     }
 
     /// A recording of the room `gate` lies in its folder, finished, with these segments; nobody has told of it.
-    pub(crate) async fn record(&self, segments: &[&str]) -> StreamId {
-        let stream = StreamId::random();
-        write(self.place.path(), &stream, segments);
-        let path = stream.to_string();
-        let recording = NewRecording { stream: stream.clone(), room: room(), path, started_at: Timestamp::now() };
-        self.store.recording_started(&recording).await.unwrap();
-        stream
+    pub(crate) async fn record(&self, segments: &[&str]) -> RecordingId {
+        let recording = RecordingId::random();
+        write(self.place.path(), &recording, segments);
+        let path = recording.to_string();
+        let stream = StreamId::parse(&path).unwrap();
+        let new = NewRecording { stream, id: recording.clone(), room: room(), path, started_at: Timestamp::now() };
+        self.store.recording_started(&new).await.unwrap();
+        recording
     }
 
-    pub(crate) fn folder(&self, stream: &StreamId) -> PathBuf {
-        self.place.path().join(stream.as_str())
+    pub(crate) fn folder(&self, recording: &RecordingId) -> PathBuf {
+        self.place.path().join(recording.as_str())
     }
 
     /// Keys of the recording's objects, without what is common to them.
-    pub(crate) fn stored(&self, stream: &StreamId) -> Vec<String> {
-        let prefix = format!("gate/{stream}/");
+    pub(crate) fn stored(&self, recording: &RecordingId) -> Vec<String> {
+        let prefix = format!("gate/{recording}/");
         self.fake.keys().iter().filter_map(|key| key.strip_prefix(&prefix).map(str::to_owned)).collect()
     }
 
@@ -164,8 +165,8 @@ pub(crate) fn room() -> RoomName {
     RoomName::parse("gate").unwrap()
 }
 
-fn write(folder: &Path, stream: &StreamId, segments: &[&str]) {
-    let folder = folder.join(stream.as_str());
+fn write(folder: &Path, recording: &RecordingId, segments: &[&str]) {
+    let folder = folder.join(recording.as_str());
     fs::create_dir_all(&folder).unwrap();
     let sha256 = |text: &str| Digest::of(text.as_bytes()).to_string();
     let put = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
@@ -191,7 +192,8 @@ fn write(folder: &Path, stream: &StreamId, segments: &[&str]) {
     let manifest = Manifest {
         version: 1,
         description: Description {
-            id: stream.to_string(),
+            id: recording.to_string(),
+            stream: None,
             room: "gate".to_owned(),
             publisher: "me".to_owned(),
             started_at: at,

@@ -10,10 +10,10 @@ async fn a_recording_stays_while_there_is_space_and_the_oldest_goes_first() {
     let bench = Bench::new().await;
     let (rules, receiver) = watch::channel(keeping("0%"));
     bench.uploads.follow(receiver);
-    let stream = bench.record(&["one"]).await;
-    bench.uploads.recording_finished(&stream);
+    let recording = bench.record(&["one"]).await;
+    bench.uploads.recording_finished(&recording);
     bench.drained().await;
-    assert!(bench.folder(&stream).join("recording.mp4").is_file());
+    assert!(bench.folder(&recording).join("recording.mp4").is_file());
     rules.send_replace(keeping("9000000Ti"));
     let other = bench.record(&["two"]).await;
     bench.uploads.recording_finished(&other);
@@ -23,12 +23,12 @@ async fn a_recording_stays_while_there_is_space_and_the_oldest_goes_first() {
 #[tokio::test]
 async fn beside_its_store_a_recording_is_kept_once() {
     let bench = Bench::with(|settings| UploadSettings { same_volume: true, ..settings }).await;
-    let (stream, held) = (bench.record(&["one"]).await, bench.record(&["two"]).await);
+    let (recording, held) = (bench.record(&["one"]).await, bench.record(&["two"]).await);
     fs::write(bench.folder(&held).join("hold"), "").unwrap();
-    bench.uploads.recording_finished(&stream);
+    bench.uploads.recording_finished(&recording);
     bench.uploads.recording_finished(&held);
     bench.drained().await;
-    bench.until("it has left the disk", |bench| !bench.folder(&stream).exists()).await;
+    bench.until("it has left the disk", |bench| !bench.folder(&recording).exists()).await;
     assert!(bench.folder(&held).exists(), "somebody wants it to stay");
     assert_eq!(bench.store.evictable().await.unwrap(), [held]);
 }
@@ -36,19 +36,19 @@ async fn beside_its_store_a_recording_is_kept_once() {
 #[tokio::test]
 async fn a_folder_that_came_back_leaves_again() {
     let mut bench = Bench::with(|settings| UploadSettings { same_volume: true, ..settings }).await;
-    let stream = bench.record(&["one"]).await;
+    let recording = bench.record(&["one"]).await;
     let copy = bench.place.path().join("copy");
     fs::create_dir(&copy).unwrap();
-    for file in fs::read_dir(bench.folder(&stream)).unwrap() {
+    for file in fs::read_dir(bench.folder(&recording)).unwrap() {
         let file = file.unwrap();
         fs::copy(file.path(), copy.join(file.file_name())).unwrap();
     }
-    bench.uploads.recording_finished(&stream);
-    bench.until("it has left the disk", |bench| !bench.folder(&stream).exists()).await;
+    bench.uploads.recording_finished(&recording);
+    bench.until("it has left the disk", |bench| !bench.folder(&recording).exists()).await;
     bench.wait_for_evictions().await;
     bench.stop();
-    fs::rename(&copy, bench.folder(&stream)).unwrap();
+    fs::rename(&copy, bench.folder(&recording)).unwrap();
     bench.restart();
-    bench.until("it has left the disk again", |bench| !bench.folder(&stream).exists()).await;
+    bench.until("it has left the disk again", |bench| !bench.folder(&recording).exists()).await;
     assert_eq!(bench.fake.count("PUT"), 4);
 }

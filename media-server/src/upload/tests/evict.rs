@@ -10,10 +10,10 @@ async fn eviction_keeps_its_period_under_notes() {
     let bench = Bench::new().await;
     let (rules, receiver) = watch::channel(keeping("0%"));
     bench.uploads.follow(receiver);
-    let stream = bench.record(&["one"]).await;
-    bench.uploads.recording_finished(&stream);
+    let recording = bench.record(&["one"]).await;
+    bench.uploads.recording_finished(&recording);
     bench.drained().await;
-    let directory = bench.folder(&stream);
+    let directory = bench.folder(&recording);
     let _frozen = Frozen::freeze();
     rules.send_replace(keeping("9000000Ti"));
     for round in 0..12 {
@@ -33,7 +33,7 @@ async fn eviction_keeps_its_period_under_notes() {
         until("the journal has the eviction", async || bench.store.evictable().await.unwrap().is_empty()).await;
         // It returns, and has to leave with the next period.
         fs::create_dir(&directory).unwrap();
-        bench.store.evicted(&stream, None).await.unwrap();
+        bench.store.evicted(&recording, None).await.unwrap();
     }
 }
 

@@ -20,17 +20,17 @@ async fn whatever_fails_is_told_and_tried_again_until_it_works() {
         (Fault::Silent, "TimedOut"),
     ] {
         bench.fake.fail_on(Method::PUT, fault);
-        let stream = bench.record(&["one"]).await;
-        bench.uploads.recording_finished(&stream);
+        let recording = bench.record(&["one"]).await;
+        bench.uploads.recording_finished(&recording);
         bench.until(reason, |bench| bench.status.store().reason.as_deref() == Some(reason)).await;
         bench.until("it is told", |bench| bench.status.uploads().failing).await;
         let (store, uploads) = (bench.status.store(), bench.status.uploads());
         assert!(!store.ok && store.message.is_some_and(|message| message.contains(": ")), "{reason}");
         assert!(uploads.pending > 0 && uploads.message.is_some() && uploads.oldest_pending.is_some(), "{reason}");
-        assert!(!bench.stored(&stream).contains(&"manifest.json".to_owned()));
+        assert!(!bench.stored(&recording).contains(&"manifest.json".to_owned()));
         bench.fake.fail(None);
         bench.drained().await;
-        assert_eq!(bench.stored(&stream).len(), 4, "{reason}");
+        assert_eq!(bench.stored(&recording).len(), 4, "{reason}");
         bench.until("all is well again", |bench| bench.status.store().ok && !bench.status.uploads().failing).await;
         assert_eq!(bench.status.uploads().recordings, 0);
     }
@@ -41,15 +41,15 @@ async fn nothing_leaves_the_disk_that_the_store_does_not_show() {
     let bench = Bench::with(|settings| UploadSettings { same_volume: true, ..settings }).await;
     for fault in [Fault::Lies, Fault::Forgets] {
         bench.fake.fail(fault);
-        let stream = bench.record(&["one"]).await;
-        bench.uploads.recording_finished(&stream);
+        let recording = bench.record(&["one"]).await;
+        bench.uploads.recording_finished(&recording);
         bench.until("it is told", |bench| bench.status.uploads().failing).await;
-        assert!(bench.folder(&stream).join("segment-000001.m4s").is_file(), "{fault:?}");
-        assert!(!bench.stored(&stream).contains(&"manifest.json".to_owned()), "{fault:?}");
+        assert!(bench.folder(&recording).join("segment-000001.m4s").is_file(), "{fault:?}");
+        assert!(!bench.stored(&recording).contains(&"manifest.json".to_owned()), "{fault:?}");
         bench.fake.fail(None);
         bench.drained().await;
-        bench.until("it has left the disk", |bench| !bench.folder(&stream).exists()).await;
-        assert_eq!(bench.stored(&stream).len(), 4, "{fault:?}");
+        bench.until("it has left the disk", |bench| !bench.folder(&recording).exists()).await;
+        assert_eq!(bench.stored(&recording).len(), 4, "{fault:?}");
     }
 }
 
@@ -57,10 +57,10 @@ async fn nothing_leaves_the_disk_that_the_store_does_not_show() {
 async fn a_store_without_checksums_has_to_give_back_what_it_got() {
     let bench = Bench::new().await;
     bench.fake.keep_no_checksums();
-    let stream = bench.record(&["one"]).await;
-    bench.uploads.recording_finished(&stream);
+    let recording = bench.record(&["one"]).await;
+    bench.uploads.recording_finished(&recording);
     bench.drained().await;
-    assert_eq!(bench.fake.count(&format!("GET gate/{stream}/segment-000001")), 1);
+    assert_eq!(bench.fake.count(&format!("GET gate/{recording}/segment-000001")), 1);
     bench.fake.fail_on(Method::GET, Fault::Truncates);
     let other = bench.record(&["another"]).await;
     bench.uploads.recording_finished(&other);
@@ -75,11 +75,11 @@ async fn mended_keys_are_used_at_once() {
     let bench = Bench::with(|settings| UploadSettings { first_delay: hour, longest_delay: hour, ..settings }).await;
     bench.until("the store is well", |bench| bench.status.store().ok).await;
     bench.fake.use_key("revoked");
-    let stream = bench.record(&["one"]).await;
-    bench.uploads.recording_finished(&stream);
+    let recording = bench.record(&["one"]).await;
+    bench.uploads.recording_finished(&recording);
     bench.until("denied", |bench| bench.status.store().reason.as_deref() == Some("AccessDenied")).await;
     bench.fake.use_key("key");
-    bench.until("it is there", |bench| bench.stored(&stream).len() == 4).await;
+    bench.until("it is there", |bench| bench.stored(&recording).len() == 4).await;
 }
 
 #[tokio::test]
@@ -99,12 +99,12 @@ async fn while_the_store_is_down_few_requests_are_made() {
     let bench = Bench::with(|settings| UploadSettings { first_delay: long, longest_delay: long, ..settings }).await;
     bench.until("the store is well", |bench| bench.status.store().ok).await;
     bench.fake.fail(Fault::BUSY);
-    let mut streams = Vec::new();
+    let mut recordings = Vec::new();
     for _ in 0..5 {
-        streams.push(bench.record(&["one", "two", "three"]).await);
+        recordings.push(bench.record(&["one", "two", "three"]).await);
     }
     let before = bench.fake.requests().len();
-    streams.iter().for_each(|stream| bench.uploads.recording_finished(stream));
+    recordings.iter().for_each(|recording| bench.uploads.recording_finished(recording));
     bench.until("all wait", |bench| bench.status.uploads().pending == 30).await;
     bench.until("it is told", |bench| !bench.status.store().ok).await;
     let made = bench.fake.requests().len() - before;
@@ -117,8 +117,8 @@ async fn nothing_waits_only_when_the_store_has_all_and_nothing_of_what_was_delet
     bench.until("the store is well", |bench| bench.status.store().ok).await;
     assert!(bench.uploads.nothing_waits().await);
     bench.fake.fail_on(Method::PUT, Fault::BUSY);
-    let stream = bench.record(&["one"]).await;
-    bench.uploads.recording_finished(&stream);
+    let recording = bench.record(&["one"]).await;
+    bench.uploads.recording_finished(&recording);
     assert!(!bench.uploads.nothing_waits().await, "right after it was told");
     bench.until("it is told why", |bench| bench.status.uploads().failing).await;
     assert!(!bench.uploads.nothing_waits().await);
@@ -126,12 +126,12 @@ async fn nothing_waits_only_when_the_store_has_all_and_nothing_of_what_was_delet
     bench.drained().await;
     assert!(bench.uploads.nothing_waits().await);
     bench.fake.fail(Fault::BUSY);
-    fs::remove_dir_all(bench.folder(&stream)).unwrap();
-    bench.store.recording_removed(&stream).await.unwrap();
+    fs::remove_dir_all(bench.folder(&recording)).unwrap();
+    bench.store.recording_removed(&recording).await.unwrap();
     bench.uploads.recording_removed();
     assert!(!bench.uploads.nothing_waits().await, "it is to leave the store");
     bench.fake.fail(None);
-    bench.until("it has left the store", |bench| bench.stored(&stream).is_empty()).await;
+    bench.until("it has left the store", |bench| bench.stored(&recording).is_empty()).await;
     bench.stop();
     assert!(!bench.uploads.nothing_waits().await, "nobody knows any more");
 }
@@ -139,19 +139,19 @@ async fn nothing_waits_only_when_the_store_has_all_and_nothing_of_what_was_delet
 #[tokio::test]
 async fn a_manifest_that_cannot_be_read_waits_and_is_told_until_it_is_mended() {
     let bench = Bench::new().await;
-    let stream = bench.record(&["one"]).await;
-    let manifest = bench.folder(&stream).join("manifest.json");
+    let recording = bench.record(&["one"]).await;
+    let manifest = bench.folder(&recording).join("manifest.json");
     let text = fs::read(&manifest).unwrap();
     fs::write(&manifest, "{}").unwrap();
-    bench.uploads.recording_finished(&stream);
+    bench.uploads.recording_finished(&recording);
     bench.until("it is told", |bench| bench.status.uploads().failing).await;
     let message = bench.status.uploads().message.unwrap();
-    assert!(message.contains(stream.as_str()) && message.contains("delete the recording"), "{message}");
+    assert!(message.contains(recording.as_str()) && message.contains("delete the recording"), "{message}");
     assert!(!bench.uploads.nothing_waits().await);
     bench.drained().await;
     fs::write(&manifest, text).unwrap();
-    bench.uploads.recording_finished(&stream);
-    bench.until("it is there", |bench| bench.stored(&stream).len() == 4).await;
+    bench.uploads.recording_finished(&recording);
+    bench.until("it is there", |bench| bench.stored(&recording).len() == 4).await;
     // What the store has is in the journal a moment later.
     bench.drained().await;
     bench.until("all is well", |bench| !bench.status.uploads().failing).await;

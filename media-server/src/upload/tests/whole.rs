@@ -52,7 +52,7 @@ impl Bench {
 
     async fn read(&self, camera: &Camera, file: File) -> Result<(bool, Vec<u8>), OpenError> {
         let mut all = Vec::new();
-        let mut bytes = match self.recordings.library().open(&camera.stream, file).await? {
+        let mut bytes = match self.recordings.library().open(&camera.id, file).await? {
             Opened::Local(mut file, _) => {
                 file.read_to_end(&mut all).await.unwrap();
                 return Ok((true, all));
@@ -92,7 +92,7 @@ async fn a_recording_is_played_from_the_store_as_from_the_disk() {
         here.push(bytes);
     }
     std::fs::remove_file(bench.recordings.path(&camera).join("hold")).unwrap();
-    bench.recordings.library().recording(&camera.stream).await.unwrap();
+    bench.recordings.library().recording(&camera.id).await.unwrap();
     let other = bench.record().await;
     bench.until_gone(&camera).await;
     bench.until_gone(&other).await;
@@ -103,16 +103,16 @@ async fn a_recording_is_played_from_the_store_as_from_the_disk() {
     let (_, mp4) = bench.read(&camera, File::Export(1)).await.unwrap();
     assert_eq!(Digest::of(&mp4).to_string(), manifest.exports[0].sha256);
     for segment in &manifest.segments {
-        let object = bench.fake.object(&format!("front-door/{}/{}", camera.stream, segment.file)).unwrap();
+        let object = bench.fake.object(&format!("front-door/{}/{}", camera.id, segment.file)).unwrap();
         assert_eq!(Digest::of(&object).to_string(), segment.sha256);
     }
     assert!(matches!(bench.read(&camera, File::Segment(99)).await, Err(OpenError::NotFound)));
     let shown = bench.recordings.shown(&camera).await;
     assert_eq!((shown.recording.state, shown.trouble), (RecordingState::Complete, None));
-    let hold = format!("front-door/{}/hold", camera.stream);
+    let hold = format!("front-door/{}/hold", camera.id);
     let put = bench.fake.objects().put(&hold, &Source::Bytes(Default::default()), Digest::of(b"")).await;
     put.unwrap();
-    let remove = async || bench.recordings.library().remove(&camera.stream).await;
+    let remove = async || bench.recordings.library().remove(&camera.id).await;
     assert!(matches!(remove().await, Err(LibraryError::Held)), "somebody holds it in the store");
     bench.fake.fail(Fault::DENIED);
     assert!(matches!(remove().await, Err(LibraryError::Objects(_))), "nobody knows");
@@ -120,7 +120,7 @@ async fn a_recording_is_played_from_the_store_as_from_the_disk() {
     bench.fake.objects().delete(&[hold]).await.unwrap();
     assert!(remove().await.unwrap());
     let deadline = Instant::now() + Duration::from_secs(20);
-    while bench.fake.keys().iter().any(|key| key.contains(camera.stream.as_str())) {
+    while bench.fake.keys().iter().any(|key| key.contains(camera.id.as_str())) {
         assert!(Instant::now() < deadline, "it has not left the store");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -148,7 +148,7 @@ async fn what_the_store_does_not_give_has_a_reason() {
     bench.drained().await;
     bench.until_gone(&camera).await;
     bench.fake.fail(Fault::DENIED);
-    match bench.recordings.library().open(&camera.stream, File::Segment(1)).await.unwrap() {
+    match bench.recordings.library().open(&camera.id, File::Segment(1)).await.unwrap() {
         Opened::Stored(stored) => {
             let error = stored.read(None).await.err().expect("it is denied");
             assert_eq!(error.reason().as_str(), "AccessDenied");

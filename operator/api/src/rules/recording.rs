@@ -16,6 +16,13 @@ pub(crate) const SEGMENT_DURATION: SpecRule = SpecRule {
     },
 };
 
+pub(crate) const MAX_DURATION: SpecRule = SpecRule {
+    field: "recording.maxDuration",
+    cel: cel_duration!("self.recording.maxDuration", "1m", "24h", "self.recording.maxDuration == '1d'"),
+    remedy: "maxDuration: write a duration from 1m to 24h, such as 1h",
+    offending: |spec| duration_outside(&spec.recording.max_duration, Duration::from_secs(60), 24 * HOUR),
+};
+
 pub(crate) const IDLE_TIMEOUT: SpecRule = SpecRule {
     field: "recording.idleTimeout",
     cel: cel_duration!("self.recording.idleTimeout", "1s", "1h", "false"),

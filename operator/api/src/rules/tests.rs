@@ -159,6 +159,12 @@ fn durations_and_sizes_out_of_bounds_are_refused() {
     for duration in ["0s", "999ms", "61s", "1d"] {
         breaks(json!({"recording": {"segmentDuration": duration}}), &[&SEGMENT_DURATION]);
     }
+    for duration in ["59s", "24h1s", "2d"] {
+        breaks(json!({"recording": {"maxDuration": duration}}), &[&MAX_DURATION]);
+    }
+    for duration in ["1m", "1h", "24h", "1d"] {
+        breaks(json!({"recording": {"maxDuration": duration}}), &[]);
+    }
     for duration in ["0s", "1h1s", "1d"] {
         breaks(json!({"recording": {"idleTimeout": duration}}), &[&IDLE_TIMEOUT]);
         breaks(json!({"drain": {"deadline": duration}}), &[&DRAIN_DEADLINE]);
