@@ -21,7 +21,7 @@ metadata:
 spec:
   exposure: {type: ClusterIP}
   limits: {maxPublishers: 4, maxSubscribersPerRoom: 40}
-  recording: {enabled: true, segmentDuration: 2s, idleTimeout: 30s}
+  recording: {enabled: true, segmentDuration: 2s, maxDuration: 24h, idleTimeout: 30s}
   auth: {mode: Open}
 `;
 

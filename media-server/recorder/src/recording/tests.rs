@@ -258,7 +258,7 @@ proptest! {
         let in_order = send(packets.iter().map(|packet| (at(packet), packet.clone())).collect());
         // The first ones are held for less. A delay of all packets is another matter: the timeline follows it.
         let delay = |n: usize| match n {
-            _ if n / 3 % 5 == 0 => delays[n].min(20),
+            _ if (n / 3).is_multiple_of(5) => delays[n].min(20),
             0..30 => delays[n],
             _ => delays[n].max(later[n]),
         };

@@ -108,8 +108,15 @@ impl Drop for Session {
     }
 }
 
-/// The resource as YAML; JSON is YAML.
+/// The resource as YAML; JSON is YAML. Unless the spec says otherwise, recordings last a day: a full hour in the middle of a
+/// test must not split them.
 pub(crate) fn document(name: &str, spec: &Value) -> String {
+    let mut spec = spec.clone();
+    if let Some(recording) =
+        spec.as_object_mut().and_then(|spec| spec.entry("recording").or_insert_with(|| json!({})).as_object_mut())
+    {
+        recording.entry("maxDuration").or_insert_with(|| "24h".into());
+    }
     let document = json!({
         "apiVersion": "media.streamsession.io/v1alpha1", "kind": "StreamSession", "metadata": {"name": name}, "spec": spec,
     });
