@@ -16,7 +16,7 @@ use super::{
     names,
     report::Report,
     scene::Scene,
-    trouble::clipped,
+    trouble::{clipped, printable},
 };
 
 /// Seconds between two writes of counts.
@@ -141,7 +141,7 @@ pub(crate) fn told(scene: &Scene<'_>, verdict: &Verdict) -> Condition {
         type_: verdict.type_.to_owned(),
         status: verdict.status.to_owned(),
         reason: verdict.reason.clone(),
-        message: verdict.message.clone(),
+        message: printable(&verdict.message),
         observed_generation: Some(generation(scene, verdict)),
         last_transition_time: before.map_or(now, |before| before.last_transition_time.clone()),
     }

@@ -346,9 +346,17 @@ fn warning(scene: &Scene<'_>, about: &str, of: &[&str]) -> Option<String> {
     Some(clipped(&newest.message))
 }
 
+/// Returns a text without control characters. A Secret's key may have them, and the API server's YAML parser refuses a
+/// status with DEL and the like, which JSON does not escape.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|char| if char.is_control() && char != '\n' { char::REPLACEMENT_CHARACTER } else { char })
+        .collect()
+}
+
 /// Others' words, cut to a bearable length, without what they end with.
 pub(crate) fn clipped(words: &str) -> String {
-    let words = words.trim().trim_end_matches(['.', ':', ' ']);
+    let words = &printable(words.trim().trim_end_matches(['.', ':', ' ']));
     match words.char_indices().map(|(at, _)| at).take_while(|at| *at <= WORDS).last() {
         Some(end) if words.len() > WORDS => format!("{}…", &words[..end]),
         _ => words.to_owned(),

@@ -114,6 +114,18 @@ fn a_secret_without_the_key_is_told_by_the_key() {
 }
 
 #[test]
+fn condition_of_a_key_with_control_characters_is_printable() {
+    let mut world = World::new(session(&json!({"auth": {"secretRef": {"name": "jwt", "key": "\u{7f}\u{85}"}}})));
+    world.object_mut(Kind::Secret, "jwt")["data"] = json!({"other": "dmFsdWU="});
+    let observed = world.observe();
+    let message = "nothing at \u{fffd}\u{fffd}";
+    tells(&world, &observed, &["MediaReady"], "SecretMissing", &["Secret jwt", message]);
+    let plan = planned(&world, &observed);
+    let conditions = plan.status.unwrap().conditions;
+    assert!(conditions.iter().all(|condition| !condition.message.contains(|char: char| char.is_control())));
+}
+
+#[test]
 fn a_missing_certificate_of_the_ingress_does_not_keep_the_pod() {
     let spec = json!({"exposure": {"ingress": {"host": "cams.example.com", "tlsSecretName": "cams-tls"}}});
     let mut world = World::new(session(&spec));
