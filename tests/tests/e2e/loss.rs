@@ -21,13 +21,7 @@ async fn five_percent_loss_each_way_is_repaired_or_marked() {
     let _turn = alone().await;
     let network = Network::lossy(LOSS_PERCENT);
     let clip = flash_clip(Picture::H264).await;
-    let server = Setup::at(network.control.into())
-        .spec("{auth: {mode: Open, acknowledgeOpen: true}}")
-        .inside(&network.server_namespace())
-        .argument("--announce")
-        .argument(network.server.to_string())
-        .start()
-        .await;
+    let server = Setup::in_network(&network).start().await;
     let clients = network.client_namespace();
     let http = format!("http://{}:{}", network.server, server.setup().http.port());
     let [whip, whep] = ["whip", "whep"].map(|endpoint| format!("{http}/{endpoint}/door"));

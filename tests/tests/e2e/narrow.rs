@@ -14,13 +14,7 @@ async fn narrow_paths_carry_every_frame_at_the_first_try() {
     let _turn = alone().await;
     for mtu in [1100, 1280, 1400] {
         let network = Network::narrow(mtu);
-        let server = Setup::at(network.control.into())
-            .spec("{auth: {mode: Open, acknowledgeOpen: true}}")
-            .inside(&network.server_namespace())
-            .argument("--announce")
-            .argument(network.server.to_string())
-            .start()
-            .await;
+        let server = Setup::in_network(&network).start().await;
         let clients = network.client_namespace();
         let http = format!("http://{}:{}", network.server, server.setup().http.port());
         let run = |arguments: &[&str]| {

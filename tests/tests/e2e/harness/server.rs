@@ -1,7 +1,7 @@
 //! Starts the release binary and ends it, on free ports, in a folder of its own.
 
 use super::api::Api;
-use super::namespace::Mount;
+use super::namespace::{Mount, Network};
 use super::until;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -54,6 +54,15 @@ impl Setup {
             namespace: None,
             management: None,
         }
+    }
+
+    /// Open, in the server's namespace of a network, with the server's address on the link announced.
+    pub(crate) fn in_network(network: &Network) -> Setup {
+        Setup::at(network.control.into())
+            .spec("{auth: {mode: Open, acknowledgeOpen: true}}")
+            .inside(&network.server_namespace())
+            .argument("--announce")
+            .argument(network.server.to_string())
     }
 
     /// A further argument.
