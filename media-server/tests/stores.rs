@@ -26,7 +26,7 @@ fn versitys_gateway_is_listed_verified_exported_and_pruned() {
 fn everything(store: &Running) {
     let lists_uploads = store.lists_uploads();
     let recordings = store.recordings();
-    let make = |started_at| Make { started_at, ..Make::default() }.within(&recordings);
+    let make = |started_at| Make { started_at, older: true, ..Make::default() }.within(&recordings);
     let (both, stored, held, pending, half) = (
         make("2026-05-01T00:00:00Z"),
         make("2026-05-02T00:00:00Z"),

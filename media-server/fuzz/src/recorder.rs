@@ -88,7 +88,7 @@ fn record(codec: Codec, data: &[u8]) {
     }
     recording.finish(now);
     folder.carry_out(&mut recording);
-    match finalize(&mut folder, &Ending::orderly()) {
+    match finalize(&mut folder, &Ending::orderly(), &[]) {
         Ok(_) | Err(FinalizeError::Empty) => {}
         Err(error) => panic!("what was recorded cannot be finalised: {error}"),
     }
@@ -111,8 +111,8 @@ pub fn repair(data: &[u8]) {
             value => bytes.push(value),
         }
     }
-    if let Ok(manifest) = finalize(&mut folder, &Ending::crash()) {
-        let again = finalize(&mut folder, &Ending::crash()).expect("what is final stays so");
+    if let Ok(manifest) = finalize(&mut folder, &Ending::crash(), &[]) {
+        let again = finalize(&mut folder, &Ending::crash(), &[]).expect("what is final stays so");
         assert_eq!(manifest.segments.len(), again.segments.len());
     }
 }
@@ -180,7 +180,7 @@ impl Memory {
                 Output::Replace { file, bytes } => {
                     self.files.insert(file.to_string(), bytes);
                 }
-                Output::Close { file, bytes, .. } => assert_eq!(self.files[&file.to_string()].len() as u64, bytes),
+                Output::Close { file, record } => assert_eq!(self.files[&file.to_string()].len() as u64, record.bytes),
                 Output::Sync { .. } | Output::RequestKeyframe | Output::Continue { .. } | Output::Finished => {}
             }
         }
@@ -219,13 +219,5 @@ impl Folder for Memory {
     fn commit(&mut self, name: &str, file: Vec<u8>) -> io::Result<()> {
         self.files.insert(name.to_owned(), file);
         Ok(())
-    }
-
-    fn abandon(&mut self, _: &str, _: Vec<u8>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn room(&mut self) -> io::Result<u64> {
-        Ok(u64::MAX)
     }
 }

@@ -1,7 +1,7 @@
 //! `recording.mp4`: all segments as one progressive MP4, its index in front.
 //!
 //! Samples keep their places on the timeline. Where sound is missing there is silence: players count sound. A track that
-//! starts later than the other has an empty edit. Where codec or size changes, another file begins.
+//! starts later than the other has an empty edit. Where the codec changes, another file begins.
 
 use std::num::NonZeroU32;
 
@@ -161,9 +161,13 @@ impl Table {
 }
 
 impl Export {
-    /// Whether segments with these tracks can go on in this file: nothing that it has is coded differently there.
-    pub(crate) fn fits(&self, tracks: &Tracks) -> bool {
-        self.tables.iter().all(|table| tracks.entry(table.track).is_none_or(|entry| *entry == table.entry))
+    /// Returns whether segments with these tracks can follow in this file. `in_band`: they repeat parameter sets.
+    pub(crate) fn fits(&self, tracks: &Tracks, in_band: bool) -> bool {
+        self.tables.iter().all(|table| match tracks.entry(table.track) {
+            Some(entry) if in_band => mp4::same_codec(&table.entry, entry),
+            Some(entry) => *entry == table.entry,
+            None => true,
+        })
     }
 
     /// The samples of a part whose payload is to be copied from `copy`.

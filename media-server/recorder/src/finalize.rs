@@ -15,9 +15,9 @@ use ring::digest::SHA256;
 
 use crate::{
     manifest::{Gap, Manifest, hex},
+    record::SegmentRecord,
     types::File,
 };
-use exports::Exports;
 pub use mp4s::Mp4s;
 use scan::Scan;
 
@@ -42,10 +42,6 @@ pub trait Folder {
     fn create(&mut self, name: &str) -> io::Result<Self::Writer>;
     /// Syncs the temporary file, renames it to `name`, syncs the folder.
     fn commit(&mut self, name: &str, file: Self::Writer) -> io::Result<()>;
-    /// Removes the temporary file.
-    fn abandon(&mut self, name: &str, file: Self::Writer) -> io::Result<()>;
-    /// Bytes that MP4 files may take: they are copies of what is there, so that others may need the space more.
-    fn room(&mut self) -> io::Result<u64>;
 }
 
 /// Why a folder could not be finalised.
@@ -93,55 +89,33 @@ impl Ending {
     }
 }
 
-/// Makes the folder a finished recording, or finds that it is one. Blocks: it reads and writes files.
-///
-/// When there is too little room for the MP4 files the recording is finished without them, and its manifest says so.
-/// They are made when this is called again with room enough.
-pub fn finalize(folder: &mut impl Folder, ending: &Ending) -> Result<Manifest, FinalizeError> {
+/// A closed segment that the caller knows: its file is not read again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownSegment {
+    /// Its entry in the index. A file in the folder with another length is read all the same.
+    pub record: SegmentRecord,
+    /// The object store holds the file. One that is neither there nor in the folder is missing.
+    pub elsewhere: bool,
+}
+
+/// Makes the folder a finished recording, or finds that it is one. Blocks: it reads the segments that are not `known`, and
+/// writes playlist and manifest.
+pub fn finalize(folder: &mut impl Folder, ending: &Ending, known: &[KnownSegment]) -> Result<Manifest, FinalizeError> {
     let names = folder.list().map_err(|source| FinalizeError::Io { file: ".".into(), source })?;
     let mut files: Vec<(File, u64)> = names.iter().filter_map(|(name, len)| Some((name.parse().ok()?, *len))).collect();
     files.sort();
     if files.iter().any(|(file, _)| *file == File::Manifest)
         && let Ok(manifest) = serde_json::from_slice(&read_all(folder, File::Manifest)?)
     {
-        return complete(folder, &files, manifest);
+        return Ok(manifest);
     }
     let mut scan = Scan::new(ending);
-    scan.read(folder, &files)?;
+    scan.read(folder, &files, known)?;
     scan.cut(folder)?;
     let Some(description) = scan.description.clone().filter(|_| !scan.segments.is_empty()) else {
         return Err(FinalizeError::Empty);
     };
-    let exports = exports::write(folder, &scan.exports, &description)?;
-    for (file, _) in files {
-        if matches!(file, File::Export(number) if number as usize > exports.written.len()) {
-            folder.remove(&file.to_string()).map_err(|source| failed(file, source))?;
-        }
-    }
-    let manifest = scan.manifest(folder, description, exports)?;
-    write_manifest(folder, &manifest)?;
-    Ok(manifest)
-}
-
-/// A finished recording gets the MP4 files that there was no room for.
-fn complete(
-    folder: &mut impl Folder,
-    files: &[(File, u64)],
-    mut manifest: Manifest,
-) -> Result<Manifest, FinalizeError> {
-    let Some(missing) = &manifest.missing_exports else { return Ok(manifest) };
-    let room = folder.room().map_err(|source| failed(File::Export(1), source))?;
-    if room < missing.needed {
-        return Ok(manifest);
-    }
-    let mut scan = Scan::new(&Ending::crash());
-    scan.read(folder, files)?;
-    if !scan.matches(&manifest) {
-        let reason = "the segments are not those that it tells of".into();
-        return Err(FinalizeError::Mp4 { file: File::Manifest.to_string(), reason });
-    }
-    let Exports { written, missing } = exports::write(folder, &scan.exports, &manifest.description)?;
-    (manifest.exports, manifest.missing_exports) = (written, missing);
+    let manifest = scan.manifest(folder, description)?;
     write_manifest(folder, &manifest)?;
     Ok(manifest)
 }

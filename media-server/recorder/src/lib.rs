@@ -17,23 +17,20 @@
 //! out after 10 s, or when the source ends. Only the first picture is waited for longer (see the rules).
 //!
 //! # When it is over: [`finalize()`]
-//! One path for the normal end and for the start after a crash: it reads the recording's folder, cuts torn tails,
-//! and writes the final playlist, `recording.mp4` (index in front) and, last of all, `manifest.json`. A folder with a
-//! `manifest.json` is complete; a folder without one is finalised again. Doing it twice, or dying half way, is harmless.
-//! Where there is no room for `recording.mp4`, a second copy of everything, the manifest says so, and the next time makes
-//! up for it.
+//! One path for the normal end and for the start after a crash: it reads the segments that are not in the index yet, cuts
+//! torn tails, and writes the final playlist and, last of all, `manifest.json`. A folder with a `manifest.json` is
+//! complete; a folder without one is finalised again. Doing it twice, or dying half way, is harmless. No media is copied.
 //!
-//! # Elsewhere than in its folder: [`Mp4s`]
-//! The same MP4 files, byte for byte, of a recording whose segments lie somewhere else: in an object store, or on a disk
-//! that had no room for them.
+//! # As one file: [`composition`] and [`Mp4s`]
+//! `recording.mp4` is composed when it is read: a head that indexes the segments, and their bytes from wherever they are.
+//! [`Mp4s`] makes progressive MP4 files instead, for programs that do not read fragments; that reads all media.
 //!
-//! # What a folder holds
-//! | file | written | what |
+//! # Contents of a folder
+//! | file | written | contents |
 //! |---|---|---|
 //! | `init-N.mp4` | once, atomically | `ftyp`, `moov`, and the recording's [`Description`] in a `uuid` box |
 //! | `segment-NNNNNN.m4s` | appended by parts | `styp`, then parts: `uuid` (part information), `moof`, `mdat` |
 //! | `index.m3u8` | appended at each segment | HLS: EVENT while live, VOD at the end |
-//! | `recording.mp4`, `recording-2.mp4` … | at the end | progressive MP4; a further one for each change of codec or size |
 //! | `manifest.json` | last | [`Manifest`] |
 //!
 //! The part information says what a segment's samples do not: wall clock, gaps, which init segment, whether the timeline
@@ -62,22 +59,26 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+pub mod composition;
 mod depacketize;
 mod export;
 pub mod finalize;
 mod frames;
+pub mod index;
 mod lane;
 mod manifest;
 mod mp4;
 mod pace;
 mod playlist;
+mod record;
 mod recording;
 mod reorder;
 mod segments;
 mod types;
 
-pub use finalize::{Ending, FinalizeError, Folder, Mp4s, finalize};
-pub use manifest::{Export, Gap, GapReason, Init, Manifest, MissingExports, MissingReason, Segment};
+pub use finalize::{Ending, FinalizeError, Folder, KnownSegment, Mp4s, finalize};
+pub use manifest::{Export, Gap, GapReason, Init, Manifest, Segment};
+pub use record::SegmentRecord;
 pub use recording::Recording;
 pub use types::{Codec, Config, Continuation, Description, File, Output, Packet, Stats, Track, Tracks};
 

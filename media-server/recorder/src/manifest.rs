@@ -8,7 +8,7 @@ use crate::types::{Description, Track};
 /// Everything about a finished recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Of this format: 1.
+    /// Version of this format: 2 since parameter sets are in band, so that decoders follow changes within a file.
     pub version: u32,
     /// Which recording, of which room, by whom, from when.
     #[serde(flatten)]
@@ -37,30 +37,9 @@ pub struct Manifest {
     pub segments: Vec<Segment>,
     /// In order of their start.
     pub gaps: Vec<Gap>,
-    /// Progressive MP4 files, in order.
+    /// Progressive MP4 files beside the segments, in order. Only recordings of older versions have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exports: Vec<Export>,
-    /// Why there are none. The segments hold everything; the MP4 files are made when there is room.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub missing_exports: Option<MissingExports>,
-}
-
-/// Why the MP4 files were not made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MissingExports {
-    /// In a word.
-    pub reason: MissingReason,
-    /// Bytes that they need.
-    pub needed: u64,
-    /// Bytes that there were for them.
-    pub free: u64,
-}
-
-/// Why the MP4 files were not made, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MissingReason {
-    /// The disk has too little room.
-    Space,
 }
 
 /// An init segment.

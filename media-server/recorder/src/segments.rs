@@ -10,22 +10,23 @@ use ring::digest::{Context, SHA256};
 
 use crate::{
     clock::{seconds, ticks},
-    manifest::Gap,
+    manifest::{Gap, hex},
     mp4::{
         init::{self, Tracks},
         part::{self, Info, Sample},
         timescale,
     },
     playlist::{
-        Entry, Extent,
+        Extent,
         live::{Change, LivePlaylist},
     },
+    record::{PartSummary, RecordBuilder, Span},
     types::{Description, File, Output, Stats, Track},
 };
 
 /// The segment that is being written.
 struct Open {
-    entry: Entry,
+    record: RecordBuilder,
     bytes: u64,
     hash: Context,
 }
@@ -198,33 +199,21 @@ impl Segments {
         let gaps = info.gaps.clone();
         let bytes = part::encode(runs, info)?;
         self.sequence += 1;
-        let end = |(track, run): &(Track, &[Sample])| {
-            let end = run.last().map_or(0, |last| last.dts + i64::from(last.duration));
-            (*track, self.origin(*track) + end)
-        };
-        let ends = runs.iter().map(end).collect();
-        self.unsure.push_back(Unsure { gaps, ends });
-        let part = extent(runs, tracks.main());
+        let spans: Vec<Span> = runs.iter().map(|(track, samples)| span(*track, samples)).collect();
+        let ends = spans.iter().map(|span| (span.track, self.origin(span.track) + span.to)).collect();
+        let extent = extent(runs, tracks.main());
+        let part = PartSummary { sequence: self.sequence, at, extent, spans: &spans, gaps: &gaps };
         if self.open.is_none() {
             let discontinuity = std::mem::take(&mut self.discontinuity);
-            let segment = self.stats.segments + 1;
-            self.begin_segment(Entry {
-                number: segment,
-                init: number,
-                start: part.start,
-                end: part.end,
-                at,
-                keyframe: false,
-                discontinuity,
-                timed: false,
-            });
+            self.begin_segment(RecordBuilder::new(self.stats.segments + 1, number, discontinuity, &part));
         }
         if let Some(open) = &mut self.open {
-            open.entry.extend(part);
+            open.record.add(&part);
         }
+        self.unsure.push_back(Unsure { gaps, ends });
         self.stats.parts += 1;
         self.stats.samples += runs.iter().map(|(_, samples)| samples.len() as u64).sum::<u64>();
-        self.stats.duration = self.stats.duration.max(Duration::try_from_secs_f64(part.end).unwrap_or_default());
+        self.stats.duration = self.stats.duration.max(Duration::try_from_secs_f64(extent.end).unwrap_or_default());
         self.append(bytes);
         self.sync();
         Ok(())
@@ -240,10 +229,10 @@ impl Segments {
         Ok(self.inits)
     }
 
-    fn begin_segment(&mut self, entry: Entry) {
-        self.stats.segments = entry.number;
-        self.push(Output::Create { file: File::Segment(entry.number) });
-        self.open = Some(Open { entry, bytes: 0, hash: Context::new(&SHA256) });
+    fn begin_segment(&mut self, record: RecordBuilder) {
+        self.stats.segments = record.number();
+        self.push(Output::Create { file: File::Segment(record.number()) });
+        self.open = Some(Open { record, bytes: 0, hash: Context::new(&SHA256) });
         self.append(part::styp());
     }
 
@@ -252,13 +241,13 @@ impl Segments {
         open.bytes += bytes.len() as u64;
         open.hash.update(&bytes);
         self.stats.bytes += bytes.len() as u64;
-        let file = File::Segment(open.entry.number);
+        let file = File::Segment(open.record.number());
         self.push(Output::Append { file, bytes });
     }
 
     fn sync(&mut self) {
         let Some(open) = &self.open else { return };
-        let file = File::Segment(open.entry.number);
+        let file = File::Segment(open.record.number());
         self.push(Output::Sync { file });
     }
 
@@ -266,10 +255,10 @@ impl Segments {
     /// seconds of the timeline, if it continues this one.
     pub(crate) fn close(&mut self, next: Option<f64>) {
         let next = next.map(|next| next - self.origin as f64 / 1e9);
-        let Some(Open { entry, bytes, hash }) = self.open.take() else { return };
-        let mut sha256 = [0; 32];
-        sha256.copy_from_slice(hash.finish().as_ref());
-        self.push(Output::Close { file: File::Segment(entry.number), bytes, sha256 });
+        let Some(Open { record, bytes, hash }) = self.open.take() else { return };
+        let record = record.finish(bytes, hex(hash.finish().as_ref()));
+        let entry = record.entry();
+        self.push(Output::Close { file: File::Segment(record.number), record: Box::new(record) });
         let change = self.playlist.add(entry, next);
         self.change_playlist(change);
     }
@@ -327,6 +316,13 @@ fn segment(output: &Output) -> Option<u32> {
         | Output::Close { file: File::Segment(number), .. } => Some(*number),
         _ => None,
     }
+}
+
+/// Returns the stretch of a track in a part.
+fn span(track: Track, samples: &[Sample]) -> Span {
+    let from = samples.first().map_or(0, |first| first.dts);
+    let to = samples.last().map_or(0, |last| last.dts + i64::from(last.duration));
+    Span { track, from, to }
 }
 
 /// Returns the stretch of the main track, or else of the other one.

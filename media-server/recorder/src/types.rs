@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::Gap;
+use crate::{manifest::Gap, record::SegmentRecord};
 
 /// Audio or video: a recording carries at most one track of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -148,7 +148,7 @@ pub enum File {
     Segment(u32),
     /// `index.m3u8`
     Playlist,
-    /// `recording.mp4` (1), `recording-2.mp4` …
+    /// `recording.mp4` (1), `recording-2.mp4` …: made when they are read, see [`crate::composition`].
     Export(u32),
     /// `manifest.json`
     Manifest,
@@ -218,10 +218,8 @@ pub enum Output {
     Close {
         /// The segment that was created last.
         file: File,
-        /// Its length in bytes.
-        bytes: u64,
-        /// SHA-256 of all of it.
-        sha256: [u8; 32],
+        /// Its entry in the index, with length and digest.
+        record: Box<SegmentRecord>,
     },
     /// Write a temporary file, fsync it, rename it to this name, fsync the folder.
     Replace {

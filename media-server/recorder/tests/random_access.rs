@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use common::{
     clips::{self, LENGTH, RATE},
+    compose, finalize,
     folder::{Disk, carry_out},
     player::{self, Event, Script, Sender, decodes, packet_times, play, probe},
 };
-use recorder::{Codec, Ending, Tracks, finalize};
+use recorder::{Codec, Ending, Tracks};
 use sfu::parameters::{self, HeaderExtensions, IncomingTrack, MediaKind, PayloadType, SessionId};
 use sfu::track::{SourcePacket, Track};
 
@@ -132,7 +133,8 @@ fn watch(codec: Codec, fmtp: &str, script: Script, usable: f64) -> (usize, u64) 
     }
     let video = Tracks { audio: false, video: true };
     play(player::config(), video, joined.packets, |_, output| carry_out(folder.path(), &output));
-    finalize(&mut Disk(folder.path().to_owned()), &Ending::orderly()).unwrap();
+    let manifest = finalize(&mut Disk(folder.path().to_owned()), &Ending::orderly()).unwrap();
+    compose(folder.path(), &manifest);
     let path = folder.path().join("recording.mp4");
     decodes(&path);
     (packet_times(&path, 0).len(), probe(&path)[0].frames)

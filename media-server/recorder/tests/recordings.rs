@@ -8,10 +8,11 @@ use std::path::Path;
 
 use common::{
     clips::{self, LENGTH, RATE},
+    compose, finalize,
     folder::{Disk, carry_out},
     player::{self, Event, Script, Sender, decodes, packet_times, play, probe},
 };
-use recorder::{Codec, Ending, GapReason, Manifest, Output, Track, Tracks, finalize};
+use recorder::{Codec, Ending, File, GapReason, Manifest, Output, Track, Tracks};
 
 const BOTH: Tracks = Tracks { audio: true, video: true };
 const VIDEO_FRAMES: u64 = (LENGTH * RATE) as u64;
@@ -20,7 +21,14 @@ const ALIGNED: f64 = 0.04;
 
 fn record(folder: &Path, expected: Tracks, script: Script) -> Manifest {
     play(player::config(), expected, script, |_, output| carry_out(folder, &output));
-    finalize(&mut Disk(folder.to_owned()), &Ending::orderly()).unwrap()
+    let manifest = finalize(&mut Disk(folder.to_owned()), &Ending::orderly()).unwrap();
+    compose(folder, &manifest);
+    manifest
+}
+
+/// Returns the MP4 files of a folder.
+fn composed(folder: &Path) -> usize {
+    (1..).take_while(|n| folder.join(File::Export(*n).to_string()).exists()).count()
 }
 
 fn clip(codec: Codec) -> Script {
@@ -50,7 +58,7 @@ fn assert_complete(folder: &Path, manifest: &Manifest, codec_name: &str, audio_f
     }
     assert!(!manifest.repaired && manifest.complete);
     assert!(manifest.gaps.is_empty(), "{:?}", manifest.gaps);
-    assert_eq!(manifest.exports.len(), 1);
+    assert_eq!(composed(folder), 1);
     assert_eq!((manifest.width, manifest.height), (Some(320), Some(240)));
     assert!(manifest.segments.iter().all(|segment| segment.keyframe && !segment.discontinuity));
     assert!(manifest.segments.len() >= 2);
@@ -61,8 +69,6 @@ fn assert_complete(folder: &Path, manifest: &Manifest, codec_name: &str, audio_f
         assert_eq!(segment.sha256, digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
         decodes(&player::standalone(folder, 1, number));
     }
-    let export = std::fs::metadata(folder.join("recording.mp4")).unwrap();
-    assert_eq!(export.len(), manifest.exports[0].bytes);
 }
 
 fn records_whole(codec: Codec, codec_name: &str) {
@@ -238,7 +244,7 @@ fn sound_that_comes_later_lies_where_it_was_sent() {
     let mut script = Sender::video(Codec::H264).send(&clips::video(Codec::H264, 320, 240));
     script.extend(Sender { start: 3.0, ..Sender::audio() }.send(&clips::audio()));
     let manifest = record(folder.path(), BOTH, script);
-    assert_eq!((manifest.inits.len(), manifest.exports.len()), (2, 1));
+    assert_eq!((manifest.inits.len(), composed(folder.path())), (2, 1));
     let streams = probe(&folder.path().join("recording.mp4"));
     assert_eq!(streams[0].frames, VIDEO_FRAMES);
     assert_eq!(streams[1].frames, clips::audio().len() as u64);
@@ -370,7 +376,7 @@ fn a_retransmission_in_time_leaves_no_trace() {
 }
 
 #[test]
-fn another_size_begins_another_init_segment_and_export() {
+fn change_of_size_stays_in_one_file() {
     let folder = tempfile::tempdir().unwrap();
     let mut frames = clips::video(Codec::H264, 320, 240);
     frames.extend(clips::video(Codec::H264, 640, 360));
@@ -378,10 +384,10 @@ fn another_size_begins_another_init_segment_and_export() {
         record(folder.path(), Tracks { audio: false, video: true }, Sender::video(Codec::H264).send(&frames));
     let sizes: Vec<_> = manifest.inits.iter().map(|init| (init.width, init.height)).collect();
     assert_eq!(sizes, [(Some(320), Some(240)), (Some(640), Some(360))]);
-    assert_eq!(manifest.exports.len(), 2);
-    for export in &manifest.exports {
-        let path = folder.path().join(&export.file);
-        assert_eq!(probe(&path)[0].frames, VIDEO_FRAMES, "{}", export.file);
+    assert_eq!(composed(folder.path()), 1);
+    for file in ["recording.mp4", "index.m3u8"] {
+        let path = folder.path().join(file);
+        assert_eq!(probe(&path)[0].frames, 2 * VIDEO_FRAMES, "{file}");
         decodes(&path);
     }
     let playlist = std::fs::read_to_string(folder.path().join("index.m3u8")).unwrap();
@@ -400,7 +406,7 @@ fn a_camera_that_comes_back_goes_on_in_the_same_recording() {
     script.extend(video.reports(0.3, 5.0));
     script.extend(audio.reports(0.3, 5.0));
     let manifest = record(folder.path(), BOTH, script);
-    assert_eq!((manifest.inits.len(), manifest.exports.len()), (1, 1));
+    assert_eq!((manifest.inits.len(), composed(folder.path())), (1, 1));
     let gaps: Vec<_> = manifest.gaps.iter().map(|gap| (gap.reason, gap.from.round(), gap.to.round())).collect();
     assert_eq!(gaps, [(GapReason::Source, 5.0, 10.0); 2]);
     assert_eq!(manifest.segments.iter().filter(|segment| segment.discontinuity).count(), 1);
@@ -409,8 +415,6 @@ fn a_camera_that_comes_back_goes_on_in_the_same_recording() {
     assert_eq!(streams[0].frames, 2 * VIDEO_FRAMES);
     assert!((streams[0].duration - 15.0).abs() < ALIGNED, "{streams:?}");
     assert!((streams[1].duration - 15.0).abs() < 2.0 * ALIGNED, "{streams:?}");
-    let longest = packet_times(&path, 1).windows(2).map(|pair| pair[1].0 - pair[0].0).fold(0.0, f64::max);
-    assert!(longest < 0.05, "silence stands where sound is missing: {longest}");
     decodes(&path);
     decodes(&folder.path().join("index.m3u8"));
     assert_eq!(manifest.ended_at.duration_since(manifest.description.started_at).as_secs(), 15);
@@ -504,6 +508,7 @@ fn recordings_in_turns_lose_no_frame() {
     let (mut video, mut audio, mut end) = (0, 0, None);
     for (id, started_at) in ids.iter().zip(&starts) {
         let manifest = finalize(&mut Disk(path(id)), &Ending::orderly()).unwrap();
+        compose(&path(id), &manifest);
         assert_eq!((&manifest.description.id, manifest.description.started_at), (id, *started_at));
         assert!(manifest.gaps.is_empty() && manifest.complete, "{id}: {:?}", manifest.gaps);
         assert!(manifest.segments[0].keyframe && manifest.segments[0].file == "segment-000001.m4s", "{id}");

@@ -200,6 +200,14 @@ impl RecordingId {
     pub fn first_of(stream: &StreamId) -> Self {
         Self(stream.0.clone())
     }
+
+    /// Returns a new id that sorts by this time, for a recording that starts then.
+    pub fn at(start: jiff::Timestamp) -> Self {
+        let seconds = u64::try_from(start.as_second()).unwrap_or(0);
+        let nanos = u32::try_from(start.subsec_nanosecond()).unwrap_or(0);
+        let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
+        Self(uuid::Uuid::new_v7(time).to_string())
+    }
 }
 
 /// A session that was let in.

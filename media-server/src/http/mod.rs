@@ -23,6 +23,7 @@ mod problems;
 mod rate;
 mod recordings;
 mod refusals;
+mod rooms;
 mod serve;
 mod sessions;
 mod streams;

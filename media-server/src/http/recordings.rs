@@ -4,7 +4,7 @@
 //! comes from the object store, and nobody need know. Players that cannot set headers (`<video>`, VLC, Safari) may put the
 //! token into the query; a playlist that is asked for in this way passes it on to its segments.
 
-mod download;
+pub(super) mod download;
 
 use super::app::App;
 use super::error::STORAGE_RETRY;
@@ -16,7 +16,7 @@ use crate::problem::{Kind, Problem};
 use crate::recording::{Library, LibraryError, OpenError, Shown};
 use crate::store::{Recording, RecordingQuery, RecordingState};
 use axum::extract::{Path, Query, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -31,6 +31,7 @@ pub fn routes(library: Library) -> Router<App> {
         .route("/recordings", get(list))
         .route("/recordings/{id}", get(show).delete(remove))
         .route("/recordings/{id}/{file}", get(file))
+        .merge(super::rooms::routes())
         .layer(Extension(library))
 }
 
@@ -70,6 +71,23 @@ pub(super) struct RecordingView {
     stored: Option<bool>,
     /// Where its files are.
     urls: Urls,
+    /// Its MP4 files, one per codec, when it is finished. Only in `GET /recordings/{id}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<Vec<Mp4View>>,
+}
+
+/// An MP4 file of a recording.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Mp4View {
+    /// Path of the file.
+    url: String,
+    /// Start, in seconds since the start of the recording.
+    start: f64,
+    /// Duration in seconds.
+    duration_seconds: f64,
+    /// RFC 6381 names of its codecs.
+    codecs: Vec<String>,
 }
 
 /// A stretch of a track that is not recorded.
@@ -91,7 +109,7 @@ pub(super) struct GapView {
 pub(super) struct Urls {
     /// HLS, also while it grows.
     playlist: String,
-    /// The whole as one file; null until it is finished. Where codec or size changed the manifest names more.
+    /// All of it as one file; null until it is finished. Where the codec changed, `GET /recordings/{id}` lists all files.
     mp4: Option<String>,
     /// What it consists of; null until it is finished.
     manifest: Option<String>,
@@ -122,17 +140,22 @@ impl RecordingView {
             gaps: gaps.iter().map(GapView::new).collect(),
             trouble,
             stored,
+            files: None,
         }
     }
 }
 
 impl GapView {
     fn new(gap: &recorder::Gap) -> GapView {
-        let track = match gap.track {
+        GapView { from: gap.from, to: gap.to, track: GapView::track(gap.track), reason: gap.reason }
+    }
+
+    /// Returns the name of a track.
+    pub(super) fn track(track: Track) -> &'static str {
+        match track {
             Track::Audio => "audio",
             Track::Video => "video",
-        };
-        GapView { from: gap.from, to: gap.to, track, reason: gap.reason }
+        }
     }
 }
 
@@ -209,7 +232,16 @@ async fn show(
 ) -> Result<Json<RecordingView>, Problem> {
     let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
     let shown = library.recording(&row.id).await.map_err(ControlError::from)?.ok_or_else(missing)?;
-    Ok(Json(RecordingView::new(shown)))
+    let mut view = RecordingView::new(shown);
+    if view.urls.mp4.is_some() {
+        let file = |(number, (start, duration_seconds, codecs))| {
+            let url = format!("/recordings/{}/{}", row.id, File::Export(number));
+            Mp4View { url, start, duration_seconds, codecs }
+        };
+        // They are in its init segments, which a store that is away does not give.
+        view.files = library.mp4s(&row).await.ok().map(|files| (1..).zip(files).map(file).collect());
+    }
+    Ok(Json(view))
 }
 
 /// How to give a file.
@@ -237,26 +269,39 @@ async fn file(
     Path((id, name)): Path<(String, String)>,
     RawQuery(raw): RawQuery,
     Query(query): Query<FileQuery>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
     let file: File = name.parse().map_err(|_| Problem::new(Kind::RecordingNotFound, "a recording has no such file"))?;
-    let opened = library.open(&row.id, file).await.map_err(|error| match error {
+    let opened = library.open(&row, file).await.map_err(|error| not_opened(error, row.id.as_str()))?;
+    let finished = matches!(row.state, RecordingState::Complete | RecordingState::Repaired);
+    let asked = download::Asked {
+        method: &method,
+        headers: &headers,
+        file,
+        save_as: query
+            .download
+            .filter(|&number| number == 1)
+            .map(|_| format!("attachment; filename=\"{}\"", file_name(&row, file))),
+        token: raw.as_deref().and_then(download::token),
+        immutable: finished || matches!(file, File::Init(_)),
+        modified: row.ended_at,
+    };
+    download::answer(asked, opened).await
+}
+
+/// Maps an error of opening a file.
+pub(super) fn not_opened(error: OpenError, name: &str) -> Problem {
+    match error {
         OpenError::NotFound => Problem::new(Kind::RecordingNotFound, "this recording has no such file, or not yet"),
         OpenError::Objects(error) => download::not_given(&error),
         OpenError::Store(error) => ControlError::from(error).into(),
         OpenError::Io(error) => {
-            tracing::error!(recording = %row.id, %file, %error, "a recording's file cannot be opened");
+            tracing::error!(name, %error, "recorded file not opened");
             Problem::new(Kind::Internal, "the reason is in the server's log")
         }
-    })?;
-    let asked = download::Asked {
-        headers: &headers,
-        file,
-        save_as: query.download.filter(|&number| number == 1).map(|_| file_name(&row, file)),
-        token: raw.as_deref().and_then(download::token),
-    };
-    download::answer(asked, opened).await
+    }
 }
 
 /// Removes a recording and its files for good.

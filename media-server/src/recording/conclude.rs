@@ -3,51 +3,41 @@
 use super::disk::RecordingFolder;
 use super::error::{in_short, may_pass};
 use super::measure::{self, Counted};
-use super::repair::{Job, Work};
+use super::repair::Job;
 use super::shared::Shared;
 use crate::control::{RecordingId, RoomName, StreamId};
-use crate::store::{NewRecording, RecordingOutcome, RecordingState, StoreError};
+use crate::store::{FinishedIndex, NewRecording, RecordingOutcome, RecordingState, StoreError};
 use jiff::Timestamp;
-use recorder::{Ending, FinalizeError, Manifest, MissingExports, finalize};
+use recorder::{Ending, FinalizeError, Manifest, finalize};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-const NO_ROOM: &str = "recording.mp4 is not made: the disk has too little space";
-
-/// Does what is to be done for a recording that nobody writes to any more. Blocks: it reads and writes all of it.
-/// Gives what has to be tried again later.
+/// Finishes a recording that nobody writes to any more. Blocks: it reads what is not in the index. Returns the job when it
+/// has to be tried again later.
 pub(super) fn conclude(shared: &Shared, job: Job) -> Option<Job> {
-    match &job.work {
-        Work::Finish(ending) => {
-            shared.set_finishing(&job.id, true);
-            let finished = finish(shared, &job.id, ending);
-            shared.set_finishing(&job.id, finished.is_err());
-            match finished {
-                Ok(Some(missing)) => {
-                    without_mp4(shared, &job.id, &missing);
-                    Some(Job { work: Work::Mp4, ..job })
-                }
-                Ok(None) => None,
-                Err(Postponed) => Some(job),
-            }
-        }
-        Work::Mp4 => make_mp4(shared, &job.id).err().map(|Postponed| job),
-    }
+    shared.set_finishing(&job.id, true);
+    let finished = finish(shared, &job.id, &job.ending);
+    shared.set_finishing(&job.id, finished.is_err());
+    finished.err().map(|Postponed| job)
 }
 
 /// It cannot be done now, but may be later.
 #[derive(Debug)]
 struct Postponed;
 
-fn finish(shared: &Shared, id: &RecordingId, ending: &Ending) -> Result<Option<MissingExports>, Postponed> {
+fn finish(shared: &Shared, id: &RecordingId, ending: &Ending) -> Result<(), Postponed> {
     let _active = Counted::active(RecordingState::Finalising);
     if let Err(error) = shared.wait(shared.store.recording_finalising(id)) {
         tracing::warn!(recording = %id, %error, "the registry does not know that a recording is being finished");
     }
+    let known = shared.wait(shared.store.open_segments(id)).map_err(|error| {
+        tracing::error!(recording = %id, %error, "index of a recording not read, finishing is tried again");
+        Postponed
+    })?;
     let mut folder = RecordingFolder::new(shared.folder(id), shared.settings.min_free);
     folder.remove_temporaries();
-    let finalized = catch_unwind(AssertUnwindSafe(|| finalize(&mut folder, ending)));
+    let finalized = catch_unwind(AssertUnwindSafe(|| finalize(&mut folder, ending, &known)));
     match finalized {
         Ok(Ok(manifest)) => {
             shared.wait(finished(shared, id, &manifest)).map_err(|error| {
@@ -55,8 +45,10 @@ fn finish(shared: &Shared, id: &RecordingId, ending: &Ending) -> Result<Option<M
                 Postponed
             })?;
             shared.set_trouble(id, None);
-            upload(shared, id);
-            Ok(manifest.missing_exports)
+            if let Some(uploads) = &shared.uploads {
+                uploads.recording_finished(id);
+            }
+            Ok(())
         }
         Ok(Err(FinalizeError::Io { file, source })) if may_pass(source.kind()) => {
             folder.remove_temporaries();
@@ -64,50 +56,9 @@ fn finish(shared: &Shared, id: &RecordingId, ending: &Ending) -> Result<Option<M
             tracing::error!(recording = %id, file, error = %source, "a recording cannot be finished yet; it is tried again");
             Err(Postponed)
         }
-        Ok(Err(error)) => failed(shared, id, trouble(&error), &error.to_string()).map(|()| None),
-        Err(_) => failed(shared, id, "its files cannot be read", "the recorder failed on them").map(|()| None),
+        Ok(Err(error)) => failed(shared, id, trouble(&error), &error.to_string()),
+        Err(_) => failed(shared, id, "its files cannot be read", "the recorder failed on them"),
     }
-}
-
-/// Makes the MP4 of a finished recording. It may be removed meanwhile.
-fn make_mp4(shared: &Shared, id: &RecordingId) -> Result<(), Postponed> {
-    let mut folder = RecordingFolder::new(shared.folder(id), shared.settings.min_free);
-    folder.remove_temporaries();
-    // Of a finished recording it is in the manifest how it ended.
-    match catch_unwind(AssertUnwindSafe(|| finalize(&mut folder, &Ending::crash()))) {
-        Ok(Ok(Manifest { missing_exports: Some(missing), .. })) => {
-            without_mp4(shared, id, &missing);
-            return Err(Postponed);
-        }
-        Ok(Ok(_)) => {
-            tracing::info!(recording = %id, "the MP4 of a recording is made");
-            // Its manifest is another one now.
-            upload(shared, id);
-        }
-        Ok(Err(FinalizeError::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {}
-        Ok(Err(FinalizeError::Io { source, .. })) if may_pass(source.kind()) => return Err(Postponed),
-        Ok(Err(error)) => tracing::error!(recording = %id, %error, "a recording gets no MP4; its segments are whole"),
-        Err(_) => tracing::error!(recording = %id, "a recording gets no MP4: the recorder failed on its segments"),
-    }
-    shared.set_trouble(id, None);
-    Ok(())
-}
-
-fn upload(shared: &Shared, id: &RecordingId) {
-    if let Some(uploads) = &shared.uploads {
-        uploads.recording_finished(id);
-    }
-}
-
-/// Told once, however often it is tried.
-fn without_mp4(shared: &Shared, id: &RecordingId, missing: &MissingExports) {
-    if shared.trouble(id) == Some(NO_ROOM) {
-        return;
-    }
-    shared.set_trouble(id, Some(NO_ROOM));
-    let MissingExports { needed, free, .. } = missing;
-    let remedy = "free space, or delete recordings: it is then made by itself";
-    tracing::warn!(recording = %id, needed, free, remedy, "a recording is finished without an MP4: the disk has too little space");
 }
 
 fn trouble(error: &FinalizeError) -> &'static str {
@@ -137,6 +88,7 @@ async fn finished(shared: &Shared, id: &RecordingId, manifest: &Manifest) -> Res
         duration: Duration::try_from_secs_f64(manifest.duration).unwrap_or_default(),
         gaps: manifest.gaps.len() as u64,
         ended_at: manifest.ended_at,
+        index: Some(FinishedIndex::of(manifest)),
     };
     shared.store.recording_finished(id, &outcome).await?;
     measure::finished(state);
@@ -150,7 +102,14 @@ fn failed(shared: &Shared, id: &RecordingId, trouble: &'static str, reason: &str
     tracing::error!(recording = %id, reason, folder = %shared.folder(id).display(), "a recording failed; its folder is left");
     shared.set_trouble(id, Some(trouble));
     measure::finished(state);
-    let outcome = RecordingOutcome { state, bytes: 0, duration: Duration::ZERO, gaps: 0, ended_at: Timestamp::now() };
+    let outcome = RecordingOutcome {
+        state,
+        bytes: 0,
+        duration: Duration::ZERO,
+        gaps: 0,
+        ended_at: Timestamp::now(),
+        index: None,
+    };
     match shared.wait(shared.store.recording_finished(id, &outcome)) {
         Ok(_) => Ok(()),
         Err(error) => {

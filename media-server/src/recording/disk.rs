@@ -14,8 +14,6 @@ use std::path::{Path, PathBuf};
 const TEMPORARY: &str = ".tmp";
 /// Ends the names of segments that could not be read.
 const UNREADABLE: &str = ".unreadable";
-/// An export is synced each time so many bytes were written: one large sync would hold up the syncs of all recordings.
-const SYNC_EVERY: usize = 32 << 20;
 
 /// See the module.
 #[derive(Debug)]
@@ -130,7 +128,7 @@ impl RecordingFolder {
 
 impl Folder for RecordingFolder {
     type Reader = io::BufReader<File>;
-    type Writer = Temporary;
+    type Writer = BufWriter<File>;
 
     fn list(&mut self) -> io::Result<Vec<(String, u64)>> {
         let mut found = Vec::new();
@@ -168,62 +166,19 @@ impl Folder for RecordingFolder {
         File::open(&self.path)?.sync_all()
     }
 
-    fn create(&mut self, name: &str) -> io::Result<Temporary> {
+    fn create(&mut self, name: &str) -> io::Result<BufWriter<File>> {
         let file = File::create(self.file(&format!("{name}{TEMPORARY}")))?;
-        let file = BufWriter::with_capacity(256 << 10, file);
-        // Playlist and manifest are small, and are what the least space is kept for.
-        let min_free = if matches!(name.parse(), Ok(Name::Export(_))) { self.min_free } else { 0 };
-        Ok(Temporary { file, folder: self.path.clone(), min_free, unsynced: SYNC_EVERY })
+        Ok(BufWriter::with_capacity(256 << 10, file))
     }
 
-    fn commit(&mut self, name: &str, file: Temporary) -> io::Result<()> {
+    fn commit(&mut self, name: &str, file: BufWriter<File>) -> io::Result<()> {
         let temporary = self.file(&format!("{name}{TEMPORARY}"));
-        let written = file.file.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+        let written = file.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
         if let Err(error) = written.and_then(|()| fs::rename(&temporary, self.file(name))) {
             let _ = fs::remove_file(temporary);
             return Err(error);
         }
         File::open(&self.path)?.sync_all()
-    }
-
-    fn abandon(&mut self, name: &str, file: Temporary) -> io::Result<()> {
-        // Not dropped: what is still buffered need not be written.
-        let _ = file.file.into_parts();
-        fs::remove_file(self.file(&format!("{name}{TEMPORARY}")))
-    }
-
-    fn room(&mut self) -> io::Result<u64> {
-        Ok(free(&self.path)?.saturating_sub(self.min_free))
-    }
-}
-
-/// A file that is not whole yet. It leaves alone the space that running recordings need.
-#[derive(Debug)]
-pub(super) struct Temporary {
-    file: BufWriter<File>,
-    folder: PathBuf,
-    min_free: u64,
-    unsynced: usize,
-}
-
-impl Write for Temporary {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.unsynced >= SYNC_EVERY {
-            self.unsynced = 0;
-            self.file.flush()?;
-            self.file.get_ref().sync_data()?;
-            check_space(&self.folder, self.min_free).map_err(|error| match error {
-                DiskError::Io { source, .. } => source,
-                full => io::Error::new(io::ErrorKind::StorageFull, full.to_string()),
-            })?;
-        }
-        let written = self.file.write(bytes)?;
-        self.unsynced += written;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 
@@ -282,13 +237,18 @@ mod tests {
     fn outputs_become_files() {
         let (_place, mut folder) = folder(0);
         let file = Name::Segment(1);
+        let record = serde_json::from_str(
+            r#"{"number": 1, "init": 1, "bytes": 10, "sha256": "", "start": 0, "end": 1, "at": "2026-11-30T12:00:00Z",
+                "endedAt": "2026-11-30T12:00:01Z", "keyframe": true, "parts": {"start": 1, "end": 2}, "spans": []}"#,
+        )
+        .unwrap();
         for output in [
             Output::Replace { file: Name::Init(1), bytes: vec![1; 3] },
             Output::Create { file },
             Output::Append { file, bytes: vec![2; 5] },
             Output::Append { file, bytes: vec![3; 5] },
             Output::Sync { file },
-            Output::Close { file, bytes: 10, sha256: [0; 32] },
+            Output::Close { file, record: Box::new(record) },
             Output::Replace { file: Name::Init(1), bytes: vec![4; 4] },
         ] {
             folder.carry_out(output).unwrap();
@@ -302,9 +262,6 @@ mod tests {
         let (place, mut folder) = folder(u64::MAX);
         let error = folder.carry_out(Output::Create { file: Name::Segment(1) }).unwrap_err();
         assert_eq!(error.in_short(), "the disk is full");
-        let error = Folder::create(&mut folder, "recording.mp4").unwrap().write(&[0]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(folder.room().unwrap(), 0);
         let mut manifest = Folder::create(&mut folder, "manifest.json").unwrap();
         manifest.write_all(b"{}").unwrap();
         folder.commit("manifest.json", manifest).unwrap();

@@ -1,13 +1,16 @@
 //! What is recorded, for those who want to play it: the registry's rows, the manifests' gaps, and the files, here or in the
 //! object store.
 
+use super::composed::ComposedMp4;
+use super::composer::Composer;
 use super::repair::removed;
+use super::segment_source::SourceError;
 use super::shared::{Shared, lock};
-use super::stored::{StoredFile, StoredMp4};
+use super::stored::StoredFile;
 use crate::control::RecordingId;
 use crate::objects::{ObjectsError, Reason};
 use crate::retention::HOLD;
-use crate::store::{Recording, RecordingQuery, RecordingState, StoreError, key_prefix};
+use crate::store::{ListedRecording, Recording, RecordingQuery, RecordingState, StoreError, key_prefix};
 use recorder::{File, Gap};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -61,8 +64,8 @@ pub enum Opened {
     Local(tokio::fs::File, Metadata),
     /// It lies in the store.
     Stored(StoredFile),
-    /// It is made of what lies in the store.
-    Made(StoredMp4),
+    /// It is composed of segments.
+    Composed(ComposedMp4),
 }
 
 /// Why a file cannot be read.
@@ -82,33 +85,55 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
+impl From<SourceError> for OpenError {
+    fn from(error: SourceError) -> OpenError {
+        match error {
+            SourceError::NotFound => OpenError::NotFound,
+            SourceError::Objects(error) if error.reason() == Reason::NotFound => OpenError::NotFound,
+            SourceError::Objects(error) => OpenError::Objects(error),
+            SourceError::Io(error) => OpenError::Io(error),
+            SourceError::Store(error) => OpenError::Store(error),
+        }
+    }
+}
+
 /// All recordings. A cheap handle.
 #[derive(Clone)]
 pub struct Library(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
+    composer: Composer,
     gaps: Mutex<HashMap<RecordingId, Arc<Vec<Gap>>>>,
 }
 
 impl Library {
     pub(super) fn new(shared: Arc<Shared>) -> Library {
-        Library(Arc::new(Inner { shared, gaps: Mutex::default() }))
+        let composer = Composer::new(Arc::clone(&shared));
+        Library(Arc::new(Inner { shared, composer, gaps: Mutex::default() }))
+    }
+
+    pub(super) fn composer(&self) -> &Composer {
+        &self.0.composer
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     /// A page of recordings, newest first.
     pub async fn recordings(&self, query: &RecordingQuery) -> Result<Vec<Shown>, StoreError> {
         let mut shown = Vec::new();
-        for recording in self.0.shared.store.recordings(query).await? {
-            shown.push(self.show(recording).await);
+        for listed in self.0.shared.store.listed_recordings(query).await? {
+            shown.push(self.show(listed).await);
         }
         Ok(shown)
     }
 
     /// One recording.
     pub async fn recording(&self, id: &RecordingId) -> Result<Option<Shown>, StoreError> {
-        match self.0.shared.store.recording(id).await? {
-            Some(recording) => Ok(Some(self.show(recording).await)),
+        match self.0.shared.store.listed_recording(id).await? {
+            Some(listed) => Ok(Some(self.show(listed).await)),
             None => Ok(None),
         }
     }
@@ -118,26 +143,28 @@ impl Library {
         self.0.shared.store.recording(id).await
     }
 
-    /// Opens one of its files: as long as it is now when it lies here, else as the store has it.
-    pub async fn open(&self, id: &RecordingId, file: File) -> Result<Opened, OpenError> {
+    /// Opens one of its files: as long as it is now when it lies here, else as the store has it. MP4 files are composed.
+    pub async fn open(&self, row: &Recording, file: File) -> Result<Opened, OpenError> {
+        let id = &row.id;
         match self.open_local(id, file).await {
             Ok((file, metadata)) => return Ok(Opened::Local(file, metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(OpenError::Io(error)),
         }
-        let shared = &self.0.shared;
-        let Some(uploads) = &shared.uploads else { return Err(OpenError::NotFound) };
-        let objects = uploads.objects().clone();
         if let File::Export(number) = file {
-            let manifest = shared.store.uploaded(id, File::Manifest).await?.ok_or(OpenError::NotFound)?;
-            return match StoredMp4::open(objects, &manifest, number).await {
-                Ok(made) => made.map(Opened::Made).ok_or(OpenError::NotFound),
-                Err(error) if error.reason() == Reason::NotFound => Err(OpenError::NotFound),
-                Err(error) => Err(OpenError::Objects(error)),
-            };
+            let finished = matches!(row.state, RecordingState::Complete | RecordingState::Repaired);
+            let composed = if finished { self.0.composer.recording(row, number).await? } else { None };
+            return composed.map(Opened::Composed).ok_or(OpenError::NotFound);
         }
-        let upload = shared.store.uploaded(id, file).await?.ok_or(OpenError::NotFound)?;
-        Ok(Opened::Stored(StoredFile::new(objects, upload)))
+        let shared = &self.0.shared;
+        let uploads = shared.uploads.as_ref().ok_or(OpenError::NotFound)?;
+        let upload = shared.store.verified_upload(id, file).await?.ok_or(OpenError::NotFound)?;
+        Ok(Opened::Stored(StoredFile::new(uploads.objects().clone(), upload)))
+    }
+
+    /// Returns the MP4 files of a finished recording: start and duration in seconds, and codecs.
+    pub async fn mp4s(&self, row: &Recording) -> Result<Vec<(f64, f64, Vec<String>)>, OpenError> {
+        self.0.composer.list(row).await
     }
 
     async fn open_local(&self, id: &RecordingId, file: File) -> io::Result<(tokio::fs::File, Metadata)> {
@@ -180,6 +207,7 @@ impl Library {
         }
         shared.set_trouble(id, None);
         lock(&self.0.gaps).remove(id);
+        self.0.composer.forget(id);
         if there {
             blocking(move || fs::remove_dir_all(to)).await?;
         }
@@ -198,22 +226,24 @@ impl Library {
         Ok(page.objects.iter().any(|object| object.key == key))
     }
 
-    async fn show(&self, mut recording: Recording) -> Shown {
+    async fn show(&self, listed: ListedRecording) -> Shown {
+        let ListedRecording { mut recording, gaps, stored } = listed;
         if let Some(progress) = self.0.shared.progress(&recording.id) {
             recording.bytes = progress.bytes.load(Ordering::Relaxed);
             recording.duration_ms = progress.milliseconds.load(Ordering::Relaxed);
             recording.gaps = progress.gaps.load(Ordering::Relaxed);
         }
         let finished = matches!(recording.state, RecordingState::Complete | RecordingState::Repaired);
-        let gaps = if finished && recording.gaps > 0 { self.gaps(&recording.id).await } else { Arc::default() };
-        let stored = match &self.0.shared.uploads {
-            // A registry that cannot be read has been told of by the list itself.
-            Some(_) => Some(self.0.shared.store.stored(&recording.id).await.unwrap_or(false)),
-            None => None,
+        let gaps = match gaps {
+            _ if !finished || recording.gaps == 0 => Arc::default(),
+            Some(gaps) => Arc::new(gaps),
+            None => self.gaps(&recording.id).await,
         };
+        let stored = self.0.shared.uploads.is_some().then_some(stored);
         Shown { gaps, trouble: self.0.shared.trouble(&recording.id), stored, recording }
     }
 
+    /// Returns the gaps of a recording that is not in the index.
     async fn gaps(&self, id: &RecordingId) -> Arc<Vec<Gap>> {
         if let Some(known) = lock(&self.0.gaps).get(id) {
             return Arc::clone(known);

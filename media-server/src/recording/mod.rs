@@ -11,14 +11,19 @@
 //! deleted but by [`Library::remove`]. Where there is an object store, `upload` is told of what is finished, and takes a
 //! folder from the disk once the store has it; then [`Library::open`] gives what the store gives.
 
+mod composed;
+mod composer;
 mod conclude;
 mod disk;
 mod error;
+mod indexer;
 mod library;
 mod measure;
 mod queue;
 mod repair;
+mod rooms;
 mod router;
+mod segment_source;
 mod shared;
 mod stored;
 mod tap;
@@ -27,9 +32,11 @@ mod writer;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use composed::ComposedMp4;
 pub use error::RecordingError;
 pub use library::{Library, LibraryError, OpenError, Opened, Shown};
-pub use stored::{StoredFile, StoredMp4};
+pub use rooms::{RoomError, RoomGap, RoomSpan, Timeline};
+pub use stored::StoredFile;
 pub use tap::TapSource;
 
 use crate::control::{Recorder, RecordingId, RoomName, StreamId};

@@ -16,20 +16,11 @@ use std::time::Instant;
 /// Begins the names of folders that are being removed.
 const REMOVED: &str = ".removed-";
 
-/// Something to be done for a recording that nobody writes to any more.
+/// A recording that nobody writes to any more, and that is to be finished.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Job {
     pub(super) id: RecordingId,
-    pub(super) work: Work,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Work {
-    /// It is to be finished.
-    Finish(Ending),
-    /// It is finished, and has no MP4 since there was no room.
-    Mp4,
+    pub(super) ending: Ending,
 }
 
 /// What lay in the recordings folder at the start.
@@ -87,7 +78,7 @@ pub(super) async fn jobs(shared: &Shared, leftovers: Leftovers) -> Result<Vec<Jo
             recordings.insert(id);
         }
     }
-    Ok(recordings.into_iter().rev().map(|id| Job { id, work: Work::Finish(Ending::crash()) }).collect())
+    Ok(recordings.into_iter().rev().map(|id| Job { id, ending: Ending::crash() }).collect())
 }
 
 async fn unfinished(shared: &Shared, state: RecordingState) -> Result<Vec<RecordingId>, StoreError> {
@@ -128,11 +119,7 @@ fn to_do(shared: &Shared, job: Job) -> Option<Job> {
     let known = row.is_ok_and(|row| {
         row.is_some_and(|row| matches!(row.state, RecordingState::Complete | RecordingState::Repaired))
     });
-    match known && has(File::Manifest) {
-        true if has(File::Export(1)) => None,
-        true => Some(Job { work: Work::Mp4, ..job }),
-        false => Some(job),
-    }
+    (!known || !has(File::Manifest)).then_some(job)
 }
 
 #[cfg(test)]

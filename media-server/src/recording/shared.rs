@@ -1,6 +1,7 @@
 //! What the threads of the recording plane share: settings, the database, and how each recording fares.
 
 use super::RecordingSettings;
+use super::indexer::Indexer;
 use crate::control::RecordingId;
 use crate::store::Store;
 use crate::upload::Uploads;
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) settings: RecordingSettings,
     pub(super) store: Store,
     pub(super) uploads: Option<Uploads>,
+    pub(super) indexer: Indexer,
     runtime: Handle,
     /// As the settings say, until it is changed.
     segment_duration: Mutex<Duration>,
@@ -50,6 +52,7 @@ impl Shared {
         let max_duration = Mutex::new(settings.max_duration);
         Shared {
             settings,
+            indexer: Indexer::start(store.clone()),
             store,
             uploads,
             runtime,

@@ -10,7 +10,7 @@ use super::disk::RecordingFolder;
 use super::error::DiskError;
 use super::measure::{self, Counted};
 use super::queue::{Input, Load, track};
-use super::repair::{Job, Work};
+use super::repair::Job;
 use super::shared::{Progress, Shared};
 use super::tap::arrival;
 use crate::control::RecordingId;
@@ -18,7 +18,9 @@ use crate::net::tap::{TapBatch, TapRecord};
 use crate::objects::Digest;
 use crate::store::{NewRecording, RecordingState};
 use jiff::Timestamp;
-use recorder::{Config, Continuation, Description, Ending, File, Gap, GapReason, Output, Packet, Recording, Tracks};
+use recorder::{
+    Config, Continuation, Description, Ending, File, Gap, GapReason, Output, Packet, Recording, SegmentRecord, Tracks,
+};
 use sfu::parameters::{Codec, MediaKind, RoomId, SessionId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -116,7 +118,11 @@ impl Writer {
             None => wall - now.saturating_duration_since(self.began),
         };
         let at = self.began + until_multiple(began, self.max_duration);
-        self.recording.continue_at(Continuation { id: RecordingId::random().to_string(), at, clock: (now, wall) });
+        self.recording.continue_at(Continuation {
+            id: RecordingId::at(began + (at - self.began)).to_string(),
+            at,
+            clock: (now, wall),
+        });
     }
 
     /// The thread's body.
@@ -137,7 +143,7 @@ impl Writer {
             }
         };
         let ending = Ending { orderly: self.orderly, gaps: self.recording.untold_gaps().to_vec() };
-        let left = conclude(&self.shared, Job { id: id.clone(), work: Work::Finish(ending) });
+        let left = conclude(&self.shared, Job { id: id.clone(), ending });
         self.shared.end(&id);
         if let Some(job) = left {
             // When nobody takes it any more the process ends, and the next start finishes it.
@@ -176,7 +182,7 @@ impl Writer {
         self.shared.set_finishing(&old, true);
         self.shared.end(&old);
         // When nobody takes it any more the process ends, and the next start finishes it.
-        let _ = self.contacts.jobs.send(Job { id: old.clone(), work: Work::Finish(ending) });
+        let _ = self.contacts.jobs.send(Job { id: old.clone(), ending });
         self.folder = RecordingFolder::new(self.shared.folder(&self.new.id), self.shared.settings.min_free);
         self.progress = self.shared.begin(&self.new.id);
         self.shared.set_trouble(&self.new.id, self.shared.trouble(&old));
@@ -346,8 +352,11 @@ impl Writer {
         match &self.failing {
             Some(Failing { probed: false, .. }) => Err(DiskError::Paused),
             _ => {
-                let finished = finished(&output);
+                let (finished, record) = (finished(&output), closed(&output));
                 self.folder.carry_out(output)?;
+                if let Some(record) = record {
+                    self.shared.indexer.add(&self.new.id, record);
+                }
                 if let (Some(uploads), Some((file, bytes, sha256))) = (&self.shared.uploads, finished) {
                     uploads.file_finished(&self.new.id, &self.new.room, file, bytes, sha256);
                 }
@@ -411,8 +420,16 @@ fn until_multiple(from: Timestamp, every: Duration) -> Duration {
 /// A file that stays as it is once this is carried out.
 fn finished(output: &Output) -> Option<(File, u64, Digest)> {
     match output {
-        Output::Close { file, bytes, sha256 } => Some((*file, *bytes, Digest::from(*sha256))),
+        Output::Close { file, record } => Some((*file, record.bytes, Digest::from_hex(&record.sha256)?)),
         Output::Replace { file: file @ File::Init(_), bytes } => Some((*file, bytes.len() as u64, Digest::of(bytes))),
+        _ => None,
+    }
+}
+
+/// Returns the record of a segment that an output closes.
+fn closed(output: &Output) -> Option<SegmentRecord> {
+    match output {
+        Output::Close { record, .. } => Some((**record).clone()),
         _ => None,
     }
 }

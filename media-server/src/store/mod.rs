@@ -6,12 +6,16 @@
 
 mod error;
 mod recordings;
+mod segments;
 mod sessions;
 mod streams;
 mod uploads;
 
 pub use error::{StoreError, Trouble};
-pub use recordings::{NewRecording, Recording, RecordingOutcome, RecordingQuery, RecordingState, RecordingTotals};
+pub use recordings::{
+    ListedRecording, NewRecording, Recording, RecordingOutcome, RecordingQuery, RecordingState, RecordingTotals,
+};
+pub use segments::{FinishedIndex, Stretch};
 pub use sessions::SessionRow;
 pub use streams::{Change, Leftovers, StreamRow};
 pub use uploads::{NewUpload, Removal, Upload, UploadBacklog, UploadState, key_prefix};

@@ -1,8 +1,10 @@
 //! Recordings: a stream has one after the other. The recording plane writes these rows, HTTP reads them.
 
+use super::segments::{FinishedIndex, delete_index, set_index};
 use super::{Store, StoreError, optional_time, rows, text, time, word};
 use crate::control::{RecordingId, RoomName, StreamId};
 use jiff::Timestamp;
+use recorder::Gap;
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -71,6 +73,8 @@ pub struct RecordingOutcome {
     pub gaps: u64,
     /// When the last packet came.
     pub ended_at: Timestamp,
+    /// Its segments and gaps; none of a recording that failed.
+    pub index: Option<FinishedIndex>,
 }
 
 /// A recording.
@@ -106,6 +110,17 @@ pub struct Recording {
     /// When the last packet came.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
+}
+
+/// A recording in a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedRecording {
+    /// The registry's row.
+    pub recording: Recording,
+    /// The first 1000 gaps; none when there are no gaps, or the recording has no index yet.
+    pub gaps: Option<Vec<Gap>>,
+    /// The object store has all of it, verified.
+    pub stored: bool,
 }
 
 /// All recordings, in numbers.
@@ -174,22 +189,30 @@ impl Store {
         update.bind(id.as_str()).execute(&self.pool).await.map(drop).map_err(|e| self.error(e))
     }
 
-    /// Notes what became of it. `false` when there is no such recording.
+    /// Sets the outcome and the index of a recording. Returns `false` when there is no such recording.
     pub async fn recording_finished(&self, id: &RecordingId, outcome: &RecordingOutcome) -> Result<bool, StoreError> {
-        let update = sqlx::query(
-            "UPDATE recordings SET state = ?, bytes = ?, duration_ms = ?, gaps = ?, ended_at = ? WHERE id = ?",
-        );
-        update
-            .bind(outcome.state.as_str())
-            .bind(signed(outcome.bytes))
-            .bind(i64::try_from(outcome.duration.as_millis()).unwrap_or(i64::MAX))
-            .bind(signed(outcome.gaps))
-            .bind(text(outcome.ended_at))
-            .bind(id.as_str())
-            .execute(&self.pool)
-            .await
-            .map(|done| done.rows_affected() > 0)
-            .map_err(|e| self.error(e))
+        let write = async {
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            if let Some(index) = &outcome.index {
+                set_index(&mut transaction, id, index).await?;
+            }
+            let update = sqlx::query(
+                "UPDATE recordings SET state = ?, bytes = ?, duration_ms = ?, gaps = ?, ended_at = ? WHERE id = ?",
+            );
+            let updated = update
+                .bind(outcome.state.as_str())
+                .bind(signed(outcome.bytes))
+                .bind(i64::try_from(outcome.duration.as_millis()).unwrap_or(i64::MAX))
+                .bind(signed(outcome.gaps))
+                .bind(text(outcome.ended_at))
+                .bind(id.as_str())
+                .execute(&mut *transaction)
+                .await?
+                .rows_affected();
+            transaction.commit().await?;
+            Ok(updated > 0)
+        };
+        write.await.map_err(|e| self.error(e))
     }
 
     /// Forgets a recording; its stream stays in the books. What an object store has of it is to be removed from then on.
@@ -198,6 +221,7 @@ impl Store {
         let write = async {
             let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             super::uploads::forget(&mut transaction, id).await?;
+            delete_index(&mut transaction, id).await?;
             let delete = sqlx::query("DELETE FROM recordings WHERE id = ?").bind(id.as_str());
             let deleted = delete.execute(&mut *transaction).await?.rows_affected() > 0;
             transaction.commit().await?;
@@ -208,24 +232,40 @@ impl Store {
 
     /// Lists recordings, newest first.
     pub async fn recordings(&self, query: &RecordingQuery) -> Result<Vec<Recording>, StoreError> {
-        let found = sqlx::query(
-            "SELECT recordings.*, streams.account, streams.publisher
-             FROM recordings JOIN streams ON streams.id = recordings.stream
-             WHERE (?1 IS NULL OR recordings.state = ?1) AND (?2 IS NULL OR recordings.room = ?2)
+        let listed = self.listed_recordings(query).await?;
+        Ok(listed.into_iter().map(|listed| listed.recording).collect())
+    }
+
+    /// Lists recordings, newest first, with what the index and the upload journal know of them.
+    pub async fn listed_recordings(&self, query: &RecordingQuery) -> Result<Vec<ListedRecording>, StoreError> {
+        // With a room, its own index is read: the planner does not see through "is null or".
+        let room = match query.room {
+            Some(_) => "recordings INDEXED BY recordings_by_room",
+            None => "recordings",
+        };
+        let only_room = if query.room.is_some() { "recordings.room = ?2" } else { "?2 IS NULL" };
+        let sql = format!(
+            "SELECT recordings.*, streams.account, streams.publisher, recording_index.gaps AS listed_gaps,
+                 stored_recordings.committed_at IS NOT NULL AS stored
+             FROM {room} JOIN streams ON streams.id = recordings.stream
+             LEFT JOIN recording_index ON recording_index.recording = recordings.id AND recordings.gaps > 0
+             LEFT JOIN stored_recordings ON stored_recordings.recording = recordings.id
+             WHERE {only_room} AND (?1 IS NULL OR recordings.state = ?1)
                  AND (?3 IS NULL OR recordings.id < ?3)
                  AND (?5 IS NULL OR recordings.ended_at IS NULL OR recordings.ended_at >= ?5)
                  AND (?6 IS NULL OR recordings.started_at <= ?6)
-             ORDER BY recordings.id DESC LIMIT ?4",
-        )
-        .bind(query.state.map(RecordingState::as_str))
-        .bind(query.room.as_ref().map(RoomName::as_str))
-        .bind(query.before.as_ref().map(RecordingId::as_str))
-        .bind(rows(query.limit))
-        .bind(query.from.map(text))
-        .bind(query.to.map(text))
-        .fetch_all(&self.pool)
-        .await;
-        found.and_then(|rows| rows.iter().map(recording).collect()).map_err(|e| self.error(e))
+             ORDER BY recordings.id DESC LIMIT ?4"
+        );
+        let found = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(query.state.map(RecordingState::as_str))
+            .bind(query.room.as_ref().map(RoomName::as_str))
+            .bind(query.before.as_ref().map(RecordingId::as_str))
+            .bind(rows(query.limit))
+            .bind(query.from.map(text))
+            .bind(query.to.map(text))
+            .fetch_all(&self.pool)
+            .await;
+        found.and_then(|rows| rows.iter().map(listed).collect()).map_err(|e| self.error(e))
     }
 
     /// All of them, in numbers.
@@ -250,20 +290,38 @@ impl Store {
         found.fetch_one(&self.pool).await.map(unsigned).map_err(|e| self.error(e))
     }
 
-    /// One recording.
+    /// Returns a recording.
     pub async fn recording(&self, id: &RecordingId) -> Result<Option<Recording>, StoreError> {
+        Ok(self.listed_recording(id).await?.map(|listed| listed.recording))
+    }
+
+    /// Returns a recording with what the index and the upload journal know of it.
+    pub async fn listed_recording(&self, id: &RecordingId) -> Result<Option<ListedRecording>, StoreError> {
         let found = sqlx::query(
-            "SELECT recordings.*, streams.account, streams.publisher
-             FROM recordings JOIN streams ON streams.id = recordings.stream WHERE recordings.id = ?",
+            "SELECT recordings.*, streams.account, streams.publisher, recording_index.gaps AS listed_gaps,
+                 stored_recordings.committed_at IS NOT NULL AS stored
+             FROM recordings JOIN streams ON streams.id = recordings.stream
+             LEFT JOIN recording_index ON recording_index.recording = recordings.id AND recordings.gaps > 0
+             LEFT JOIN stored_recordings ON stored_recordings.recording = recordings.id
+             WHERE recordings.id = ?",
         )
         .bind(id.as_str())
         .fetch_optional(&self.pool)
         .await;
-        found.and_then(|row| row.as_ref().map(recording).transpose()).map_err(|e| self.error(e))
+        found.and_then(|row| row.as_ref().map(listed).transpose()).map_err(|e| self.error(e))
     }
 }
 
-fn recording(row: &SqliteRow) -> Result<Recording, sqlx::Error> {
+fn listed(row: &SqliteRow) -> Result<ListedRecording, sqlx::Error> {
+    let gaps: Option<String> = row.try_get("listed_gaps")?;
+    Ok(ListedRecording {
+        recording: recording(row)?,
+        gaps: gaps.and_then(|json| serde_json::from_str(&json).ok()),
+        stored: row.try_get::<i64, _>("stored")? != 0,
+    })
+}
+
+pub(super) fn recording(row: &SqliteRow) -> Result<Recording, sqlx::Error> {
     Ok(Recording {
         id: word(row, "id", RecordingId::parse)?,
         stream: word(row, "stream", StreamId::parse)?,
@@ -317,6 +375,7 @@ mod tests {
             duration: Duration::from_millis(1500),
             gaps: 2,
             ended_at: at(3),
+            index: None,
         };
         assert!(store.recording_finished(&id, &outcome).await.unwrap());
         assert!(store.recordings(&unfinished).await.unwrap().is_empty());
@@ -365,7 +424,7 @@ mod tests {
                 .unwrap();
             if n < 2 {
                 let (state, duration, ended_at) = (RecordingState::Complete, Duration::from_secs(9), at(10 * n + 9));
-                let outcome = RecordingOutcome { state, bytes: 1, duration, gaps: 0, ended_at };
+                let outcome = RecordingOutcome { state, bytes: 1, duration, gaps: 0, ended_at, index: None };
                 store.recording_finished(id, &outcome).await.unwrap();
             }
         }
@@ -392,6 +451,7 @@ mod tests {
             duration: Duration::ZERO,
             gaps: 0,
             ended_at: at(3),
+            index: None,
         };
         assert!(!store.recording_finished(&RecordingId::random(), &outcome).await.unwrap());
     }

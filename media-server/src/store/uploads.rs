@@ -224,6 +224,13 @@ impl Store {
         found.and_then(|row| row.as_ref().map(upload).transpose()).map_err(|e| self.error(e))
     }
 
+    /// Returns a file that the object store holds, whether or not it has the whole recording.
+    pub async fn verified_upload(&self, recording: &RecordingId, file: File) -> Result<Option<Upload>, StoreError> {
+        let found = sqlx::query("SELECT * FROM uploads WHERE recording = ? AND file = ? AND state = 'verified'");
+        let found = found.bind(recording.as_str()).bind(file.to_string()).fetch_optional(&self.pool).await;
+        found.and_then(|row| row.as_ref().map(upload).transpose()).map_err(|e| self.error(e))
+    }
+
     /// Whether the store holds a recording as a whole.
     pub async fn stored(&self, recording: &RecordingId) -> Result<bool, StoreError> {
         let found = sqlx::query("SELECT 1 FROM stored_recordings WHERE recording = ? AND committed_at IS NOT NULL");

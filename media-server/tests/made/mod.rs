@@ -8,7 +8,7 @@ mod folder;
 
 use folder::{Disk, carry_out};
 use jiff::Timestamp;
-use recorder::{Codec, Config, Description, Ending, Folder, Manifest, Packet, Recording, Tracks, finalize};
+use recorder::{Codec, Config, Description, Ending, File, Folder, Manifest, Mp4s, Packet, Recording, Tracks, finalize};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -22,11 +22,20 @@ pub(crate) struct Make {
     pub(crate) resized: bool,
     /// It ends without being finished.
     pub(crate) crashed: bool,
+    /// It is of the first version, with MP4 files beside the segments.
+    pub(crate) older: bool,
 }
 
 impl Default for Make {
     fn default() -> Make {
-        Make { room: "front-door", started_at: "2026-05-06T07:08:09Z", seconds: 6, resized: false, crashed: false }
+        Make {
+            room: "front-door",
+            started_at: "2026-05-06T07:08:09Z",
+            seconds: 6,
+            resized: false,
+            crashed: false,
+            older: false,
+        }
     }
 }
 
@@ -88,9 +97,24 @@ impl Make {
         while let Some(output) = recording.poll_output() {
             carry_out(&folder, &output);
         }
-        let manifest = finalize(&mut Disk(folder.clone()), &Ending::orderly()).unwrap();
+        let mut manifest = finalize(&mut Disk(folder.clone()), &Ending::orderly(), &[]).unwrap();
+        if self.older {
+            make_older(&folder, &mut manifest);
+        }
         Made { id, folder, manifest: Some(manifest) }
     }
+}
+
+/// Makes a recording one of the first version, which had its MP4 files beside the segments.
+fn make_older(folder: &Path, manifest: &mut Manifest) {
+    manifest.version = 1;
+    let open = |name: &str| fs::File::open(folder.join(name));
+    let mp4s = Mp4s::read(manifest, open).unwrap();
+    for number in 1..=mp4s.count() as u32 {
+        let mut file = fs::File::create(folder.join(File::Export(number).to_string())).unwrap();
+        manifest.exports.push(mp4s.write(number, open, &mut file).unwrap());
+    }
+    fs::write(folder.join("manifest.json"), serde_json::to_vec_pretty(manifest).unwrap()).unwrap();
 }
 
 impl Made {

@@ -1,7 +1,8 @@
 //! H.264 over RTP (RFC 6184): single NAL units, STAP-A and FU-A, to the length-prefixed form of ISO/IEC 14496-15.
 //!
-//! Parameter sets go into the sample entry and leave the samples, as `avc1` demands; access unit delimiters and filler
-//! go, too. Interleaved packetization (STAP-B, MTAP, FU-B) is refused: WebRTC does not negotiate it.
+//! Parameter sets go into the sample entry, and in front of each random access point as well: players that keep the first
+//! sample entry of a file (`avc3` in all but name) follow a change of size. Access unit delimiters and filler are removed.
+//! Interleaved packetization (STAP-B, MTAP, FU-B) is refused: WebRTC does not negotiate it.
 
 use shiguredo_mp4::{
     bitstream::h264::{H264SampleEntryConfig, LengthSize, build_avc1_box},
@@ -109,9 +110,7 @@ impl Depacketizer {
             kind @ 1..=6 => {
                 self.has_picture |= kind != SEI;
                 self.random_access |= kind == SLICE_IDR || kind == SEI && recovery_point(body).is_some();
-                // Lengths fit: a frame is bounded far below 4 GiB.
-                self.data.extend_from_slice(&u32::try_from(unit.len()).unwrap_or(0).to_be_bytes());
-                self.data.extend_from_slice(unit);
+                self.data.extend(prefixed(unit));
             }
             _ => {}
         }
@@ -128,8 +127,15 @@ impl Depacketizer {
         if !self.has_picture {
             return Ok(None);
         }
-        let entry = if self.random_access { Some(self.entry()?) } else { None };
-        Ok(Some(Frame { data: std::mem::take(&mut self.data), keyframe: self.random_access, entry, duration: None }))
+        let mut data = std::mem::take(&mut self.data);
+        let mut entry = None;
+        if self.random_access {
+            entry = Some(self.entry()?);
+            let pps = self.sets.pps();
+            let sets = self.sets.sps().into_iter().chain(pps.iter().map(Vec::as_slice));
+            data = sets.flat_map(prefixed).chain(data).collect();
+        }
+        Ok(Some(Frame { data, keyframe: self.random_access, entry, duration: None }))
     }
 
     fn entry(&self) -> Result<SampleEntry, Malformed> {
@@ -147,6 +153,11 @@ impl Depacketizer {
     }
 }
 
+/// Returns a NAL unit behind its length. A frame is bounded far below 4 GiB.
+fn prefixed(unit: &[u8]) -> impl Iterator<Item = u8> {
+    u32::try_from(unit.len()).unwrap_or(0).to_be_bytes().into_iter().chain(unit.iter().copied())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,11 +169,11 @@ mod tests {
     const IDR: &[u8] = &[0x65, 0x88, 0x84, 0x01, 0x02, 0x03];
 
     fn prefixed(units: &[&[u8]]) -> Vec<u8> {
-        units.iter().flat_map(|unit| [&(unit.len() as u32).to_be_bytes()[..], unit].concat()).collect()
+        units.iter().flat_map(|unit| super::prefixed(unit)).collect()
     }
 
     #[test]
-    fn stap_a_and_fu_a_give_one_access_unit_without_parameter_sets() {
+    fn access_unit_starts_with_its_parameter_sets() {
         let mut depacketizer = Depacketizer::default();
         let mut stap = vec![STAP_A];
         for set in [SPS_320, PPS_0] {
@@ -176,7 +187,7 @@ mod tests {
         depacketizer.push(&[0x7c, 0x45, 0x02, 0x03]).unwrap();
         let frame = depacketizer.take().unwrap().unwrap();
         assert!(frame.keyframe);
-        assert_eq!(frame.data, prefixed(&[IDR]));
+        assert_eq!(frame.data, prefixed(&[SPS_320, PPS_0, IDR]));
         assert!(matches!(frame.entry, Some(SampleEntry::Avc1(entry)) if entry.avcc_box.sps_list == [SPS_320]));
     }
 

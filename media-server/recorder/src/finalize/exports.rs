@@ -1,4 +1,4 @@
-//! Writes the progressive MP4 files beside the segments: all of them, or, when the disk has too little room, none.
+//! Writes progressive MP4 files from segments.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -7,78 +7,13 @@ use ring::digest::{Context, SHA256};
 use super::{FinalizeError, Folder, failed};
 use crate::{
     export,
-    manifest::{Export, MissingExports, MissingReason, hex},
+    manifest::{Export, hex},
     types::{Description, File},
 };
-
-/// What came of it: one of both is empty.
-pub(super) struct Exports {
-    pub(super) written: Vec<Export>,
-    pub(super) missing: Option<MissingExports>,
-}
-
-/// Writes all of them, if there is room.
-pub(super) fn write(
-    folder: &mut impl Folder,
-    exports: &[export::Export],
-    description: &Description,
-) -> Result<Exports, FinalizeError> {
-    let mut heads = Vec::new();
-    let mut needed = 0;
-    for (number, export) in (1..).zip(exports) {
-        let head = head(export, File::Export(number), description)?;
-        needed += head.len() as u64 + export.copied();
-        heads.push(head);
-    }
-    let room = folder.room().map_err(|source| failed(File::Export(1), source))?;
-    let missing = |free| Some(MissingExports { reason: MissingReason::Space, needed, free });
-    if room < needed {
-        return Ok(Exports { written: Vec::new(), missing: missing(room) });
-    }
-    let mut written: Vec<Export> = Vec::new();
-    for (number, (export, head)) in (1..).zip(exports.iter().zip(heads)) {
-        match write_one(folder, File::Export(number), export, &head) {
-            Ok(export) => written.push(export),
-            Err(FinalizeError::Io { source, .. }) if is_full(&source) => {
-                for export in written {
-                    let io_failed = |source| FinalizeError::Io { file: export.file.clone(), source };
-                    folder.remove(&export.file).map_err(io_failed)?;
-                }
-                return Ok(Exports { written: Vec::new(), missing: missing(folder.room().unwrap_or(0)) });
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Exports { written, missing: None })
-}
 
 /// What stands before an export's payload.
 pub(super) fn head(export: &export::Export, file: File, description: &Description) -> Result<Vec<u8>, FinalizeError> {
     export.head(description).map_err(|error| FinalizeError::Mp4 { file: file.to_string(), reason: format!("{error}") })
-}
-
-/// Too large for what is free, for a quota, or for the kind of file system.
-fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-}
-
-fn write_one(
-    folder: &mut impl Folder,
-    file: File,
-    export: &export::Export,
-    head: &[u8],
-) -> Result<Export, FinalizeError> {
-    let name = file.to_string();
-    let io_failed = |source| failed(file, source);
-    let mut out = folder.create(&name).map_err(io_failed)?;
-    match write_to(folder, file, export, head, &mut out) {
-        Ok(export) => folder.commit(&name, out).map_err(io_failed).map(|()| export),
-        Err(error) => {
-            folder.abandon(&name, out).map_err(io_failed)?;
-            Err(error)
-        }
-    }
 }
 
 /// Writes one of them to `out`; `file` is its name.

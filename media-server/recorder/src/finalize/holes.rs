@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use crate::{
     clock::seconds,
     manifest::{Gap, GapReason},
-    mp4::{part::Run, timescale},
+    mp4::timescale,
+    record::Span,
     types::Track,
 };
 
@@ -32,13 +33,13 @@ impl Holes {
         self.ends.values_mut().for_each(|(_, missing)| *missing = true);
     }
 
-    pub(super) fn add(&mut self, run: &Run) {
-        let rate = timescale(run.track);
-        let (end, missing) = self.ends.entry(run.track).or_insert((0, self.missing));
-        if std::mem::take(missing) && run.dts > *end {
-            self.found.push((run.track, seconds(*end, rate), seconds(run.dts, rate)));
+    pub(super) fn add(&mut self, span: Span) {
+        let rate = timescale(span.track);
+        let (end, missing) = self.ends.entry(span.track).or_insert((0, self.missing));
+        if std::mem::take(missing) && span.from > *end {
+            self.found.push((span.track, seconds(*end, rate), seconds(span.from, rate)));
         }
-        *end = run.end();
+        *end = span.to;
     }
 
     /// What of it is not among `told`.
@@ -65,11 +66,9 @@ impl Holes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mp4::part::RunSample;
 
-    fn run(from: i64, seconds: u32) -> Run {
-        let sample = RunSample { duration: seconds * 90_000, size: 1, cts: 0, sync: true };
-        Run { track: Track::Video, dts: from * 90_000, samples: vec![sample] }
+    fn span(from: i64, seconds: i64) -> Span {
+        Span { track: Track::Video, from: from * 90_000, to: (from + seconds) * 90_000 }
     }
 
     fn gap(from: f64, to: f64) -> Gap {
@@ -79,11 +78,11 @@ mod tests {
     #[test]
     fn only_what_missing_parts_left_and_nobody_told_of_is_found() {
         let mut holes = Holes::default();
-        holes.add(&run(0, 1));
-        holes.add(&run(2, 1));
+        holes.add(span(0, 1));
+        holes.add(span(2, 1));
         holes.part_missing();
-        holes.add(&run(10, 1));
-        holes.add(&run(15, 1));
+        holes.add(span(10, 1));
+        holes.add(span(15, 1));
         let unmarked = |told: &[Gap]| holes.unmarked(told).iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>();
         assert_eq!(unmarked(&[]), [(3.0, 10.0)]);
         assert_eq!(unmarked(&[gap(1.0, 2.0), gap(2.9, 4.0), gap(6.0, 7.0)]), [(4.0, 6.0), (7.0, 10.0)]);

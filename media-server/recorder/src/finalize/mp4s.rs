@@ -1,11 +1,10 @@
-//! The progressive MP4 files of a finished recording, made from its segments elsewhere than in its folder.
+//! Progressive MP4 files of a finished recording, made from its segments, for programs that do not read fragments.
 //!
-//! They are the same, byte for byte, as those that [`super::finalize()`] makes. Only files that are what the manifest tells
-//! of them go in; nothing is written but what the caller asks to be written.
+//! Every file is checked against the manifest. The same recording gives the same bytes each time.
 
 use std::io::{self, Empty, Read, Seek, Write};
 
-use super::{Ending, FinalizeError, Folder, exports, failed, scan::Scan};
+use super::{FinalizeError, Folder, exports, failed, scan::Scan};
 use crate::{
     export,
     manifest::{Export, Manifest},
@@ -38,15 +37,15 @@ impl Mp4s {
             }
         }
         files.sort();
-        let mut scan = Scan::new(&Ending::orderly());
-        scan.read(&mut Reading(open), &files)?;
+        let mut scan = Scan::exporting(manifest.version);
+        scan.read(&mut Reading(open), &files, &[])?;
         match scan.differs(manifest) {
             Some(name) => Err(differs(&name)),
-            None => Ok(Mp4s { description: manifest.description.clone(), exports: scan.exports }),
+            None => Ok(Mp4s { description: manifest.description.clone(), exports: scan.exports.unwrap_or_default() }),
         }
     }
 
-    /// How many there are: one, and a further one for each change of codec or size.
+    /// Returns how many there are: one, and another for each change of codec.
     pub fn count(&self) -> usize {
         self.exports.len()
     }
@@ -122,14 +121,6 @@ impl<R: Read + Seek, F: FnMut(&str) -> io::Result<R>> Folder for Reading<F> {
     }
 
     fn commit(&mut self, _: &str, _: Empty) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn abandon(&mut self, _: &str, _: Empty) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn room(&mut self) -> io::Result<u64> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

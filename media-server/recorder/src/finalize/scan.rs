@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
 
-use super::{Ending, FinalizeError, Folder, digest, exports::Exports, failed, holes::Holes, read_all, write_all};
+use super::{Ending, FinalizeError, Folder, KnownSegment, digest, failed, holes::Holes, read_all, write_all};
 use crate::{
     clock::seconds,
     export,
@@ -20,23 +20,31 @@ use crate::{
         part, timescale,
     },
     playlist::{self, Entry, Extent},
+    record::{PartSummary, RecordBuilder, SegmentRecord, Span},
     types::{Description, File},
 };
 
-/// What was found so far.
+/// Version of the manifests that are written.
+const VERSION: u32 = 2;
+
+/// The contents of a recording, as far as they were found.
 #[derive(Default)]
 pub(super) struct Scan {
     repaired: bool,
     pub(super) description: Option<Description>,
     inits: BTreeMap<u32, (Init, Tracks)>,
-    /// With its whole length and digest.
-    pub(super) segments: Vec<(Entry, u64, String)>,
+    pub(super) segments: Vec<SegmentRecord>,
+    /// Segments whose files were read.
+    read: Vec<u32>,
     /// Segments that are longer than whole, and how long they are whole: 0 of those that hold no part.
     torn: Vec<(File, u64)>,
     gaps: Vec<Gap>,
     holes: Holes,
     sequence: u32,
-    pub(super) exports: Vec<export::Export>,
+    /// Progressive MP4 files of the segments; none: they are not wanted.
+    pub(super) exports: Option<Vec<export::Export>>,
+    /// Segments repeat parameter sets.
+    in_band: bool,
     ended_at: Option<Timestamp>,
     end: f64,
 }
@@ -46,27 +54,52 @@ impl Scan {
         Scan { repaired: !ending.orderly, gaps: ending.gaps.clone(), ..Scan::default() }
     }
 
-    /// Reads `files`, which are in order; changes nothing.
-    pub(super) fn read(&mut self, folder: &mut impl Folder, files: &[(File, u64)]) -> Result<(), FinalizeError> {
+    /// Collects the progressive MP4 files of a finished recording, whose manifest has this version.
+    pub(super) fn exporting(version: u32) -> Self {
+        Scan { exports: Some(Vec::new()), in_band: version >= VERSION, ..Scan::new(&Ending::orderly()) }
+    }
+
+    /// Reads `files`, which are in order, but for segments that are `known`. Changes nothing.
+    pub(super) fn read(
+        &mut self,
+        folder: &mut impl Folder,
+        files: &[(File, u64)],
+        known: &[KnownSegment],
+    ) -> Result<(), FinalizeError> {
+        let known: BTreeMap<u32, &KnownSegment> = known.iter().map(|known| (known.record.number, known)).collect();
+        let mut segments: BTreeMap<u32, Option<u64>> = BTreeMap::new();
         for (file, len) in files {
             match file {
                 File::Init(number) => self.init(folder, *number)?,
-                File::Segment(number) => self.segment(folder, *number, *len)?,
+                File::Segment(number) => drop(segments.insert(*number, Some(*len))),
                 _ => {}
+            }
+        }
+        for (number, known) in &known {
+            if known.elsewhere {
+                segments.entry(*number).or_insert(None);
+            }
+        }
+        for (number, len) in segments {
+            let known = known.get(&number).filter(|known| len.is_none_or(|len| len == known.record.bytes));
+            match (known, len) {
+                (Some(known), _) if self.inits.contains_key(&known.record.init) => self.add(known.record.clone()),
+                (_, Some(len)) => self.segment(folder, number, len)?,
+                (_, None) => {}
             }
         }
         Ok(())
     }
 
-    /// Cuts what is torn, removes what is of no use, and makes the rest durable.
+    /// Cuts torn segments, removes unusable ones, and syncs the others that were read.
     pub(super) fn cut(&self, folder: &mut impl Folder) -> Result<(), FinalizeError> {
         for &(file, whole) in &self.torn {
             let name = file.to_string();
             let cut = if whole > 0 { folder.truncate(&name, whole) } else { folder.remove(&name) };
             cut.map_err(|source| failed(file, source))?;
         }
-        for (entry, ..) in &self.segments {
-            let file = File::Segment(entry.number);
+        for number in &self.read {
+            let file = File::Segment(*number);
             folder.sync(&file.to_string()).map_err(|source| failed(file, source))?;
         }
         Ok(())
@@ -76,21 +109,12 @@ impl Scan {
     pub(super) fn differs(&self, manifest: &Manifest) -> Option<String> {
         let inits = self.inits.values().map(|(init, _)| (init.file.as_str(), init));
         let init = first_missing(manifest.inits.iter().map(|told| (told.file.as_str(), told)), inits);
-        let segments = self.segments.iter().map(|(entry, bytes, sha256)| {
-            let file = File::Segment(entry.number).to_string();
-            (file, (*bytes, sha256.as_str()))
+        let segments = self.segments.iter().map(|record| {
+            let file = File::Segment(record.number).to_string();
+            (file, (record.bytes, record.sha256.as_str()))
         });
         let told = manifest.segments.iter().map(|told| (told.file.clone(), (told.bytes, told.sha256.as_str())));
         init.map(str::to_owned).or(first_missing(told, segments))
-    }
-
-    /// Whether these are the segments that the manifest tells of.
-    pub(super) fn matches(&self, manifest: &Manifest) -> bool {
-        let found = self.segments.iter().map(|(entry, bytes, sha256)| (File::Segment(entry.number), *bytes, sha256));
-        let told = manifest.segments.iter();
-        found
-            .map(|(file, bytes, sha256)| (file.to_string(), bytes, sha256.clone()))
-            .eq(told.map(|segment| (segment.file.clone(), segment.bytes, segment.sha256.clone())))
     }
 
     fn init(&mut self, folder: &mut impl Folder, number: u32) -> Result<(), FinalizeError> {
@@ -118,80 +142,61 @@ impl Scan {
         let mut reader = folder.open(&name).map_err(io_failed)?;
         let mut hash = Context::new(&SHA256);
         let mut whole = 0;
-        let mut entry: Option<Entry> = None;
+        let mut record: Option<RecordBuilder> = None;
+        let mut sequence = self.sequence;
         let styp = read_box(&mut reader, len, b"styp").map_err(io_failed)?;
         if let Some(styp) = styp {
             let mut at = styp.len() as u64;
             hash.update(&styp);
             while let Some((bytes, part)) = read_part(&mut reader, len - at).map_err(io_failed)? {
                 let Some((_, tracks)) = self.inits.get(&part.info.init) else { break };
-                if part.info.sequence <= self.sequence {
+                // Between parts of a segment none is missing: each is synced before the next one is written.
+                if part.info.sequence <= sequence || record.is_some() && part.info.sequence != sequence + 1 {
                     break;
                 }
-                let tracks = tracks.clone();
-                self.part(&tracks, &part, number, at, &mut entry);
+                add_part(&mut record, number, tracks, &part);
+                if let Some(exports) = &mut self.exports {
+                    export_part(exports, (tracks, self.in_band), &part, number, at);
+                }
+                sequence = part.info.sequence;
                 hash.update(&bytes);
                 at += part.len;
                 whole = at;
             }
         }
         drop(reader);
-        if whole < len || entry.is_none() {
+        if whole < len || record.is_none() {
             self.repaired = true;
             self.torn.push((file, whole));
         }
-        self.segments.extend(entry.map(|entry| (entry, whole, hex(hash.finish().as_ref()))));
+        if let Some(record) = record {
+            self.read.push(number);
+            self.add(record.finish(whole, hex(hash.finish().as_ref())));
+        }
         Ok(())
     }
 
-    /// A whole part, at `at` in segment `number`.
-    fn part(&mut self, tracks: &Tracks, part: &part::Read, number: u32, at: u64, entry: &mut Option<Entry>) {
-        let info = &part.info;
-        if info.sequence != self.sequence + 1 {
+    /// Adds the next segment.
+    fn add(&mut self, mut record: SegmentRecord) {
+        if *record.parts.start() != self.sequence + 1 {
             self.holes.part_missing();
         }
-        part.runs.iter().for_each(|run| self.holes.add(run));
-        self.sequence = info.sequence;
-        self.gaps.extend(info.gaps.iter().cloned());
-        let main = tracks.main();
-        let Some(run) = part.runs.iter().find(|run| run.track == main).or(part.runs.first()) else { return };
-        let rate = timescale(run.track);
-        let (start, end) = (seconds(run.dts, rate), seconds(run.end(), rate));
-        let main = run.track == main;
-        let keyframe = main && run.samples.first().is_some_and(|sample| sample.sync);
-        let entry = entry.get_or_insert_with(|| Entry {
-            number,
-            init: info.init,
-            start,
-            end,
-            at: info.at,
-            keyframe: false,
-            discontinuity: info.discontinuity && !self.segments.is_empty(),
-            timed: false,
-        });
-        entry.extend(Extent { start, end, keyframe, main });
-        let last = part.runs.iter().map(|run| seconds(run.end(), timescale(run.track))).fold(0.0, f64::max);
-        self.end = self.end.max(last);
-        let lasts = std::time::Duration::try_from_secs_f64((last - start).max(0.0)).unwrap_or_default();
-        self.ended_at = self.ended_at.max(info.at.checked_add(lasts).ok());
-        if self.exports.last().is_none_or(|export| !export.fits(tracks)) {
-            self.exports.push(export::Export::default());
-        }
-        let copy =
-            export::Copy { file: File::Segment(number), offset: at + part.payload_offset, len: part.payload_len };
-        if let Some(export) = self.exports.last_mut() {
-            export.add(tracks, &part.runs, copy);
-        }
+        record.spans.iter().for_each(|span| self.holes.add(*span));
+        self.sequence = *record.parts.end();
+        self.gaps.extend(record.gaps.iter().cloned());
+        self.end = self.end.max(record.end_of_tracks());
+        self.ended_at = self.ended_at.max(Some(record.ended_at));
+        record.discontinuity &= !self.segments.is_empty();
+        self.segments.push(record);
     }
 
-    /// Writes the playlist, and gives what the manifest is to say.
+    /// Writes the playlist, and returns the manifest.
     pub(super) fn manifest(
         mut self,
         folder: &mut impl Folder,
         description: Description,
-        exports: Exports,
     ) -> Result<Manifest, FinalizeError> {
-        let entries: Vec<Entry> = self.segments.iter().map(|(entry, ..)| entry.clone()).collect();
+        let entries: Vec<Entry> = self.segments.iter().map(SegmentRecord::entry).collect();
         let unmarked = self.holes.unmarked(&self.gaps);
         self.repaired |= !unmarked.is_empty();
         self.gaps.extend(unmarked);
@@ -213,19 +218,19 @@ impl Scan {
             }
         }
         let durations = playlist::durations(&entries);
-        let segments = self.segments.into_iter().zip(durations).map(|((entry, bytes, sha256), duration)| Segment {
-            file: File::Segment(entry.number).to_string(),
-            init: File::Init(entry.init).to_string(),
-            bytes,
-            sha256,
-            start: entry.start,
+        let segments = self.segments.into_iter().zip(durations).map(|(record, duration)| Segment {
+            file: File::Segment(record.number).to_string(),
+            init: File::Init(record.init).to_string(),
+            bytes: record.bytes,
+            sha256: record.sha256,
+            start: record.start,
             duration,
-            at: entry.at,
-            keyframe: entry.keyframe,
-            discontinuity: entry.discontinuity,
+            at: record.at,
+            keyframe: record.keyframe,
+            discontinuity: record.discontinuity,
         });
         Ok(Manifest {
-            version: 1,
+            version: VERSION,
             ended_at: self.ended_at.unwrap_or(description.started_at),
             description,
             duration: self.end,
@@ -244,9 +249,41 @@ impl Scan {
             inits: used,
             segments: segments.collect(),
             gaps: self.gaps,
-            exports: exports.written,
-            missing_exports: exports.missing,
+            exports: Vec::new(),
         })
+    }
+}
+
+/// Adds a whole part to the record of its segment.
+fn add_part(record: &mut Option<RecordBuilder>, number: u32, tracks: &Tracks, part: &part::Read) {
+    let info = &part.info;
+    let main = tracks.main();
+    let spans: Vec<Span> =
+        part.runs.iter().map(|run| Span { track: run.track, from: run.dts, to: run.end() }).collect();
+    let Some(run) = part.runs.iter().find(|run| run.track == main).or(part.runs.first()) else { return };
+    let rate = timescale(run.track);
+    let main = run.track == main;
+    let keyframe = main && run.samples.first().is_some_and(|sample| sample.sync);
+    let extent = Extent { start: seconds(run.dts, rate), end: seconds(run.end(), rate), keyframe, main };
+    let summary = PartSummary { sequence: info.sequence, at: info.at, extent, spans: &spans, gaps: &info.gaps };
+    let new = || RecordBuilder::new(number, info.init, info.discontinuity, &summary);
+    record.get_or_insert_with(new).add(&summary);
+}
+
+/// Adds a whole part, at `at` in segment `number`, to the progressive MP4 files.
+fn export_part(
+    exports: &mut Vec<export::Export>,
+    (tracks, in_band): (&Tracks, bool),
+    part: &part::Read,
+    number: u32,
+    at: u64,
+) {
+    if exports.last().is_none_or(|export| !export.fits(tracks, in_band)) {
+        exports.push(export::Export::default());
+    }
+    let copy = export::Copy { file: File::Segment(number), offset: at + part.payload_offset, len: part.payload_len };
+    if let Some(export) = exports.last_mut() {
+        export.add(tracks, &part.runs, copy);
     }
 }
 

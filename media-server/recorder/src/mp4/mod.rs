@@ -6,8 +6,8 @@ pub(crate) mod part;
 use shiguredo_mp4::{
     Either, FixedPointNumber, LanguageCode, Mp4FileTime,
     boxes::{
-        DinfBox, EdtsBox, HdlrBox, MdhdBox, MdiaBox, MediaHeader, MinfBox, MvhdBox, SampleEntry, SmhdBox, StblBox,
-        StcoBox, StscBox, StsdBox, StszBox, SttsBox, TkhdBox, TrakBox, VmhdBox,
+        AvccBox, DinfBox, EdtsBox, HdlrBox, MdhdBox, MdiaBox, MediaHeader, MinfBox, MvhdBox, SampleEntry, SmhdBox,
+        StblBox, StcoBox, StscBox, StsdBox, StszBox, SttsBox, TkhdBox, TrakBox, VmhdBox,
     },
 };
 
@@ -56,6 +56,25 @@ pub(crate) fn size(entry: &SampleEntry) -> Option<(u16, u16)> {
     Some((visual.width, visual.height))
 }
 
+/// Returns whether both are entries of one codec: with parameter sets in band, a decoder of one goes on with the other.
+pub(crate) fn same_codec(a: &SampleEntry, b: &SampleEntry) -> bool {
+    std::mem::discriminant(a) == std::mem::discriminant(b)
+}
+
+/// Returns whether samples of `next` can follow those of `entry` under one init segment: nothing that players read from
+/// it changes. H264 parameter sets are in band.
+pub(crate) fn same_format(entry: &SampleEntry, next: &SampleEntry) -> bool {
+    match (entry, next) {
+        (SampleEntry::Avc1(entry), SampleEntry::Avc1(next)) => {
+            let format = |avcc: &AvccBox| {
+                (avcc.avc_profile_indication, avcc.profile_compatibility, avcc.avc_level_indication, avcc.chroma_format)
+            };
+            entry.visual == next.visual && format(&entry.avcc_box) == format(&next.avcc_box)
+        }
+        _ => entry == next,
+    }
+}
+
 /// A `uuid` box of ours around JSON.
 pub(crate) fn private_box(json: &[u8]) -> Vec<u8> {
     let size = u32::try_from(8 + EXTENDED_TYPE.len() + json.len()).unwrap_or(u32::MAX);
@@ -91,7 +110,7 @@ pub(crate) fn file_time(at: jiff::Timestamp) -> Mp4FileTime {
 }
 
 /// A sample table with nothing in it, as fragmented files have it.
-fn empty_table(entry: SampleEntry) -> StblBox {
+pub(crate) fn empty_table(entry: SampleEntry) -> StblBox {
     StblBox {
         stsd_box: StsdBox { entries: vec![entry] },
         stts_box: SttsBox { entries: vec![] },

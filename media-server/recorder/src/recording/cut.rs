@@ -11,6 +11,7 @@ use crate::{
     frames::Timed,
     lane::Lane,
     manifest::GapReason,
+    mp4::same_format,
     types::{Description, Track},
 };
 
@@ -31,7 +32,7 @@ impl Recording {
             .frame
             .entry
             .as_ref()
-            .is_some_and(|entry| self.entries.entry(track).is_some_and(|known| known != entry));
+            .is_some_and(|entry| self.entries.entry(track).is_some_and(|known| !same_format(known, entry)));
         let lane = &mut self.lanes[slot(track)];
         if changes && !lane.may_disturb(frame.arrival) {
             return lane.lose(GapReason::Loss);
@@ -47,7 +48,7 @@ impl Recording {
             self.resume(&frame);
         }
         if let Some(entry) = &frame.frame.entry
-            && self.entries.entry(track) != Some(entry)
+            && self.entries.entry(track).is_none_or(|known| !same_format(known, entry))
         {
             let entry = entry.clone();
             self.lanes[slot(track)].settle_before(place.dts, frame.arrival);

@@ -77,9 +77,9 @@ impl Files {
             }
             Output::Sync { file: File::Playlist } => assert_eq!(self.open, None),
             Output::Sync { file } => assert_eq!(self.open, Some(file)),
-            Output::Close { file, bytes, .. } => {
+            Output::Close { file, record } => {
                 assert_eq!(self.open.take(), Some(file));
-                assert_eq!(self.files[&file].len() as u64, bytes);
+                assert_eq!(self.files[&file].len() as u64, record.bytes);
             }
             Output::Replace { file, bytes } => drop(self.files.insert(file, bytes)),
             Output::RequestKeyframe | Output::Continue { .. } | Output::Finished => {}

@@ -47,14 +47,6 @@ impl Folder for Disk {
     fn commit(&mut self, name: &str, _: fs::File) -> io::Result<()> {
         fs::rename(self.0.join(format!("{name}.tmp")), self.0.join(name))
     }
-
-    fn abandon(&mut self, name: &str, _: fs::File) -> io::Result<()> {
-        fs::remove_file(self.0.join(format!("{name}.tmp")))
-    }
-
-    fn room(&mut self) -> io::Result<u64> {
-        Ok(u64::MAX)
-    }
 }
 
 /// Carries out one output.
@@ -68,10 +60,12 @@ pub fn carry_out(folder: &Path, output: &Output) {
             file.write_all(bytes).unwrap();
         }
         Output::Replace { file, bytes } => fs::write(folder.join(file.to_string()), bytes).unwrap(),
-        Output::Close { file, bytes, sha256 } => {
+        Output::Close { file, record } => {
             let written = fs::read(folder.join(file.to_string())).unwrap();
-            assert_eq!(written.len() as u64, *bytes);
-            assert_eq!(ring::digest::digest(&ring::digest::SHA256, &written).as_ref(), sha256);
+            assert_eq!(written.len() as u64, record.bytes);
+            let digest = ring::digest::digest(&ring::digest::SHA256, &written);
+            let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, record.sha256);
         }
         Output::Sync { .. } | Output::RequestKeyframe | Output::Continue { .. } | Output::Finished => {}
     }

@@ -12,8 +12,6 @@ pub struct Memory {
     pub files: BTreeMap<String, Vec<u8>>,
     /// So many changes still succeed.
     pub patience: Option<u32>,
-    /// Bytes that exports may take; none: as many as they like.
-    pub room: Option<u64>,
     /// What was synced.
     pub synced: BTreeSet<String>,
 }
@@ -90,13 +88,5 @@ impl Folder for Memory {
         self.change()?;
         self.files.insert(name.to_owned(), file);
         Ok(())
-    }
-
-    fn abandon(&mut self, _: &str, _: Vec<u8>) -> io::Result<()> {
-        self.change()
-    }
-
-    fn room(&mut self) -> io::Result<u64> {
-        Ok(self.room.unwrap_or(u64::MAX))
     }
 }

@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(of(&live).standing(Timestamp::now()), Standing::Recording);
         assert!(!of(&live).is_orphan() && !of(&pending).is_orphan());
         let (entry, disk) = (shelf.entry(of(&both), &[]), both.bytes());
-        assert!(entry.bytes < disk && entry.frees == disk + entry.bytes, "it counts once and frees twice");
+        assert_eq!((entry.bytes, entry.frees), (disk, 2 * disk), "it counts once and frees twice");
     }
 
     #[test]

@@ -1,15 +1,17 @@
-//! A file over HTTP: entity tags, conditions and one range (RFC 9110 §8.8.3, §13 and §14), streamed from the disk or from the
-//! object store. An MP4 that is made while it is given has no ranges.
+//! A file over HTTP: entity tags, dates, conditions and one range (RFC 9110 §8.8, §13 and §14), streamed from the disk or
+//! from the object store, or composed of segments. HEAD reads nothing.
 
 use crate::objects::{ObjectsError, Reason};
 use crate::problem::{Kind, Problem};
-use crate::recording::{Opened, StoredMp4};
+use crate::recording::Opened;
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, IF_RANGE, RANGE,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use recorder::File;
 use std::fmt::Write as _;
 use std::fs::Metadata;
@@ -26,53 +28,64 @@ const STORE_RETRY: Duration = Duration::from_secs(10);
 /// A playlist is read whole to be rewritten; a longer one, of weeks, goes out as it is.
 const LONGEST_PLAYLIST: u64 = 16 << 20;
 
-/// What the client asks for.
-pub(super) struct Asked<'a> {
-    pub(super) headers: &'a HeaderMap,
-    pub(super) file: File,
-    /// A name that is safe in a header.
-    pub(super) save_as: Option<String>,
-    /// A token out of the query, to be passed on by a playlist.
-    pub(super) token: Option<&'a str>,
+/// A request for a file.
+pub(in crate::http) struct Asked<'a> {
+    pub(in crate::http) method: &'a Method,
+    pub(in crate::http) headers: &'a HeaderMap,
+    pub(in crate::http) file: File,
+    /// A file name that is safe in a header, with the disposition.
+    pub(in crate::http) save_as: Option<String>,
+    /// A token from the query, which a playlist passes on.
+    pub(in crate::http) token: Option<&'a str>,
+    /// The contents never change.
+    pub(in crate::http) immutable: bool,
+    /// The end of the recording, if it has ended.
+    pub(in crate::http) modified: Option<Timestamp>,
 }
 
 /// The token of a query as it stands there, when it can go into another URL as it is.
-pub(super) fn token(query: &str) -> Option<&str> {
+pub(in crate::http) fn token(query: &str) -> Option<&str> {
     let token = query.split('&').find_map(|pair| pair.strip_prefix("access_token="))?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%+/=".contains(&byte);
     (!token.is_empty() && token.bytes().all(plain)).then_some(token)
 }
 
-/// Answers with what was opened.
-pub(super) async fn answer(asked: Asked<'_>, opened: Opened) -> Result<Response<Body>, Problem> {
-    let (len, tag) = match &opened {
-        Opened::Local(_, metadata) => (metadata.len(), entity_tag(metadata)),
-        Opened::Stored(stored) => (stored.len(), format!("\"{}\"", stored.tag())),
-        Opened::Made(_) => (0, String::new()),
-    };
-    let opened = match opened {
-        Opened::Made(mp4) => return Ok(made(&asked, mp4)),
-        other => other,
+/// Answers with the opened file.
+pub(in crate::http) async fn answer(asked: Asked<'_>, opened: Opened) -> Result<Response<Body>, Problem> {
+    let (len, tag, modified) = match &opened {
+        Opened::Local(_, metadata) => {
+            let modified = metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+            (metadata.len(), entity_tag(metadata), modified)
+        }
+        Opened::Stored(stored) => (stored.len(), format!("\"{}\"", stored.tag()), asked.modified),
+        Opened::Composed(mp4) => (mp4.len(), format!("\"{}\"", mp4.tag()), Some(mp4.modified())),
     };
     if let (File::Playlist, Some(token), 0..=LONGEST_PLAYLIST) = (asked.file, asked.token, len) {
         let text = whole(opened).await?;
         return Ok(respond(StatusCode::OK, &asked, vec![], Body::from(with_token(&text, token))));
     }
     let mut headers = vec![(ETAG, tag.clone()), (ACCEPT_RANGES, "bytes".to_owned())];
-    let text = |name: HeaderName| asked.headers.get(name).and_then(|value| value.to_str().ok());
-    if text(IF_NONE_MATCH).is_some_and(|known| matches(known, &tag)) {
+    headers.extend(
+        modified
+            .and_then(|at| rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok())
+            .map(|date| (LAST_MODIFIED, date)),
+    );
+    if is_unchanged(asked.headers, &tag, modified) {
         return Ok(respond(StatusCode::NOT_MODIFIED, &asked, headers, Body::empty()));
     }
+    let text = |name: HeaderName| asked.headers.get(name).and_then(|value| value.to_str().ok());
+    let is_head = asked.method == Method::HEAD;
     let range = text(RANGE).filter(|_| text(IF_RANGE).is_none_or(|known| known == tag));
     match range.map_or(Wanted::All, |range| wanted(range, len)) {
         Wanted::All => {
             headers.push((CONTENT_LENGTH, len.to_string()));
-            Ok(respond(StatusCode::OK, &asked, headers, body(opened, None, len).await?))
+            let body = if is_head { Body::empty() } else { body(opened, None, len).await? };
+            Ok(respond(StatusCode::OK, &asked, headers, body))
         }
         Wanted::Part { from, to } => {
             headers.push((CONTENT_LENGTH, (to - from + 1).to_string()));
             headers.push((CONTENT_RANGE, format!("bytes {from}-{to}/{len}")));
-            let body = body(opened, Some((from, to)), to - from + 1).await?;
+            let body = if is_head { Body::empty() } else { body(opened, Some((from, to)), to - from + 1).await? };
             Ok(respond(StatusCode::PARTIAL_CONTENT, &asked, headers, body))
         }
         Wanted::Beyond => {
@@ -85,18 +98,35 @@ pub(super) async fn answer(asked: Asked<'_>, opened: Opened) -> Result<Response<
     }
 }
 
+/// Evaluates `If-None-Match`, or else `If-Modified-Since` (RFC 9110 §13.2.2).
+fn is_unchanged(headers: &HeaderMap, tag: &str, modified: Option<Timestamp>) -> bool {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text(IF_NONE_MATCH), text(IF_MODIFIED_SINCE), modified) {
+        (Some(known), ..) => matches(known, tag),
+        (None, Some(since), Some(modified)) => rfc2822::DateTimeParser::new()
+            .parse_timestamp(since)
+            .is_ok_and(|since| modified.as_second() <= since.as_second()),
+        _ => false,
+    }
+}
+
 fn respond(status: StatusCode, asked: &Asked<'_>, headers: Vec<(HeaderName, String)>, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    let save = asked.save_as.as_ref().map(|name| (CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")));
+    let save = asked.save_as.as_ref().map(|name| (CONTENT_DISPOSITION, name.clone()));
     let kind = match asked.file {
         File::Playlist => "application/vnd.apple.mpegurl",
         File::Manifest => "application/json",
         File::Segment(_) => "video/iso.segment",
         File::Init(_) | File::Export(_) => "video/mp4",
     };
-    // It may be for this client only, and a file may grow: it is asked for anew, and mostly answered by 304.
-    let always = [(CONTENT_TYPE, kind.to_owned()), (CACHE_CONTROL, "private, no-cache".to_owned())];
+    // A file that may grow is asked for again, and mostly answered by 304. All are for this client alone.
+    let cache = if asked.immutable && asked.file != File::Playlist {
+        "private, max-age=31536000, immutable"
+    } else {
+        "private, no-cache"
+    };
+    let always = [(CONTENT_TYPE, kind.to_owned()), (CACHE_CONTROL, cache.to_owned())];
     for (name, value) in always.into_iter().chain(save).chain(headers) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
@@ -114,12 +144,15 @@ async fn body(opened: Opened, part: Option<(u64, u64)>, len: u64) -> Result<Body
             }
             Ok(Body::from_stream(ReaderStream::with_capacity(file.take(len), CHUNK)))
         }
-        Opened::Stored(_) | Opened::Made(_) if len == 0 => Ok(Body::empty()),
+        Opened::Stored(_) | Opened::Composed(_) if len == 0 => Ok(Body::empty()),
         Opened::Stored(stored) => {
             let bytes = stored.read(part.map(|(from, to)| from..=to)).await;
             Ok(Body::from_stream(bytes.map_err(|error| not_given(&error))?))
         }
-        Opened::Made(mp4) => Ok(Body::from_stream(mp4.make())),
+        Opened::Composed(mp4) => {
+            let (from, to) = part.unwrap_or((0, len - 1));
+            Ok(Body::from_stream(mp4.read(from..=to)))
+        }
     }
 }
 
@@ -133,28 +166,13 @@ async fn whole(opened: Opened) -> Result<String, Problem> {
             let mut reader = tokio_util::io::StreamReader::new(bytes);
             reader.read_to_string(&mut text).await.map_err(unreadable)?;
         }
-        Opened::Made(_) => {}
+        Opened::Composed(_) => {}
     }
     Ok(text)
 }
 
-/// An MP4 that is not there until it is made.
-fn made(asked: &Asked<'_>, mp4: StoredMp4) -> Response<Body> {
-    let known = mp4.known().map(|(len, sha256)| (len, format!("\"{sha256}\"")));
-    let mut headers = vec![(ACCEPT_RANGES, "none".to_owned())];
-    if let Some((len, tag)) = known {
-        let condition = asked.headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-        headers.push((ETAG, tag.clone()));
-        if condition.is_some_and(|known| matches(known, &tag)) {
-            return respond(StatusCode::NOT_MODIFIED, asked, headers, Body::empty());
-        }
-        headers.push((CONTENT_LENGTH, len.to_string()));
-    }
-    respond(StatusCode::OK, asked, headers, Body::from_stream(mp4.make()))
-}
-
 /// What the store has and does not give now.
-pub(super) fn not_given(error: &ObjectsError) -> Problem {
+pub(in crate::http) fn not_given(error: &ObjectsError) -> Problem {
     match error.reason() {
         Reason::NotFound => Problem::new(Kind::RecordingNotFound, "the object store does not have this file any more"),
         reason => {
@@ -220,7 +238,7 @@ fn wanted(range: &str, len: u64) -> Wanted {
 }
 
 /// Every address in the playlist, with the token.
-fn with_token(playlist: &str, token: &str) -> String {
+pub(in crate::http) fn with_token(playlist: &str, token: &str) -> String {
     let mut text = String::with_capacity(playlist.len() * 2);
     for line in playlist.lines() {
         let _ = match line.strip_prefix("#EXT-X-MAP:URI=\"").and_then(|rest| rest.strip_suffix('"')) {

@@ -111,6 +111,7 @@ async fn a_recording_that_is_not_finished_is_not_drained() {
         duration: Duration::from_secs(1),
         gaps: 0,
         ended_at: jiff::Timestamp::now(),
+        index: None,
     };
     bench.app.store.recording_finished(&id, &outcome).await.unwrap();
     assert_eq!(drained().await, true);

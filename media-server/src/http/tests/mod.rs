@@ -9,5 +9,6 @@ mod cors;
 mod notices;
 mod operations;
 mod recordings;
+mod rooms;
 mod sessions;
 mod streams;

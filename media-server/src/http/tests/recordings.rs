@@ -4,7 +4,6 @@ use super::bench::{Answer, Wishes, bench, jwt};
 use crate::auth::AuthMode;
 use crate::auth::test_tokens::sign;
 use crate::http::{recording_routes, router_with};
-use crate::objects::Digest;
 use crate::objects::fake::{FakeStore, Fault};
 use crate::recording::tests::bench::{Bench as Recordings, Camera, settings};
 use crate::store::{RecordingState, Store};
@@ -47,6 +46,15 @@ impl Bench {
     fn bytes(&self, file: &str) -> Vec<u8> {
         fs::read(self.recordings.path(&self.camera).join(file)).unwrap()
     }
+
+    async fn body(&self, file: &str) -> Vec<u8> {
+        self.fetch(&self.url(file)).await
+    }
+
+    async fn fetch(&self, url: &str) -> Vec<u8> {
+        let request = Request::get(url).header("host", "localhost").body(Body::empty()).unwrap();
+        to_bytes(self.http.answer(request).await.into_body(), 1 << 24).await.unwrap().to_vec()
+    }
 }
 
 fn token(scope: &str, room: &str) -> String {
@@ -69,7 +77,9 @@ async fn recordings_are_listed_and_shown() {
         assert_eq!(first["urls"][name], bench.url(&format!("/{file}")));
         assert_eq!(bench.get(&format!("/{file}"), &[]).await.status, StatusCode::OK);
     }
-    assert_eq!(bench.get("", &[]).await.json(), *first);
+    let mut shown = bench.get("", &[]).await.json();
+    assert_eq!(shown.as_object_mut().unwrap().remove("files").unwrap()[0]["codecs"], json!(["vp08.00.00.08", "Opus"]));
+    assert_eq!(shown, *first);
     assert_eq!(list["next"], bench.camera.stream.as_str());
     let next = bench.http.get(&format!("/recordings?before={}", bench.camera.stream)).await.json();
     assert_eq!(next, json!({"recordings": []}));
@@ -97,8 +107,9 @@ async fn wrong_parameters_are_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_given_whole_in_part_or_not_again() {
     let bench = recorded(AuthMode::Open).await;
-    let mp4 = bench.bytes("recording.mp4");
+    let mp4 = bench.body("/recording.mp4").await;
     let whole = bench.get("/recording.mp4", &[]).await;
+    assert!(!bench.recordings.has(&bench.camera, "recording.mp4"), "it is composed");
     assert_eq!((whole.status, whole.header("content-type")), (StatusCode::OK, "video/mp4"));
     assert_eq!((whole.header("content-length"), whole.header("accept-ranges")), (&*mp4.len().to_string(), "bytes"));
     let tag = whole.header("etag").to_owned();
@@ -119,6 +130,12 @@ async fn files_are_given_whole_in_part_or_not_again() {
     assert_eq!(beyond.header("content-range"), format!("bytes */{}", mp4.len()));
     let known = bench.get("/recording.mp4", &[("if-none-match", &tag)]).await;
     assert_eq!((known.status, known.body.len()), (StatusCode::NOT_MODIFIED, 0));
+    let date = whole.header("last-modified").to_owned();
+    let old = bench.get("/recording.mp4", &[("if-modified-since", &date)]).await;
+    assert_eq!((old.status, whole.header("cache-control").contains("immutable")), (StatusCode::NOT_MODIFIED, true));
+    let new = bench.get("/recording.mp4", &[("if-modified-since", "Sun, 29 Nov 2020 10:00:00 GMT")]).await;
+    assert_eq!(new.status, StatusCode::OK);
+    assert_eq!(bench.get("/index.m3u8", &[]).await.header("cache-control"), "private, no-cache");
     let head = bench.http.call(&format!("HEAD {}", bench.url("/recording.mp4")), &[], "").await;
     assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
     assert_eq!(head.header("content-length"), mp4.len().to_string());
@@ -297,19 +314,33 @@ async fn what_lies_in_the_store_is_given_like_what_lies_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_mp4_is_made_of_what_lies_in_the_store() {
+async fn stored_mp4_answers_ranges_with_one_request_each() {
     let (bench, fake) = stored(AuthMode::Open).await;
-    let manifest = fake.object(&format!("front-door/{}/manifest.json", bench.camera.stream)).unwrap();
-    let manifest: recorder::Manifest = serde_json::from_slice(&manifest).unwrap();
+    let whole = bench.body("/recording.mp4").await;
     let answer = bench.get("/recording.mp4?download=1", &[]).await;
-    assert_eq!(answer.status, StatusCode::OK);
-    assert_eq!(answer.header("accept-ranges"), "none");
-    assert_eq!(answer.header("content-length"), manifest.exports[0].bytes.to_string());
+    assert_eq!((answer.status, answer.header("accept-ranges")), (StatusCode::OK, "bytes"));
+    assert_eq!(answer.header("content-length"), whole.len().to_string());
     assert!(answer.header("content-disposition").contains("front-door-"));
-    let request = Request::get(bench.url("/recording.mp4")).header("host", "localhost").body(Body::empty()).unwrap();
-    let bytes = to_bytes(bench.http.answer(request).await.into_body(), 1 << 22).await.unwrap();
-    assert_eq!(Digest::of(&bytes).to_string(), manifest.exports[0].sha256);
+    let segments: Vec<Vec<u8>> = (1..)
+        .map_while(|n| fake.object(&format!("front-door/{}/segment-{n:06}.m4s", bench.camera.stream)))
+        .map(|bytes| bytes.to_vec())
+        .collect();
+    assert!(whole.ends_with(&segments.concat()) && &whole[4..8] == b"ftyp", "a head and all segments");
+    for (from, to) in [(0, 0), (4, 7), (whole.len() / 3, 2 * whole.len() / 3), (whole.len() - 10, whole.len() - 1)] {
+        let (before, range) = (fake.count("GET"), format!("bytes={from}-{to}"));
+        let request = Request::get(bench.url("/recording.mp4")).header("host", "localhost").header("range", &range);
+        let answer = bench.http.answer(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status(), StatusCode::PARTIAL_CONTENT);
+        let part = to_bytes(answer.into_body(), 1 << 24).await.unwrap();
+        assert!(part == whole[from..=to], "{range}");
+        assert!(fake.count("GET") - before <= segments.len(), "{range}: {}", fake.count("GET") - before);
+    }
+    let before = fake.count("GET");
+    let head = bench.http.call(&format!("HEAD {}", bench.url("/segment-000001.m4s")), &[], "").await;
+    assert_eq!((head.header("content-length"), fake.count("GET")), (&*segments[0].len().to_string(), before));
     assert_eq!(bench.get("/recording-2.mp4", &[]).await.status, StatusCode::NOT_FOUND);
+    let files = bench.get("", &[]).await.json()["files"].clone();
+    assert_eq!((&files[0]["url"], files.as_array().unwrap().len()), (&json!(bench.url("/recording.mp4")), 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ async fn a_stream_becomes_a_finished_recording() {
     assert_eq!(manifest.segments.len(), 5);
     assert_eq!(row.bytes, manifest.segments.iter().map(|segment| segment.bytes).sum::<u64>());
     assert_eq!(manifest.description.started_at, row.started_at);
-    for file in ["index.m3u8", "init-1.mp4", "segment-000005.m4s", "recording.mp4"] {
+    for file in ["index.m3u8", "init-1.mp4", "segment-000005.m4s"] {
         assert!(bench.has(&camera, file), "{file}");
     }
     let playlist = fs::read_to_string(bench.path(&camera).join("index.m3u8")).unwrap();

@@ -181,7 +181,6 @@ fn write(folder: &Path, recording: &RecordingId, segments: &[&str]) {
     let segments = segments.collect();
     put("init-1.mp4", "init");
     put("index.m3u8", "list");
-    put("recording.mp4", "all of it");
     let whole = |file: &str, text: &str| Export {
         file: file.to_owned(),
         bytes: text.len() as u64,
@@ -190,7 +189,7 @@ fn write(folder: &Path, recording: &RecordingId, segments: &[&str]) {
         duration: 1.0,
     };
     let manifest = Manifest {
-        version: 1,
+        version: 2,
         description: Description {
             id: recording.to_string(),
             stream: None,
@@ -216,8 +215,7 @@ fn write(folder: &Path, recording: &RecordingId, segments: &[&str]) {
         }],
         segments,
         gaps: vec![],
-        exports: vec![whole("recording.mp4", "all of it")],
-        missing_exports: None,
+        exports: vec![],
     };
     fs::write(folder.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
 }

@@ -13,7 +13,7 @@ async fn a_recording_stays_while_there_is_space_and_the_oldest_goes_first() {
     let recording = bench.record(&["one"]).await;
     bench.uploads.recording_finished(&recording);
     bench.drained().await;
-    assert!(bench.folder(&recording).join("recording.mp4").is_file());
+    assert!(bench.folder(&recording).join("manifest.json").is_file());
     rules.send_replace(keeping("9000000Ti"));
     let other = bench.record(&["two"]).await;
     bench.uploads.recording_finished(&other);

@@ -1,7 +1,7 @@
 //! A recording's folder, once it is complete.
 
 use super::until;
-use recorder::Manifest;
+use recorder::{Manifest, composition};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,7 +37,6 @@ impl Recorded {
         assert!(manifest.complete);
         let files = manifest.segments.iter().map(|segment| (&segment.file, segment.bytes, &segment.sha256));
         let files = files.chain(manifest.inits.iter().map(|init| (&init.file, init.bytes, &init.sha256)));
-        let files = files.chain(manifest.exports.iter().map(|export| (&export.file, export.bytes, &export.sha256)));
         for (name, bytes, sha256) in files {
             let content = std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
             let digest = ring::digest::digest(&ring::digest::SHA256, &content);
@@ -47,10 +46,15 @@ impl Recorded {
         Recorded { folder, manifest }
     }
 
-    /// The one file with the index in front.
+    /// Composes `recording.mp4` beside the recordings directory.
     pub(crate) fn mp4(&self) -> PathBuf {
-        assert_eq!(self.manifest.exports.len(), 1, "{:?}", self.manifest.exports);
-        self.folder.join(&self.manifest.exports[0].file)
+        let beside = self.folder.parent().and_then(Path::parent).expect("recordings are in a data directory");
+        let path = beside.join(format!("{}.mp4", self.manifest.description.id));
+        let mut file = std::fs::File::create(&path).unwrap();
+        let open = |name: &str| std::fs::File::open(self.folder.join(name));
+        assert!(composition::write(&self.manifest, 1, open, &mut file).unwrap());
+        assert!(!composition::write(&self.manifest, 2, open, &mut std::io::sink()).unwrap(), "one file has all of it");
+        path
     }
 
     /// Seconds of picture that the manifest says are missing, and in how many places.

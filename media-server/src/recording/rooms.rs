@@ -1,0 +1,361 @@
+//! A room through time: its timeline, playlists and clips over any range, across recordings, from disk and object store.
+
+use super::composed::{ComposedMp4, Part, Piece, shifted};
+use super::composer::{head, tag};
+use super::library::{Library, OpenError};
+use crate::control::{RecordingId, RoomName};
+use crate::store::{Recording, RecordingState, Stretch};
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use futures_util::stream::{self, StreamExt as _};
+use jiff::Timestamp;
+use recorder::composition::{Fragment, InitSegment, parts};
+use recorder::index::IndexedSegment;
+use recorder::{File, GapReason, Track};
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+/// A range covers at most this many recordings: 90 days of hours.
+const MAX_RECORDINGS: usize = 2160;
+/// A playlist lists at most this many segments: a week of 10 s segments.
+const MAX_SEGMENTS: usize = 61_000;
+/// The first and last segment of a clip are read whole, up to this length, to cut them.
+const MAX_CUT: u64 = 32 << 20;
+/// Recordings of one stream that are less apart follow each other without a gap.
+const SEAM: Duration = Duration::from_secs(1);
+
+/// A stretch of media in a room.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoomSpan {
+    /// Start.
+    pub from: Timestamp,
+    /// End.
+    pub to: Timestamp,
+    /// Recordings in it, in order.
+    pub recordings: Vec<RecordingId>,
+    /// More follows: it is being recorded.
+    pub live: bool,
+}
+
+/// A stretch of a track that is missing within a span.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoomGap {
+    /// Start.
+    pub from: Timestamp,
+    /// End.
+    pub to: Timestamp,
+    /// The track.
+    pub track: Track,
+    /// The reason.
+    pub reason: GapReason,
+}
+
+/// A room through time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Timeline {
+    /// In order; between them nothing is recorded.
+    pub spans: Vec<RoomSpan>,
+    /// In order.
+    pub gaps: Vec<RoomGap>,
+}
+
+/// Why a range cannot be given.
+#[derive(Debug, thiserror::Error)]
+pub enum RoomError {
+    /// Nothing was ever recorded in the room.
+    #[error("nothing was ever recorded in this room")]
+    NoRoom,
+    /// Nothing is recorded in the range.
+    #[error("nothing is recorded from {from} to {to}; GET /rooms/ROOM/timeline lists what is")]
+    NoMedia {
+        /// Start of the range.
+        from: Timestamp,
+        /// End of the range.
+        to: Timestamp,
+    },
+    /// The range has too many segments or recordings.
+    #[error("the range has more than {0}; ask for a shorter one")]
+    TooLong(String),
+    /// The codec changes within a clip.
+    #[error("the codec changes at {0}, and an MP4 file has one; ask for a clip before or after that")]
+    CodecChange(Timestamp),
+    /// A file.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl From<crate::store::StoreError> for RoomError {
+    fn from(error: crate::store::StoreError) -> RoomError {
+        RoomError::Open(error.into())
+    }
+}
+
+/// A segment of a recording that lies in a range.
+struct Placed {
+    recording: usize,
+    segment: IndexedSegment,
+}
+
+/// Recordings and their segments in a range.
+struct Range {
+    stretches: Vec<Stretch>,
+    segments: Vec<Placed>,
+}
+
+impl Library {
+    /// Returns the spans and gaps of a room. Spans less than `resolution` apart are one, and gaps shorter than it are left out.
+    pub async fn timeline(
+        &self,
+        room: &RoomName,
+        from: Timestamp,
+        to: Timestamp,
+        resolution: Duration,
+    ) -> Result<Timeline, RoomError> {
+        let stretches = self.stretches(room, from, to).await?;
+        let mut timeline = Timeline::default();
+        for stretch in &stretches {
+            let row = &stretch.recording;
+            let live = row.ended_at.is_none();
+            let (start, end) = (row.started_at.max(from), self.end(row).min(to));
+            if end < start {
+                continue;
+            }
+            match timeline.spans.last_mut() {
+                Some(last) if apart(last.to, start) <= resolution.max(SEAM) => {
+                    (last.to, last.live) = (last.to.max(end), live);
+                    last.recordings.push(row.id.clone());
+                }
+                _ => timeline.spans.push(RoomSpan { from: start, to: end, recordings: vec![row.id.clone()], live }),
+            }
+            let wall =
+                |seconds: f64| row.started_at + Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
+            timeline.gaps.extend(stretch.gaps.iter().filter_map(|gap| {
+                let (start, end) = (wall(gap.from).max(from), wall(gap.to).min(to));
+                let gap = RoomGap { from: start, to: end, track: gap.track, reason: gap.reason };
+                (start < end && apart(start, end) >= resolution).then_some(gap)
+            }));
+        }
+        Ok(timeline)
+    }
+
+    /// Returns an HLS playlist of a room. It is open-ended while the range reaches into a recording under way.
+    pub async fn room_playlist(&self, room: &RoomName, from: Timestamp, to: Timestamp) -> Result<String, RoomError> {
+        let range = self.range(room, from, to).await?;
+        let open = to > Timestamp::now() && range.stretches.iter().any(|stretch| stretch.recording.ended_at.is_none());
+        let longest = range.segments.iter().map(|placed| placed.segment.duration).max().unwrap_or_default();
+        let kind = if open { "EVENT" } else { "VOD" };
+        let mut text = format!(
+            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:{kind}\n",
+            // A growing playlist must not change it.
+            if open { longest.as_secs_f64().ceil().max(61.0) } else { longest.as_secs_f64().ceil() }
+        );
+        if range.segments.iter().all(|placed| placed.segment.keyframe) {
+            text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
+        }
+        let mut before: Option<(usize, u32)> = None;
+        for Placed { recording, segment } in &range.segments {
+            let id = &range.stretches[*recording].recording.id;
+            let url = |file: File| format!("../../recordings/{id}/{file}");
+            if before.is_some_and(|(last, _)| last != *recording) || before.is_some() && segment.discontinuity {
+                text.push_str("#EXT-X-DISCONTINUITY\n");
+            }
+            if before != Some((*recording, segment.init)) {
+                let _ = writeln!(text, "#EXT-X-MAP:URI=\"{}\"", url(File::Init(segment.init)));
+            }
+            let _ = writeln!(
+                text,
+                "#EXT-X-PROGRAM-DATE-TIME:{:.3}\n#EXTINF:{:.6},\n{}",
+                segment.at,
+                segment.duration.as_secs_f64(),
+                url(File::Segment(segment.number))
+            );
+            before = Some((*recording, segment.init));
+        }
+        if !open {
+            text.push_str("#EXT-X-ENDLIST\n");
+        }
+        Ok(text)
+    }
+
+    /// Returns a clip of a room: it plays from `from`, and ends with the part of a second that contains `to`.
+    pub async fn clip(&self, room: &RoomName, from: Timestamp, to: Timestamp) -> Result<ComposedMp4, RoomError> {
+        let range = self.range(room, from, to).await?;
+        let init = self.clip_init(&range).await?;
+        let shifts = range.shifts();
+        let recording_parts =
+            |stretch: (&Stretch, &Duration)| Part { recording: stretch.0.recording.id.clone(), shift: *stretch.1 };
+        let composed_parts: Vec<Part> = range.stretches.iter().zip(&shifts).map(recording_parts).collect();
+        let (mut fragments, mut pieces) = (Vec::new(), Vec::new());
+        let last = range.segments.len().saturating_sub(1);
+        let mut skip = Duration::ZERO;
+        for (place, placed) in range.segments.iter().enumerate() {
+            let (row, shift) = (&range.stretches[placed.recording].recording, shifts[placed.recording]);
+            let segment = &placed.segment;
+            let wanted = wanted(row, segment, (place == 0).then_some(from), (place == last).then_some(to));
+            let cut = match wanted {
+                Some(_) if segment.bytes <= MAX_CUT => Some(self.read_whole(&row.id, segment).await?),
+                _ => None,
+            };
+            if place == 0 {
+                skip = shift + wanted.map_or(segment.start, |wanted| wanted.0.max(segment.start));
+            }
+            match cut.zip(wanted) {
+                Some((bytes, (start, end))) => {
+                    let Some((bytes, start, end, keyframe)) = cut_parts(&bytes, start, end) else { continue };
+                    let bytes = shift_bytes(bytes, shift).await?;
+                    fragments.push(Fragment {
+                        bytes: bytes.len() as u64,
+                        start: start + shift,
+                        duration: end.saturating_sub(start),
+                        keyframe,
+                    });
+                    pieces.push((bytes.len() as u64, Piece::Bytes(bytes)));
+                }
+                None => {
+                    fragments.push(Fragment { start: segment.start + shift, ..Fragment::of(segment) });
+                    let part = u16::try_from(placed.recording).unwrap_or(u16::MAX);
+                    pieces.push((segment.bytes, Piece::Segment { part, number: segment.number }));
+                }
+            }
+        }
+        let Some(first) = fragments.first() else { return Err(RoomError::NoMedia { from, to }) };
+        let head = head(&init, from, &fragments, skip.max(first.start))?;
+        let ids: Vec<&RecordingId> = range.stretches.iter().map(|stretch| &stretch.recording.id).collect();
+        let tag = tag(&head, &ids);
+        pieces.insert(0, (head.len() as u64, Piece::Bytes(head)));
+        Ok(ComposedMp4::new(self.composer().source().clone(), composed_parts, pieces, tag, to))
+    }
+
+    async fn stretches(&self, room: &RoomName, from: Timestamp, to: Timestamp) -> Result<Vec<Stretch>, RoomError> {
+        let store = &self.shared().store;
+        let stretches = store.stretches(room, from, to, MAX_RECORDINGS + 1).await?;
+        if stretches.len() > MAX_RECORDINGS {
+            return Err(RoomError::TooLong(format!("{MAX_RECORDINGS} recordings")));
+        }
+        if stretches.is_empty() && !store.has_recordings(room).await? {
+            return Err(RoomError::NoRoom);
+        }
+        Ok(stretches)
+    }
+
+    async fn range(&self, room: &RoomName, from: Timestamp, to: Timestamp) -> Result<Range, RoomError> {
+        let mut range = Range { stretches: self.stretches(room, from, to).await?, segments: Vec::new() };
+        for (recording, stretch) in range.stretches.iter().enumerate() {
+            let row = &stretch.recording;
+            let index = self.composer().index(row).await?;
+            let segments = index.segments.into_iter().filter(|segment| {
+                row.started_at + segment.start < to && row.started_at + segment.start + segment.duration > from
+            });
+            range.segments.extend(segments.map(|segment| Placed { recording, segment }));
+            if range.segments.len() > MAX_SEGMENTS {
+                return Err(RoomError::TooLong(format!("{MAX_SEGMENTS} segments")));
+            }
+        }
+        if range.segments.is_empty() {
+            return Err(RoomError::NoMedia { from, to });
+        }
+        Ok(range)
+    }
+
+    /// Returns the tracks of a clip, when one file can have them.
+    async fn clip_init(&self, range: &Range) -> Result<InitSegment, RoomError> {
+        let mut tracks: Option<InitSegment> = None;
+        for (recording, stretch) in range.stretches.iter().enumerate() {
+            let index = self.composer().index(&stretch.recording).await?;
+            let mut of_range = index.clone();
+            of_range.segments = range
+                .segments
+                .iter()
+                .filter(|placed| placed.recording == recording)
+                .map(|placed| placed.segment)
+                .collect();
+            let inits = self.composer().inits(&stretch.recording.id, &of_range).await?;
+            for segment in &of_range.segments {
+                let Some(init) = inits.get(&segment.init) else { continue };
+                match &mut tracks {
+                    None => tracks = Some(init.clone()),
+                    Some(tracks) if tracks.accepts(init, index.in_band) => tracks.merge(init),
+                    Some(_) => return Err(RoomError::CodecChange(stretch.recording.started_at + segment.start)),
+                }
+            }
+        }
+        tracks.ok_or_else(|| OpenError::NotFound.into())
+    }
+
+    async fn read_whole(&self, id: &RecordingId, segment: &IndexedSegment) -> Result<Bytes, RoomError> {
+        let whole = self.composer().source().whole(id, File::Segment(segment.number), MAX_CUT).await;
+        whole.map_err(|error| RoomError::Open(error.into()))
+    }
+
+    /// Returns the end of a recording; of one under way that of its newest frame.
+    fn end(&self, row: &Recording) -> Timestamp {
+        let lasts = |ms: u64| row.started_at + Duration::from_millis(ms);
+        match (row.state, self.shared().progress(&row.id)) {
+            (RecordingState::Recording, Some(progress)) => {
+                lasts(progress.milliseconds.load(std::sync::atomic::Ordering::Relaxed))
+            }
+            _ => lasts(row.duration_ms).max(row.ended_at.unwrap_or(row.started_at)),
+        }
+    }
+}
+
+impl Range {
+    /// Returns how much later the samples of each recording are in one file than in the recording.
+    fn shifts(&self) -> Vec<Duration> {
+        let mut shifts: Vec<Duration> = Vec::with_capacity(self.stretches.len());
+        for (recording, stretch) in self.stretches.iter().enumerate() {
+            let row = &stretch.recording;
+            let Some(before) = recording.checked_sub(1) else {
+                shifts.push(Duration::ZERO);
+                continue;
+            };
+            let last = self.segments.iter().rfind(|placed| placed.recording == before).map(|placed| placed.segment);
+            let previous = &self.stretches[before].recording;
+            let (end, ended) = last.map_or((Duration::ZERO, previous.started_at), |last| {
+                (last.start + last.duration, previous.started_at + last.start + last.duration)
+            });
+            let pause = apart(ended, row.started_at);
+            // Recordings in turns: the next one starts where the last frame ends, whatever their clocks say.
+            let pause = if row.stream == previous.stream && pause < SEAM { Duration::ZERO } else { pause };
+            shifts.push(shifts[before] + end + pause);
+        }
+        shifts
+    }
+}
+
+/// Returns the time from `a` to `b`; zero when `b` is earlier.
+fn apart(a: Timestamp, b: Timestamp) -> Duration {
+    Duration::try_from(b.duration_since(a)).unwrap_or_default()
+}
+
+/// Returns the stretch of a recording that is wanted of a segment, if not all of it is.
+fn wanted(
+    row: &Recording,
+    segment: &IndexedSegment,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+) -> Option<(Duration, Duration)> {
+    let start = from.map_or(segment.start, |from| apart(row.started_at, from).max(segment.start));
+    let all = segment.start + segment.duration;
+    let end = to.map_or(all, |to| apart(row.started_at, to).min(all));
+    (start > segment.start || end < all).then_some((start, end))
+}
+
+/// Returns the parts of a segment between two times, from the newest keyframe before on, with their start and end.
+fn cut_parts(segment: &Bytes, start: Duration, end: Duration) -> Option<(Bytes, Duration, Duration, bool)> {
+    let parts = parts(segment);
+    let first = parts.iter().rposition(|part| part.keyframe && part.start <= start).unwrap_or(0);
+    let last = parts.iter().rposition(|part| part.start < end).unwrap_or(parts.len().saturating_sub(1)).max(first);
+    let (first, last) = (parts.get(first)?, parts.get(last)?);
+    let bytes = segment.slice(first.offset..last.offset + last.bytes);
+    Some((bytes, first.start, last.end, first.keyframe))
+}
+
+async fn shift_bytes(bytes: Bytes, shift: Duration) -> Result<Bytes, RoomError> {
+    if shift.is_zero() {
+        return Ok(bytes);
+    }
+    let moved: io::Result<Vec<Bytes>> = shifted(stream::iter([Ok(bytes)]).boxed(), shift).try_collect().await;
+    moved.map(|bytes| Bytes::from(bytes.concat())).map_err(|error| RoomError::Open(OpenError::Io(error)))
+}
