@@ -25,3 +25,5 @@ CREATE INDEX recordings_by_room ON recordings (room, id);
 
 -- Segments that left the disk before the recording was finished: its directory is incomplete.
 ALTER TABLE recordings ADD COLUMN evicted_segments INTEGER NOT NULL DEFAULT 0;
+
+CREATE INDEX recordings_incomplete ON recordings (id) WHERE evicted_segments > 0;

@@ -60,6 +60,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use writer::{Contacts, Writer, recorded};
 
+/// Recordings pause when the disk has fewer bytes free, by default: the database and what is being finished need some too.
+pub const MIN_FREE: u64 = 64 << 20;
+
 /// How recordings are made.
 #[derive(Clone, Debug)]
 pub struct RecordingSettings {
@@ -90,7 +93,7 @@ impl RecordingSettings {
             folder: folder.into(),
             segment_duration,
             max_duration: Duration::from_secs(3600),
-            min_free: 64 << 20,
+            min_free: MIN_FREE,
             queue_bytes: 32 << 20,
             all_queues_bytes: 256 << 20,
             write_retry: Duration::from_secs(2),

@@ -261,12 +261,36 @@ impl Store {
         found.and_then(read).map_err(|e| self.error(e))
     }
 
+    /// Returns stored recordings whose directories lack segments that left the disk while they were being recorded.
+    pub async fn incomplete_on_disk(&self) -> Result<Vec<RecordingId>, StoreError> {
+        let found = sqlx::query(
+            "SELECT id AS recording FROM recordings INDEXED BY recordings_incomplete
+             JOIN stored_recordings ON recording = id
+             WHERE evicted_segments > 0 AND evicted_at IS NULL AND committed_at IS NOT NULL AND NOT EXISTS (
+                 SELECT 1 FROM uploads INDEXED BY uploads_waiting
+                 WHERE uploads.recording = recordings.id AND uploads.state <> 'verified')
+             ORDER BY id LIMIT 1000",
+        );
+        let found = found.fetch_all(&self.pool).await;
+        let read = |rows: Vec<SqliteRow>| rows.iter().map(|row| word(row, "recording", RecordingId::parse)).collect();
+        found.and_then(read).map_err(|e| self.error(e))
+    }
+
     /// Notes that a recording's folder has left the disk, or is back.
     pub async fn evicted(&self, recording: &RecordingId, at: Option<Timestamp>) -> Result<(), StoreError> {
-        let update =
-            sqlx::query("UPDATE stored_recordings SET evicted_at = ? WHERE recording = ? AND committed_at IS NOT NULL");
-        let update = update.bind(at.map(text)).bind(recording.as_str()).execute(&self.pool);
-        update.await.map(drop).map_err(|e| self.error(e))
+        let write = async {
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            let update = sqlx::query(
+                "UPDATE stored_recordings SET evicted_at = ? WHERE recording = ? AND committed_at IS NOT NULL",
+            );
+            update.bind(at.map(text)).bind(recording.as_str()).execute(&mut *transaction).await?;
+            if at.is_some() {
+                let update = sqlx::query("UPDATE recordings SET evicted_segments = 0 WHERE id = ?");
+                update.bind(recording.as_str()).execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        };
+        write.await.map_err(|e| self.error(e))
     }
 
     /// Notes that a removal failed, and is not to be tried before this time.

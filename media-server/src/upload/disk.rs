@@ -88,12 +88,25 @@ pub(super) fn evict(folder: &Path, recording: &RecordingId) -> io::Result<bool> 
     Ok(true)
 }
 
-/// Whether fewer bytes are free on its disk than are to stay free.
-pub(super) fn is_short(folder: &Path, keep_free: &KeepFree) -> io::Result<bool> {
+/// Removes a segment of a recording under way. Blocks.
+pub(super) fn evict_segment(folder: &Path, recording: &RecordingId, number: u32) -> io::Result<()> {
+    match fs::remove_file(folder.join(recording.as_str()).join(File::Segment(number).to_string())) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Returns whether a recording is held here. Blocks.
+pub(super) fn is_held(folder: &Path, recording: &RecordingId) -> bool {
+    folder.join(recording.as_str()).join(HOLD).exists()
+}
+
+/// Returns whether fewer bytes are free on its disk than `keep_free` or `reserve` demands.
+pub(super) fn is_short(folder: &Path, keep_free: &KeepFree, reserve: u64) -> io::Result<bool> {
     let disk = rustix::fs::statvfs(folder)?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let capacity = disk.f_blocks.saturating_mul(disk.f_frsize);
-    Ok(free < keep_free.of_capacity(capacity))
+    Ok(free < keep_free.of_capacity(capacity).max(reserve))
 }
 
 /// Runs blocking file operations on a thread for them.
@@ -138,7 +151,8 @@ mod tests {
     #[test]
     fn space_is_short_when_less_is_free_than_has_to_be() {
         let place = tempfile::tempdir().unwrap();
-        assert!(!is_short(place.path(), &"0%".parse().unwrap()).unwrap());
-        assert!(is_short(place.path(), &"9000000Ti".parse().unwrap()).unwrap());
+        assert!(!is_short(place.path(), &"0%".parse().unwrap(), 0).unwrap());
+        assert!(is_short(place.path(), &"9000000Ti".parse().unwrap(), 0).unwrap());
+        assert!(is_short(place.path(), &"0%".parse().unwrap(), u64::MAX).unwrap());
     }
 }

@@ -6,9 +6,9 @@
 //! so a restart goes on where it was; what the journal does not know is found on the disk. What fails is tried again for
 //! ever, more and more slowly. The MP4 stays here: it can be made of the segments, byte for byte.
 //!
-//! A folder leaves the disk only after its manifest was verified: at once where the store lies on the same volume, else
-//! when less is free than `recording.retention.keepFree`. Nothing here is ever waited for by a recording: the recorder
-//! leaves a note and goes on.
+//! A directory leaves the disk only after its manifest was verified: at once where the store lies on the same volume, else
+//! when less is free than `recording.retention.keepFree`. If that is not enough, closed segments of recordings under way
+//! follow, once they are verified. No recording ever waits for this: the recorder leaves a note and continues.
 
 mod disk;
 mod due;
@@ -22,6 +22,7 @@ mod uploader;
 
 use crate::control::{RecordingId, RoomName};
 use crate::objects::{Digest, Objects};
+use crate::recording::MIN_FREE;
 use crate::status::StatusBoard;
 use crate::store::{NewUpload, Store};
 use gate::Delays;
@@ -47,6 +48,9 @@ pub struct UploadSettings {
     pub same_volume: bool,
     /// What of the disk is to stay free, until [`Uploads::follow`]. Default 10%.
     pub keep_free: KeepFree,
+    /// Bytes that stay free in any case: recordings pause when the disk has fewer than [`MIN_FREE`]. Default: half as much
+    /// again, so that what can leave the disk does so before.
+    pub reserve: u64,
     /// Holds the keys, which are looked at for changes while they are refused.
     pub credentials: Option<PathBuf>,
     /// How long after a failure it is tried again, the first time. Default 1 s; it doubles each time.
@@ -64,6 +68,7 @@ impl UploadSettings {
             folder: folder.into(),
             same_volume: false,
             keep_free: KeepFree::Percent(10),
+            reserve: MIN_FREE + MIN_FREE / 2,
             credentials: None,
             first_delay: Duration::from_secs(1),
             longest_delay: Duration::from_secs(60),

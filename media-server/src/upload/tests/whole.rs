@@ -126,6 +126,61 @@ async fn a_recording_is_played_from_the_store_as_from_the_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stored_segments_leave_the_disk_while_the_camera_sends() {
+    let bench = bench(true).await;
+    let mut camera = bench.recordings.start(1);
+    bench.recordings.send(&mut camera, 11.0);
+    let here = |bench: &Bench| -> Vec<bool> {
+        (1..=5).map(|n| bench.recordings.path(&camera).join(File::Segment(n).to_string()).exists()).collect()
+    };
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while bench.fake.keys().len() < 6 || here(&bench).into_iter().any(|there| there) {
+        assert!(Instant::now() < deadline, "closed segments leave the disk: {:?}", here(&bench));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (local, second) = bench.read(&camera, File::Segment(2)).await.unwrap();
+    assert!(!local && !second.is_empty());
+    bench.recordings.finish(&camera).await;
+    let row = bench.recordings.row(&camera).await;
+    assert_eq!((row.state, row.gaps), (RecordingState::Complete, 0));
+    bench.drained().await;
+    bench.until_gone(&camera).await;
+    let (_, manifest) = bench.read(&camera, File::Manifest).await.unwrap();
+    let manifest: recorder::Manifest = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest.segments.len(), 6);
+    for segment in &manifest.segments {
+        let (_, bytes) = bench.read(&camera, segment.file.parse().unwrap()).await.unwrap();
+        assert_eq!(Digest::of(&bytes).to_string(), segment.sha256);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_keeps_segments_that_only_the_store_has() {
+    let bench = bench(true).await;
+    let mut camera = bench.recordings.start(1);
+    bench.recordings.send(&mut camera, 11.0);
+    let first = bench.recordings.path(&camera).join(File::Segment(1).to_string());
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while bench.fake.keys().len() < 6 || first.exists() {
+        assert!(Instant::now() < deadline, "closed segments leave the disk");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let Bench { fake, recordings, uploads, _place } = bench;
+    let folder = recordings.folder.clone();
+    uploads.stop();
+    let store = recordings.crash();
+    let settings = UploadSettings { same_volume: true, ..settings(&folder, &fake) };
+    let (uploads, _) = starting(&settings, fake.objects(), &store);
+    let recordings = Recordings::uploading(recording(&folder), store, Some(uploads.clone())).await;
+    let bench = Bench { fake, recordings, uploads, _place };
+    let row = bench.recordings.until(&camera, RecordingState::Repaired).await;
+    assert!((9_900..=11_050).contains(&row.duration_ms) && row.gaps == 0, "{row:?}");
+    bench.drained().await;
+    let (_, mp4) = bench.read(&camera, File::Export(1)).await.unwrap();
+    assert!(mp4.len() as u64 > row.bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_hangs_holds_up_no_recording() {
     let bench = bench(true).await;
     bench.fake.fail(Fault::Silent);
