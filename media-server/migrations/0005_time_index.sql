@@ -27,3 +27,9 @@ CREATE INDEX recordings_by_room ON recordings (room, id);
 ALTER TABLE recordings ADD COLUMN evicted_segments INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX recordings_incomplete ON recordings (id) WHERE evicted_segments > 0;
+
+-- What was done once for this registry, such as reading the object store into it.
+CREATE TABLE maintenance (
+    name    TEXT PRIMARY KEY NOT NULL,
+    done_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -18,7 +18,7 @@ use crate::{
     record::SegmentRecord,
     types::File,
 };
-pub use mp4s::Mp4s;
+pub use mp4s::{Mp4s, read_segments};
 use scan::Scan;
 
 /// A recording's folder, as the shell (or a test) has it. Names are [`crate::File`]s as text.

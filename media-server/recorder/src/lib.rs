@@ -76,7 +76,7 @@ mod reorder;
 mod segments;
 mod types;
 
-pub use finalize::{Ending, FinalizeError, Folder, KnownSegment, Mp4s, finalize};
+pub use finalize::{Ending, FinalizeError, Folder, KnownSegment, Mp4s, finalize, read_segments};
 pub use manifest::{Export, Gap, GapReason, Init, Manifest, Segment};
 pub use record::SegmentRecord;
 pub use recording::Recording;

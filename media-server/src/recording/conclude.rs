@@ -3,10 +3,11 @@
 use super::disk::RecordingFolder;
 use super::error::{in_short, may_pass};
 use super::measure::{self, Counted};
+use super::reindex::{new_recording, outcome};
 use super::repair::Job;
 use super::shared::Shared;
-use crate::control::{RecordingId, RoomName, StreamId};
-use crate::store::{FinishedIndex, NewRecording, RecordingOutcome, RecordingState, StoreError};
+use crate::control::{RecordingId, RoomName};
+use crate::store::{RecordingOutcome, RecordingState, StoreError};
 use jiff::Timestamp;
 use recorder::{Ending, FinalizeError, Manifest, finalize};
 use std::io;
@@ -74,25 +75,12 @@ async fn finished(shared: &Shared, id: &RecordingId, manifest: &Manifest) -> Res
         tracing::warn!(recording = %id, room = manifest.description.room, "not listed: this is not a room's name");
         return Ok(());
     };
-    let started_at = manifest.description.started_at;
     // Where the start could not be written, or the database is a new one.
-    let stream = manifest.description.stream.as_deref().and_then(StreamId::parse);
-    // The older form: one recording a stream, with its id.
-    let Some(stream) = stream.or_else(|| StreamId::parse(id.as_str())) else { return Ok(()) };
-    let new = NewRecording { id: id.clone(), stream, room, path: id.to_string(), started_at };
-    shared.store.recording_started(&new).await?;
-    let state = if manifest.repaired { RecordingState::Repaired } else { RecordingState::Complete };
-    let outcome = RecordingOutcome {
-        state,
-        bytes: manifest.segments.iter().map(|segment| segment.bytes).sum(),
-        duration: Duration::try_from_secs_f64(manifest.duration).unwrap_or_default(),
-        gaps: manifest.gaps.len() as u64,
-        ended_at: manifest.ended_at,
-        index: Some(FinishedIndex::of(manifest)),
-    };
+    shared.store.recording_started(&new_recording(id, &room, &manifest.description)).await?;
+    let outcome = outcome(manifest);
     shared.store.recording_finished(id, &outcome).await?;
-    measure::finished(state);
-    let RecordingOutcome { bytes, duration, gaps, .. } = outcome;
+    measure::finished(outcome.state);
+    let RecordingOutcome { state, bytes, duration, gaps, .. } = outcome;
     tracing::info!(recording = %id, state = state.as_str(), bytes, seconds = duration.as_secs_f64(), gaps, "recording finished");
     Ok(())
 }

@@ -20,7 +20,9 @@ mod indexer;
 mod library;
 mod measure;
 mod queue;
+pub(crate) mod reindex;
 mod repair;
+mod restore;
 mod rooms;
 mod router;
 mod segment_source;
@@ -140,6 +142,7 @@ impl RecordingPlane {
         measure::describe();
         let leftovers = repair::leftovers(&settings.folder)?;
         let shared = Arc::new(Shared::new(settings, store, uploads, Handle::current()));
+        let restoring = restore::is_due(&shared).await?;
         let jobs = repair::jobs(&shared, leftovers).await?;
         let rooms = Arc::new(Rooms::new(shared.settings.queue_bytes, shared.settings.all_queues_bytes));
         if let Some(taps) = taps {
@@ -148,7 +151,12 @@ impl RecordingPlane {
         }
         let (sender, more) = channel();
         let repairing = Arc::clone(&shared);
+        // A new registry learns first what the object store has of unfinished recordings.
+        let (jobs, held) = if restoring.is_new { (Vec::new(), jobs) } else { (jobs, Vec::new()) };
         spawn("record-repair", move || repair::run(&repairing, jobs, &more))?;
+        if restoring.is_due {
+            tokio::spawn(restore::run(Arc::downgrade(&shared), sender.clone(), held));
+        }
         Ok(RecordingPlane(Arc::new(Plane { shared, rooms, jobs: sender, keyframes })))
     }
 

@@ -1,7 +1,7 @@
 //! The index by time: which segments a recording has, where its gaps are, and what of a room lies in a stretch of time.
 
 use super::recordings::{Recording, recording};
-use super::{Store, StoreError, text, word};
+use super::{NewUpload, Store, StoreError, text, word};
 use crate::control::{RecordingId, RoomName};
 use jiff::Timestamp;
 use recorder::index::SegmentIndex;
@@ -154,6 +154,51 @@ impl Store {
     pub async fn has_recordings(&self, room: &RoomName) -> Result<bool, StoreError> {
         let found = sqlx::query("SELECT 1 FROM recordings WHERE room = ? LIMIT 1").bind(room.as_str());
         found.fetch_optional(&self.pool).await.map(|row| row.is_some()).map_err(|e| self.error(e))
+    }
+}
+
+impl Store {
+    /// Adds files that the object store was found to hold. `gaps`: those of the manifest, when it holds all of the recording;
+    /// then its directory is not on the disk.
+    pub async fn adopt_stored(
+        &self,
+        id: &RecordingId,
+        room: &RoomName,
+        files: &[NewUpload],
+        gaps: Option<&[Gap]>,
+    ) -> Result<(), StoreError> {
+        let write = async {
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            super::uploads::adopt(&mut transaction, id, room, files).await?;
+            if let Some(gaps) = gaps {
+                let gaps = serde_json::to_string(&gaps[..gaps.len().min(MAX_GAPS)])
+                    .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+                sqlx::query(
+                    "INSERT INTO stored_recordings (recording, gaps, committed_at, evicted_at) VALUES (?1, ?2, ?3, ?3)
+                     ON CONFLICT (recording) DO NOTHING",
+                )
+                .bind(id.as_str())
+                .bind(gaps)
+                .bind(text(Timestamp::now()))
+                .execute(&mut *transaction)
+                .await?;
+            }
+            transaction.commit().await
+        };
+        write.await.map_err(|e| self.error(e))
+    }
+
+    /// Returns whether something was done once for this registry.
+    pub async fn is_done(&self, name: &str) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM maintenance WHERE name = ?").bind(name).fetch_optional(&self.pool).await;
+        found.map(|row| row.is_some()).map_err(|e| self.error(e))
+    }
+
+    /// Notes that something was done once for this registry.
+    pub async fn set_done(&self, name: &str) -> Result<(), StoreError> {
+        let insert = sqlx::query("INSERT INTO maintenance (name, done_at) VALUES (?, ?) ON CONFLICT (name) DO NOTHING");
+        let insert = insert.bind(name).bind(text(Timestamp::now())).execute(&self.pool);
+        insert.await.map(drop).map_err(|e| self.error(e))
     }
 }
 

@@ -331,6 +331,29 @@ pub(super) async fn forget(connection: &mut SqliteConnection, recording: &Record
     Ok(())
 }
 
+/// Adds files that the object store holds already.
+pub(super) async fn adopt(
+    connection: &mut SqliteConnection,
+    recording: &RecordingId,
+    room: &RoomName,
+    files: &[NewUpload],
+) -> Result<(), sqlx::Error> {
+    for new in files {
+        queue(connection, recording, room, new).await?;
+        let verify = sqlx::query(
+            "UPDATE uploads SET state = 'verified' WHERE recording = ? AND file = ? AND sha256 = ? AND bytes = ?",
+        );
+        verify
+            .bind(recording.as_str())
+            .bind(new.file.to_string())
+            .bind(new.sha256.to_string())
+            .bind(i64::try_from(new.bytes).unwrap_or(i64::MAX))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
 async fn queue(
     connection: &mut SqliteConnection,
     recording: &RecordingId,

@@ -4,10 +4,11 @@
 
 use std::io::{self, Empty, Read, Seek, Write};
 
-use super::{FinalizeError, Folder, exports, failed, scan::Scan};
+use super::{Ending, FinalizeError, Folder, exports, failed, scan::Scan};
 use crate::{
     export,
     manifest::{Export, Manifest},
+    record::SegmentRecord,
     types::{Description, File},
 };
 
@@ -77,6 +78,22 @@ impl Mp4s {
     fn export(&self, number: u32) -> Option<&export::Export> {
         self.exports.get(usize::try_from(number.checked_sub(1)?).ok()?)
     }
+}
+
+/// Reads segments that are not in a folder, with their init segments, and returns their records in order. Torn ones are
+/// recorded as far as they are whole. Blocks.
+///
+/// # Errors
+/// [`FinalizeError::Io`] names the file that cannot be read.
+pub fn read_segments<R: Read + Seek>(
+    files: &[(File, u64)],
+    open: impl FnMut(&str) -> io::Result<R>,
+) -> Result<Vec<SegmentRecord>, FinalizeError> {
+    let mut files = files.to_vec();
+    files.sort();
+    let mut scan = Scan::new(&Ending::crash());
+    scan.read(&mut Reading(open), &files, &[])?;
+    Ok(scan.segments)
 }
 
 impl std::fmt::Debug for Mp4s {

@@ -42,6 +42,11 @@ pub enum RecordingsCommand {
     /// what is held by a file called `hold` beside its manifest, or is not uploaded yet where there is a store. In a store
     /// the manifest goes first, in a folder the whole goes at once.
     Prune(PruneArgs),
+    /// Rebuild the server's registry of recordings from the disk and the object store.
+    ///
+    /// A server whose registry is new does this by itself. Recordings that the registry knows are left alone. One without a
+    /// manifest gets its entry, and the next start of the server finishes it.
+    Reindex(ReindexArgs),
 }
 
 /// Where recordings lie.
@@ -127,6 +132,17 @@ pub struct ExportArgs {
     /// Only the first, the second … of a recording whose codec or size changed
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub part: Option<u32>,
+    /// Where recordings lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Flags of `media-server recordings reindex`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ReindexArgs {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
     /// Where recordings lie.
     #[command(flatten)]
     pub place: PlaceArgs,

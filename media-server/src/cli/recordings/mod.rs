@@ -1,7 +1,7 @@
 //! `media-server recordings`: lists, checks, exports and prunes recordings, in a folder and in an object store alike.
 //!
 //! It asks no server and no database: what it says it reads from manifests and files, so that it works when all else is
-//! gone. Beside a running server it leaves alone what is not finished. Where both a folder and a store are named (by
+//! gone. `reindex` alone writes the registry. Beside a running server it leaves alone what is not finished. Where both a folder and a store are named (by
 //! --session, or by flags for both) a recording that lies in both is one.
 //!
 //! Data goes to stdout and talk to stderr. It ends with 0 when all is well, with 1 when something failed or is not as it
@@ -19,13 +19,16 @@ mod made;
 mod place;
 mod prune;
 mod registry;
+mod reindex;
 mod report;
 mod shelf;
 mod store;
 mod talk;
 mod verify;
 
-pub use args::{ExportArgs, ListArgs, PlaceArgs, PruneArgs, RecordingsArgs, RecordingsCommand, VerifyArgs};
+pub use args::{
+    ExportArgs, ListArgs, PlaceArgs, PruneArgs, RecordingsArgs, RecordingsCommand, ReindexArgs, VerifyArgs,
+};
 
 use crate::config::Environment;
 use catalogue::CatalogueError;
@@ -63,6 +66,8 @@ enum Failure {
     Prune(#[from] PruneError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Reindex(#[from] reindex::Error),
     /// Of whoever writes, who knows what to.
     #[error("writing failed: {0}")]
     Write(io::Error),
@@ -79,6 +84,7 @@ impl Failure {
                 use ExportError::{NoName, NoPart, Several, Terminal};
                 matches!(error, NoName(_) | NoPart { .. } | Several { .. } | Terminal)
             }
+            Failure::Reindex(error) => matches!(error, reindex::Error::NoRegistry),
             Failure::Catalogue(_) | Failure::Registry(_) | Failure::Write(_) => false,
         }
     }
@@ -132,8 +138,12 @@ fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Resu
         RecordingsCommand::Verify(args) => &args.place,
         RecordingsCommand::Export(args) => &args.place,
         RecordingsCommand::Prune(args) => &args.place,
+        RecordingsCommand::Reindex(args) => &args.place,
     };
     let places = place::places(&place::in_pod(place, environment, Path::new("/")), environment)?;
+    if let RecordingsCommand::Reindex(args) = &args.command {
+        return reindex::reindex(&places, args).map(|done| (done, None));
+    }
     let shelf = place::open(&places)?;
     match &args.command {
         RecordingsCommand::List(args) => list::list(&shelf, args, now).map(|()| (Done::Well, None)),
@@ -141,5 +151,6 @@ fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Resu
         RecordingsCommand::Export(args) => export::export(&shelf, args).map(|()| (Done::Well, None)),
         RecordingsCommand::Prune(args) => prune::prune(&shelf, args, &places, now)
             .map(|(done, pruned)| (done, Some(Report::Pruned(Box::new(pruned))))),
+        RecordingsCommand::Reindex(_) => Ok((Done::Well, None)),
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn wanted(registry: &Path) -> Result<BTreeSet<RecordingId>, RegistryE
 pub(super) fn forget(registry: &Path, id: &RecordingId) -> Result<(), RegistryError> {
     within(registry, false, async |connection| {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        for table in ["uploads", "stored_recordings", "recordings"] {
+        for table in ["uploads", "stored_recordings", "recording_index", "open_segments", "recordings"] {
             if let Some(column) = id_column(&mut transaction, table).await? {
                 let delete = format!("DELETE FROM {table} WHERE {column} = ?");
                 sqlx::query(AssertSqlSafe(delete)).bind(id.as_str()).execute(&mut *transaction).await?;

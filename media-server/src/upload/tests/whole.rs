@@ -32,7 +32,11 @@ async fn bench(same_volume: bool) -> Bench {
 
 impl Bench {
     async fn record(&self) -> Camera {
-        let mut camera = self.recordings.start(1);
+        self.record_in(1).await
+    }
+
+    async fn record_in(&self, room: u64) -> Camera {
+        let mut camera = self.recordings.start(room);
         self.recordings.send(&mut camera, 10.0);
         self.recordings.finish(&camera).await;
         camera
@@ -216,4 +220,63 @@ async fn what_the_store_does_not_give_has_a_reason() {
         Err(OpenError::Objects(error)) => assert_eq!(error.reason().as_str(), "AccessDenied"),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_disk_is_restored_from_the_store() {
+    let bench = bench(true).await;
+    let mut whole = Vec::new();
+    for room in 1..=4 {
+        let camera = bench.record_in(room).await;
+        bench.drained().await;
+        bench.until_gone(&camera).await;
+        let (_, mp4) = bench.read(&camera, File::Export(1)).await.unwrap();
+        whole.push((camera, mp4));
+    }
+    let mut running = bench.recordings.start(5);
+    bench.recordings.send(&mut running, 11.0);
+    let keys = |bench: &Bench| bench.fake.keys().iter().filter(|key| key.contains(running.id.as_str())).count();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while keys(&bench) < 6 {
+        assert!(Instant::now() < deadline, "its init segment and five segments are in the store");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bench.uploads.stop();
+    let Bench { fake, recordings, .. } = bench;
+    drop(recordings.crash());
+    // Another disk, and another registry.
+    let place = tempfile::tempdir().unwrap();
+    let (folder, store) = (place.path().join("recordings"), Store::in_memory().await.unwrap());
+    std::fs::create_dir(&folder).unwrap();
+    let settings = UploadSettings { same_volume: true, ..settings(&folder, &fake) };
+    let (uploads, _) = starting(&settings, fake.objects(), &store);
+    let recordings = Recordings::uploading(recording(&folder), store, Some(uploads.clone())).await;
+    let bench = Bench { fake, recordings, uploads, _place: place };
+    while bench.recordings.store.recording(&running.id).await.unwrap().is_none() {
+        assert!(Instant::now() < deadline + Duration::from_secs(20), "it is listed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let row = bench.recordings.until(&running, RecordingState::Repaired).await;
+    assert!((9_900..=10_100).contains(&row.duration_ms) && row.gaps == 0, "{row:?}");
+    bench.drained().await;
+    for (camera, expected) in &whole {
+        let shown = bench.recordings.shown(camera).await;
+        assert_eq!((shown.recording.state, shown.stored), (RecordingState::Complete, Some(true)));
+        let (local, mp4) = bench.read(camera, File::Export(1)).await.unwrap();
+        assert!(!local && mp4 == *expected, "{}", camera.id);
+    }
+    let (_, mp4) = bench.read(&running, File::Export(1)).await.unwrap();
+    assert!(mp4.len() as u64 > row.bytes);
+    let manifest = format!("front-door/{}/manifest.json", running.id);
+    assert!(bench.fake.keys().contains(&manifest), "nothing of it is an orphan");
+    // Again: nothing changes.
+    let puts = bench.fake.count("PUT");
+    let reindex = crate::recording::reindex::Reindex {
+        store: &bench.recordings.store,
+        objects: Some(&bench.fake.objects()),
+        directory: &bench.recordings.folder,
+    };
+    let again = reindex.run().await.unwrap();
+    assert_eq!((again.added, again.unfinished.len(), again.unreadable.len()), (0, 0, 0), "{again:?}");
+    assert_eq!(bench.fake.count("PUT"), puts);
 }
