@@ -29,6 +29,7 @@ mod segment_source;
 mod shared;
 mod stored;
 mod tap;
+mod wall_clock;
 mod writer;
 
 #[cfg(test)]

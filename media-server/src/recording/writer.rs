@@ -13,6 +13,7 @@ use super::queue::{Input, Load, track};
 use super::repair::Job;
 use super::shared::{Progress, Shared};
 use super::tap::arrival;
+use super::wall_clock::{clock_step, until_multiple};
 use crate::control::RecordingId;
 use crate::net::tap::{TapBatch, TapRecord};
 use crate::objects::Digest;
@@ -34,6 +35,8 @@ const LINGER: Duration = Duration::from_millis(150);
 const REMIND: Duration = Duration::from_secs(60);
 /// The trouble of a recording of a publisher that sends G.711.
 const G711: &str = "G.711 audio is not recorded";
+/// Between two looks at the wall clock.
+const CLOCK_CHECK: Duration = Duration::from_secs(1);
 /// With nothing to do, look up this often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -75,6 +78,9 @@ pub(super) struct Writer {
     /// Arrival of the first frame of this recording, and its maximum duration.
     began: Instant,
     max_duration: Duration,
+    /// The reading of the wall clock that this recording goes by.
+    clock: (Instant, Timestamp),
+    clock_checked: Instant,
 }
 
 impl Writer {
@@ -89,6 +95,7 @@ impl Writer {
     ) -> Writer {
         let config = Config { segment_duration: shared.segment_duration(), ..Config::default() };
         let max_duration = shared.max_duration();
+        let started_at = description.started_at;
         let mut writer = Writer {
             folder: RecordingFolder::new(shared.folder(&new.id), shared.settings.min_free),
             progress: shared.begin(&new.id),
@@ -102,6 +109,8 @@ impl Writer {
             unrecorded: None,
             began: created,
             max_duration,
+            clock: (created, started_at),
+            clock_checked: created,
             shared,
         };
         writer.schedule_next();
@@ -118,11 +127,29 @@ impl Writer {
             None => wall - now.saturating_duration_since(self.began),
         };
         let at = self.began + until_multiple(began, self.max_duration);
-        self.recording.continue_at(Continuation {
-            id: RecordingId::at(began + (at - self.began)).to_string(),
-            at,
-            clock: (now, wall),
-        });
+        self.clock = (now, wall);
+        self.continue_at(at, began + (at - self.began));
+    }
+
+    /// Sets the recording that continues this one: from `at` on, which is `start` on the wall clock.
+    fn continue_at(&mut self, at: Instant, start: Timestamp) {
+        let id = RecordingId::at(start).to_string();
+        self.recording.continue_at(Continuation { id, at, clock: self.clock });
+    }
+
+    /// Ends the recording soon if the wall clock was set: its times are those of the old clock.
+    fn check_clock(&mut self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.clock_checked) < CLOCK_CHECK {
+            return;
+        }
+        self.clock_checked = now;
+        let wall = Timestamp::now();
+        if let Some(step) = clock_step(self.clock, (now, wall)) {
+            tracing::warn!(recording = %self.new.id, ?step, "wall clock was set, the next recording begins");
+            self.clock = (now, wall);
+            self.continue_at(now, wall);
+        }
     }
 
     /// The thread's body.
@@ -233,6 +260,7 @@ impl Writer {
             if self.max_duration != self.shared.max_duration() {
                 self.schedule_next();
             }
+            self.check_clock();
         }
     }
 
@@ -407,16 +435,6 @@ impl Writer {
     }
 }
 
-/// Returns the time until the next multiple of `every` since the Unix epoch, at least a second.
-fn until_multiple(from: Timestamp, every: Duration) -> Duration {
-    let every = i128::try_from(every.as_nanos()).unwrap_or(i128::MAX).max(1);
-    let left = every - from.as_nanosecond().rem_euclid(every);
-    let least = Duration::from_secs(1).as_nanos() as i128;
-    // A clock that was set back a little must not make a recording of a moment.
-    let left = if left < least.min(every / 2) { left + every } else { left };
-    Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
-}
-
 /// A file that stays as it is once this is carried out.
 fn finished(output: &Output) -> Option<(File, u64, Digest)> {
     match output {
@@ -443,26 +461,5 @@ pub(super) fn recorded(codec: Codec) -> Option<recorder::Codec> {
         Codec::H264 => Some(recorder::Codec::H264),
         Codec::Av1 => Some(recorder::Codec::Av1),
         Codec::Pcmu | Codec::Pcma => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recordings_of_an_hour_end_at_full_hours() {
-        let hour = Duration::from_secs(3600);
-        for (from, seconds) in [
-            ("2026-11-30T10:00:00Z", 3600.0),
-            ("2026-11-30T10:59:58.5Z", 1.5),
-            ("2026-11-30T10:15:00.25Z", 2699.75),
-            ("2026-11-30T10:59:59.999Z", 3600.001),
-        ] {
-            let until = until_multiple(from.parse().unwrap(), hour).as_secs_f64();
-            assert!((until - seconds).abs() < 1e-6, "{from}: {until}");
-        }
-        let day = until_multiple("2026-11-30T10:00:00Z".parse().unwrap(), 24 * hour);
-        assert_eq!(day, 14 * hour);
     }
 }
