@@ -236,3 +236,6 @@ pub(super) async fn delete_index(connection: &mut SqliteConnection, id: &Recordi
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

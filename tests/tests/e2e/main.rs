@@ -11,6 +11,7 @@
 
 mod access;
 mod admin;
+mod archive;
 mod caps;
 mod cleanup;
 mod crash;
