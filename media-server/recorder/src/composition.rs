@@ -19,8 +19,8 @@ use std::{
 
 use jiff::Timestamp;
 use shiguredo_mp4::{
-    Encode as _, FixedPointNumber, SampleFlags,
-    boxes::{Brand, EdtsBox, ElstBox, ElstEntry, FtypBox, MehdBox, MoovBox, MvexBox, SidxBox, SidxReference, TrexBox},
+    Encode as _, FixedPointNumber,
+    boxes::{Brand, EdtsBox, ElstBox, ElstEntry, FtypBox, MoovBox, SidxBox, SidxReference},
 };
 
 pub use shift::{PartExtent, ShiftError, TimeShift, parts};
@@ -141,20 +141,7 @@ pub fn head(
             .iter()
             .map(|(track, entry)| mp4::trak(track, created, (0, 0), edit(track, skip), mp4::empty_table(entry.clone())))
             .collect(),
-        mvex_box: Some(MvexBox {
-            mehd_box: Some(MehdBox { fragment_duration: duration }),
-            trex_boxes: tracks
-                .iter()
-                .map(|(track, _)| TrexBox {
-                    track_id: track_id(track),
-                    default_sample_description_index: 1,
-                    default_sample_duration: 0,
-                    default_sample_size: 0,
-                    default_sample_flags: SampleFlags::empty(),
-                })
-                .collect(),
-            unknown_boxes: vec![],
-        }),
+        mvex_box: Some(mp4::mvex(tracks, Some(duration))),
         unknown_boxes: vec![],
     };
     let sidx = index(tracks.main(), fragments)?;

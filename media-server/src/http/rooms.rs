@@ -108,8 +108,7 @@ pub(super) async fn timeline(
     Query(query): Query<RangeQuery>,
     headers: HeaderMap,
 ) -> Result<Json<TimelineView>, Problem> {
-    let room = readable(&app, &room, &headers, raw.as_deref())?;
-    let (from, to) = range(&query)?;
+    let (room, from, to) = readable(&app, &room, &query, &headers, raw.as_deref())?;
     let resolution = Duration::from_secs(query.resolution.unwrap_or(RESOLUTION));
     let timeline = library.timeline(&room, from, to, resolution).await.map_err(|error| refused(error, &room))?;
     let span = |span: RoomSpan| SpanView {
@@ -141,8 +140,7 @@ pub(super) async fn playlist(
     Query(query): Query<RangeQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let room = readable(&app, &room, &headers, raw.as_deref())?;
-    let (from, to) = range(&query)?;
+    let (room, from, to) = readable(&app, &room, &query, &headers, raw.as_deref())?;
     // Without an end the playlist goes on with what is recorded later.
     let to = if query.to.is_some() { to } else { to + Duration::from_secs(3600) };
     let text = library.room_playlist(&room, from, to).await.map_err(|error| refused(error, &room))?;
@@ -176,8 +174,7 @@ pub(super) async fn clip(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let room = readable(&app, &room, &headers, raw.as_deref())?;
-    let (from, to) = range(&query)?;
+    let (room, from, to) = readable(&app, &room, &query, &headers, raw.as_deref())?;
     if Duration::try_from(to.duration_since(from)).is_ok_and(|length| length > MAX_CLIP) {
         return Err(Problem::new(Kind::BadRequest, "a clip is at most 24h long; ask for several"));
     }
@@ -195,19 +192,20 @@ pub(super) async fn clip(
     download::answer(asked, Opened::Composed(clip)).await
 }
 
-/// Returns the room, when this request may read its recordings.
-fn readable(app: &App, room: &str, headers: &HeaderMap, query: Option<&str>) -> Result<RoomName, Problem> {
+/// Returns room and range, which ends now by default, when this request may read the room's recordings.
+fn readable(
+    app: &App,
+    room: &str,
+    query: &RangeQuery,
+    headers: &HeaderMap,
+    raw: Option<&str>,
+) -> Result<(RoomName, Timestamp, Timestamp), Problem> {
     let room = RoomName::parse(room)?;
-    app.authorizer.decide_read(headers, query, Action::ReadRecordings(Some(room.as_str())))?;
-    Ok(room)
-}
-
-/// Parses the range, which ends now by default.
-fn range(query: &RangeQuery) -> Result<(Timestamp, Timestamp), Problem> {
+    app.authorizer.decide_read(headers, raw, Action::ReadRecordings(Some(room.as_str())))?;
     let now = Timestamp::now().to_string();
     let to = query.to.as_deref().unwrap_or(&now);
     match paging::range(query.from.as_deref(), Some(to))? {
-        (Some(from), Some(to)) => Ok((from, to)),
+        (Some(from), Some(to)) => Ok((room, from, to)),
         _ => Err(Problem::new(Kind::BadRequest, "from is missing; use a time such as 2026-11-30T12:00:00Z")),
     }
 }

@@ -125,11 +125,12 @@ impl Reindex<'_> {
         group: Group,
         found: &mut Reindexed,
     ) -> Result<(), ReindexError> {
-        let row = self.store.recording(id).await?;
-        let here = self.directory.join(id.as_str()).join(File::Manifest.to_string()).is_file();
-        // One that is on the disk, too, is uploaded or verified from there.
-        if row.is_some_and(|row| row.ended_at.is_some()) || here {
-            found.known += u64::from(!here);
+        // One that is being recorded or finished is known as well. One that is on the disk is uploaded or verified from there.
+        if self.store.recording(id).await?.is_some() {
+            found.known += 1;
+            return Ok(());
+        }
+        if self.directory.join(id.as_str()).join(File::Manifest.to_string()).is_file() {
             return Ok(());
         }
         let prefix = key_prefix(room, id);
@@ -204,7 +205,6 @@ impl Reindex<'_> {
         if records.is_empty() {
             return Err(Unreadable::Recording("it has no whole segment".to_owned()));
         }
-        self.store.recording_started(&new_recording(id, room, &description)).await?;
         for record in records {
             let Some(sha256) = Digest::from_hex(&record.sha256) else { continue };
             let (file, bytes) = (File::Segment(record.number), record.bytes);
@@ -220,6 +220,8 @@ impl Reindex<'_> {
             }
         }
         self.store.adopt_stored(id, room, &files, None).await?;
+        // Last: a recording that is known is not looked at again.
+        self.store.recording_started(&new_recording(id, room, &description)).await?;
         Ok(true)
     }
 

@@ -35,6 +35,9 @@ pub(super) async fn run(shared: Weak<Shared>, jobs: Sender<Job>, held: Vec<Job>)
     let mut delay = MIN_DELAY;
     loop {
         let Some(shared) = shared.upgrade() else { return };
+        for job in &held {
+            shared.set_finishing(&job.id, true);
+        }
         let objects = shared.uploads.as_ref().map(|uploads| uploads.objects().clone());
         let (store, directory) = (shared.store.clone(), shared.settings.folder.clone());
         // A server that stops does not wait for this.

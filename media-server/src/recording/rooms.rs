@@ -144,11 +144,12 @@ impl Library {
         let range = self.range(room, from, to).await?;
         let open = to > Timestamp::now() && range.stretches.iter().any(|stretch| stretch.recording.ended_at.is_none());
         let longest = range.segments.iter().map(|placed| placed.segment.duration).max().unwrap_or_default();
+        // A growing playlist must not change it: later segments last up to twice the usual duration.
+        let longest = if open { longest.max(self.shared().segment_duration() * 2 + SEAM) } else { longest };
         let kind = if open { "EVENT" } else { "VOD" };
         let mut text = format!(
             "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:{kind}\n",
-            // A growing playlist must not change it.
-            if open { longest.as_secs_f64().ceil().max(61.0) } else { longest.as_secs_f64().ceil() }
+            longest.as_secs_f64().ceil()
         );
         if range.segments.iter().all(|placed| placed.segment.keyframe) {
             text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
@@ -200,17 +201,12 @@ impl Library {
             if place == 0 {
                 skip = shift + wanted.map_or(segment.start, |wanted| wanted.0.max(segment.start));
             }
-            match cut.zip(wanted) {
-                Some((bytes, (start, end))) => {
-                    let Some((bytes, start, end, keyframe)) = cut_parts(&bytes, start, end) else { continue };
+            match cut.zip(wanted).and_then(|(bytes, (start, end))| cut_parts(&bytes, start, end)) {
+                Some((bytes, start, end, keyframe)) => {
                     let bytes = shift_bytes(bytes, shift).await?;
-                    fragments.push(Fragment {
-                        bytes: bytes.len() as u64,
-                        start: start + shift,
-                        duration: end.saturating_sub(start),
-                        keyframe,
-                    });
-                    pieces.push((bytes.len() as u64, Piece::Bytes(bytes)));
+                    let (len, duration) = (bytes.len() as u64, end.saturating_sub(start));
+                    fragments.push(Fragment { bytes: len, start: start + shift, duration, keyframe });
+                    pieces.push((len, Piece::Bytes(bytes)));
                 }
                 None => {
                     fragments.push(Fragment { start: segment.start + shift, ..Fragment::of(segment) });

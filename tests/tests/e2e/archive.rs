@@ -3,10 +3,10 @@
 use crate::harness::{Server, Setup, alone, figure, until};
 use crate::store::{Kind, Store, until_gone};
 use jiff::Timestamp;
-use recorder::{Codec, Config, Description, Ending, Folder, Manifest, Output, Packet, Recording, Tracks, finalize};
+use recorder::{Codec, Config, Description, Manifest, Output, Packet, Recording, Tracks};
 use std::fs;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use streamsession_tests::nightly::choose;
 
@@ -18,58 +18,19 @@ const FIRST_BYTE: Duration = Duration::from_millis(100);
 const CLIP: Duration = Duration::from_secs(1);
 const MEMORY: u64 = 32 << 20;
 
-/// A directory on the disk, without syncs.
-struct Disk(PathBuf);
-
-impl Folder for Disk {
-    type Reader = fs::File;
-    type Writer = fs::File;
-
-    fn list(&mut self) -> io::Result<Vec<(String, u64)>> {
-        fs::read_dir(&self.0)?
-            .map(|entry| {
-                entry.and_then(|entry| Ok((entry.file_name().into_string().unwrap(), entry.metadata()?.len())))
-            })
-            .collect()
-    }
-
-    fn open(&mut self, name: &str) -> io::Result<fs::File> {
-        fs::File::open(self.0.join(name))
-    }
-
-    fn truncate(&mut self, name: &str, len: u64) -> io::Result<()> {
-        fs::OpenOptions::new().write(true).open(self.0.join(name))?.set_len(len)
-    }
-
-    fn sync(&mut self, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn remove(&mut self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
-    }
-
-    fn create(&mut self, name: &str) -> io::Result<fs::File> {
-        fs::File::create(self.0.join(name))
-    }
-
-    fn commit(&mut self, _: &str, _: fs::File) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Records a picture each second, a keyframe each 10 s, of a camera that sent for `seconds` up to now.
-fn record(recordings: &Path, seconds: u64, frame_bytes: usize) -> Manifest {
+/// Records a picture each second, a keyframe each 10 s, of a camera that sent for `seconds` up to now. The next start of a
+/// server finishes it. Returns its id.
+fn record(recordings: &Path, seconds: u64, frame_bytes: usize) -> String {
     let started_at = Timestamp::now() - Duration::from_secs(seconds);
     let id = format!("{:012x}7000800000000000{:04x}", started_at.as_millisecond(), rand::random::<u16>());
     let id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..32]);
     let folder = recordings.join(&id);
     fs::create_dir_all(&folder).unwrap();
-    let description = Description { id, stream: None, room: "yard".into(), publisher: "camera".into(), started_at };
+    let description =
+        Description { id: id.clone(), stream: None, room: "yard".into(), publisher: "camera".into(), started_at };
     let begin = Instant::now();
     let mut recording = Recording::new(begin, Config::default(), description, Tracks { audio: false, video: true });
-    let mut known = Vec::new();
-    let mut carry_out = |recording: &mut Recording| {
+    let carry_out = |recording: &mut Recording| {
         while let Some(output) = recording.poll_output() {
             match output {
                 Output::Append { file, bytes } => {
@@ -78,10 +39,11 @@ fn record(recordings: &Path, seconds: u64, frame_bytes: usize) -> Manifest {
                 }
                 Output::Create { file } => drop(fs::File::create(folder.join(file.to_string())).unwrap()),
                 Output::Replace { file, bytes } => fs::write(folder.join(file.to_string()), bytes).unwrap(),
-                Output::Close { record, .. } => {
-                    known.push(recorder::KnownSegment { record: *record, elsewhere: false });
-                }
-                Output::Sync { .. } | Output::RequestKeyframe | Output::Continue { .. } | Output::Finished => {}
+                Output::Sync { .. }
+                | Output::Close { .. }
+                | Output::RequestKeyframe
+                | Output::Continue { .. }
+                | Output::Finished => {}
             }
         }
     };
@@ -101,7 +63,7 @@ fn record(recordings: &Path, seconds: u64, frame_bytes: usize) -> Manifest {
     }
     recording.finish(begin + Duration::from_secs(seconds));
     carry_out(&mut recording);
-    finalize(&mut Disk(folder), &Ending::orderly(), &known).unwrap()
+    id
 }
 
 /// Returns the 95th percentile.
@@ -110,14 +72,20 @@ fn p95(mut times: Vec<Duration>) -> Duration {
     times[times.len() * 95 / 100]
 }
 
-/// Plays moments of a recording, and returns what the server's memory grew by.
-async fn play(server: &Server, manifest: &Manifest, what: &str) {
-    let id = &manifest.description.id;
-    let url = format!("/recordings/{id}/recording.mp4");
-    until("it is listed", Duration::from_secs(60), || async {
-        (server.api.get(&format!("/recordings/{id}")).await.json()["state"] == "complete").then_some(())
+/// Waits until a recording is finished, and returns its manifest.
+async fn finished(server: &Server, id: &str) -> Manifest {
+    until("it is finished", Duration::from_secs(600), || async {
+        let row = server.api.get(&format!("/recordings/{id}")).await;
+        (row.status == 200 && row.json()["state"] == "repaired").then_some(())
     })
     .await;
+    let text = reqwest::get(server.url(&format!("/recordings/{id}/manifest.json"))).await.unwrap();
+    serde_json::from_slice(&text.bytes().await.unwrap()).unwrap()
+}
+
+/// Plays moments of a finished recording, and measures times and the server's memory.
+async fn play(server: &Server, manifest: &Manifest, what: &str) {
+    let url = format!("/recordings/{}/recording.mp4", manifest.description.id);
     let client = reqwest::Client::new();
     let head = client.head(server.url(&url)).send().await.unwrap();
     let length: u64 = head.headers()["content-length"].to_str().unwrap().parse().unwrap();
@@ -164,8 +132,9 @@ async fn any_moment_of_a_long_recording_comes_at_once() {
     let days = choose(vec![(hour, 2500)], vec![(24 * hour, 25_000), (7 * 24 * hour, 2500)]);
     let all: Vec<_> = days.into_iter().map(|(seconds, bytes)| record(&setup.recordings(), seconds, bytes)).collect();
     let server = setup.start().await;
-    for manifest in &all {
-        play(&server, manifest, "on disk").await;
+    for id in &all {
+        let manifest = finished(&server, id).await;
+        play(&server, &manifest, "on disk").await;
     }
 }
 
@@ -174,9 +143,10 @@ async fn any_moment_of_a_stored_recording_comes_at_once() {
     let _turn = alone().await;
     let Some(store) = Store::start(Kind::Minio).await else { return };
     let setup = store.setup();
-    let manifest = record(&setup.recordings(), choose(1200, 24 * 3600), 2500);
+    let id = record(&setup.recordings(), choose(1200, 24 * 3600), 2500);
     let server = setup.start().await;
-    let folder = setup.recordings().join(&manifest.description.id);
+    let manifest = finished(&server, &id).await;
+    let folder = setup.recordings().join(&id);
     until("all is uploaded", Duration::from_secs(choose(60, 1800)), || async { (!folder.exists()).then_some(()) })
         .await;
     until_gone(&folder).await;

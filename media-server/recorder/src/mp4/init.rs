@@ -1,8 +1,8 @@
 //! Init segments: `ftyp`, `moov` without samples, and who is recorded, in a `uuid` box of ours.
 
 use shiguredo_mp4::{
-    BoxHeader, Decode as _, Encode as _, Result, SampleFlags,
-    boxes::{Brand, FtypBox, MoovBox, MvexBox, SampleEntry, TrexBox},
+    BoxHeader, Decode as _, Encode as _, Result,
+    boxes::{Brand, FtypBox, MoovBox, SampleEntry},
     codec_string,
 };
 
@@ -53,20 +53,7 @@ pub(crate) fn encode(tracks: &Tracks, description: &Description) -> Result<Vec<u
             .iter()
             .map(|(track, entry)| super::trak(track, created, (0, 0), None, super::empty_table(entry.clone())))
             .collect(),
-        mvex_box: Some(MvexBox {
-            mehd_box: None,
-            trex_boxes: tracks
-                .iter()
-                .map(|(track, _)| TrexBox {
-                    track_id: super::track_id(track),
-                    default_sample_description_index: 1,
-                    default_sample_duration: 0,
-                    default_sample_size: 0,
-                    default_sample_flags: SampleFlags::empty(),
-                })
-                .collect(),
-            unknown_boxes: vec![],
-        }),
+        mvex_box: Some(super::mvex(tracks, None)),
         unknown_boxes: vec![],
     };
     let ftyp = FtypBox { major_brand: Brand::ISO6, minor_version: 0, compatible_brands: brands };

@@ -4,10 +4,10 @@ pub(crate) mod init;
 pub(crate) mod part;
 
 use shiguredo_mp4::{
-    Either, FixedPointNumber, LanguageCode, Mp4FileTime,
+    Either, FixedPointNumber, LanguageCode, Mp4FileTime, SampleFlags,
     boxes::{
-        AvccBox, DinfBox, EdtsBox, HdlrBox, MdhdBox, MdiaBox, MediaHeader, MinfBox, MvhdBox, SampleEntry, SmhdBox,
-        StblBox, StcoBox, StscBox, StsdBox, StszBox, SttsBox, TkhdBox, TrakBox, VmhdBox,
+        AvccBox, DinfBox, EdtsBox, HdlrBox, MdhdBox, MdiaBox, MediaHeader, MehdBox, MinfBox, MvexBox, MvhdBox,
+        SampleEntry, SmhdBox, StblBox, StcoBox, StscBox, StsdBox, StszBox, SttsBox, TkhdBox, TrakBox, TrexBox, VmhdBox,
     },
 };
 
@@ -121,6 +121,24 @@ pub(crate) fn empty_table(entry: SampleEntry) -> StblBox {
         stco_or_co64_box: Either::A(StcoBox { chunk_offsets: vec![] }),
         stss_box: None,
         sdtp_box: None,
+        unknown_boxes: vec![],
+    }
+}
+
+/// Announces fragments. `duration`: that of all of them, in ticks of the movie, where it is known.
+pub(crate) fn mvex(tracks: &init::Tracks, duration: Option<u64>) -> MvexBox {
+    MvexBox {
+        mehd_box: duration.map(|fragment_duration| MehdBox { fragment_duration }),
+        trex_boxes: tracks
+            .iter()
+            .map(|(track, _)| TrexBox {
+                track_id: track_id(track),
+                default_sample_description_index: 1,
+                default_sample_duration: 0,
+                default_sample_size: 0,
+                default_sample_flags: SampleFlags::empty(),
+            })
+            .collect(),
         unknown_boxes: vec![],
     }
 }
