@@ -147,8 +147,8 @@ kinds! {
         "A PATCH of a session must say which state it belongs to."
         "Send If-Match with the ETag of the 201, or * to restart ICE."
     TooManyRequests "too-many-requests" TOO_MANY_REQUESTS "Too many requests from this address"
-        "POST, PUT, PATCH and DELETE are limited per address, so that a broken client cannot crowd out others."
-        "Wait for the seconds in Retry-After. Behind a proxy that hides addresses, raise --rate-limit or set it to 0."
+        "POST, PUT, PATCH and DELETE are limited per address, and behind a proxy requests at the same time too, so that a broken client cannot crowd out others."
+        "Wait for the seconds in Retry-After. Behind a proxy, name its network in http.trustedProxies of the session, so that its clients are counted one by one; or raise --rate-limit."
     Internal "internal" INTERNAL_SERVER_ERROR "The server failed"
         "Something here went wrong that is not the client's doing."
         "Try again. The request id finds the reason in the server's log."
@@ -242,11 +242,11 @@ impl Problem {
         &self.detail
     }
 
-    /// A response with the path and the request id filled in.
-    pub fn render(&self, instance: Option<&str>, request_id: Option<&str>) -> Response {
+    /// A response with the path and the request id filled in. `base` is the path below which clients reach the server.
+    pub fn render(&self, base: &str, instance: Option<&str>, request_id: Option<&str>) -> Response {
         let status = self.kind.status();
         let document = ProblemDocument {
-            kind: format!("/problems/{}", self.kind.slug()),
+            kind: format!("{base}/problems/{}", self.kind.slug()),
             title: self.kind.title().to_owned(),
             status: status.as_u16(),
             detail: self.detail.clone(),
@@ -265,7 +265,7 @@ impl Problem {
 impl IntoResponse for Problem {
     /// The problem also goes along as an extension, for `http::layers` to fill in what only it knows.
     fn into_response(self) -> Response {
-        let mut response = self.render(None, None);
+        let mut response = self.render("", None, None);
         response.extensions_mut().insert(self);
         response
     }

@@ -1,6 +1,7 @@
 //! What the handlers share.
 
 use super::rate::RateLimiter;
+use super::share::Shares;
 use crate::auth::Authorizer;
 use crate::config::Config;
 use crate::control::Control;
@@ -65,13 +66,15 @@ pub(super) struct Inner {
     parts: AppParts,
     pub(super) limiter: Option<RateLimiter>,
     pub(super) listeners: Arc<Semaphore>,
+    pub(super) shares: Shares,
 }
 
 impl App {
     /// Joins the parts.
     pub fn new(parts: AppParts) -> App {
         let limiter = RateLimiter::new(parts.config.rate_limit);
-        App(Arc::new(Inner { parts, limiter, listeners: Arc::new(Semaphore::new(MAX_LISTENERS)) }))
+        let listeners = Arc::new(Semaphore::new(MAX_LISTENERS));
+        App(Arc::new(Inner { parts, limiter, listeners, shares: Shares::default() }))
     }
 
     pub(super) fn inner(&self) -> &Inner {

@@ -5,11 +5,13 @@
 
 mod admin;
 mod app;
+mod base_path;
 mod body;
 mod cors;
 mod crowd;
 mod error;
 mod events;
+mod forwarded;
 mod ice;
 mod layers;
 mod live;
@@ -25,6 +27,7 @@ mod recordings;
 mod refusals;
 mod serve;
 mod sessions;
+mod share;
 mod streams;
 
 pub use app::{App, AppParts, ReadyCheck, SnapshotSource};
@@ -77,12 +80,14 @@ fn layered(app: App, routes: Router<App>) -> Router {
     let routes = routes.fallback(layers::not_found).with_state(app.clone());
     Router::new()
         .fallback_service(routes)
-        // The last layer is the outermost: every answer of the inner ones is finished by `finish`.
+        // The last layer is the outermost: `resolve` finds client and path, `finish` completes every answer of the others.
         .layer(from_fn_with_state(app.clone(), layers::same_origin))
         .layer(from_fn_with_state(app.clone(), layers::local_name))
         .layer(from_fn_with_state(app.clone(), rate::limit))
+        .layer(from_fn_with_state(app.clone(), share::limit))
         .layer(from_fn_with_state(app.clone(), cors::allow))
-        .layer(from_fn_with_state(app, layers::finish))
+        .layer(from_fn_with_state(app.clone(), layers::finish))
+        .layer(from_fn_with_state(app, base_path::resolve))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod download;
 
 use super::app::App;
+use super::base_path::BasePath;
 use super::error::STORAGE_RETRY;
 use super::paging;
 use super::refusals::Refused;
@@ -98,9 +99,9 @@ pub(super) struct Urls {
 }
 
 impl RecordingView {
-    fn new(shown: Shown) -> RecordingView {
+    fn new(base: &BasePath, shown: Shown) -> RecordingView {
         let Shown { recording, gaps, trouble, stored } = shown;
-        let url = |file: File| format!("/recordings/{}/{file}", recording.id);
+        let url = |file: File| format!("{base}/recordings/{}/{file}", recording.id);
         let finished = matches!(recording.state, RecordingState::Complete | RecordingState::Repaired);
         RecordingView {
             urls: Urls {
@@ -177,6 +178,7 @@ struct ListQuery {
 async fn list(
     State(app): State<App>,
     Extension(library): Extension<Library>,
+    Extension(base): Extension<BasePath>,
     RawQuery(raw): RawQuery,
     Query(query): Query<ListQuery>,
     headers: HeaderMap,
@@ -192,7 +194,10 @@ async fn list(
     let query = RecordingQuery { state, room, from, to, limit, before };
     let recordings = library.recordings(&query).await.map_err(ControlError::from)?;
     let next = paging::next(&recordings, limit, |shown| &shown.recording.id);
-    Ok(Json(RecordingPage { recordings: recordings.into_iter().map(RecordingView::new).collect(), next }))
+    Ok(Json(RecordingPage {
+        recordings: recordings.into_iter().map(|shown| RecordingView::new(&base, shown)).collect(),
+        next,
+    }))
 }
 
 /// Shows one recording.
@@ -203,13 +208,14 @@ async fn list(
 async fn show(
     State(app): State<App>,
     Extension(library): Extension<Library>,
+    Extension(base): Extension<BasePath>,
     Path(id): Path<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Result<Json<RecordingView>, Problem> {
     let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
     let shown = library.recording(&row.id).await.map_err(ControlError::from)?.ok_or_else(missing)?;
-    Ok(Json(RecordingView::new(shown)))
+    Ok(Json(RecordingView::new(&base, shown)))
 }
 
 /// How to give a file.

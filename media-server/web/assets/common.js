@@ -3,6 +3,14 @@
  * The player does not use this file: it stands alone.
  */
 
+/** Where the server is: the pages work below any path, as a proxy may have it. */
+const root = new URL('..', import.meta.url);
+
+/** The address of a path of the server's; of one that has the path of the proxy in front already, too. */
+export function at(path) {
+  return new URL(path.startsWith(root.pathname) ? path : path.replace(/^\//, root.pathname), root).href;
+}
+
 // Access token: `#token=…` once, then this tab's session storage; it never stays in the address.
 const fragment = new URLSearchParams(location.hash.slice(1));
 if (fragment.has('token')) {
@@ -53,7 +61,7 @@ export class RequestError extends Error {
 }
 
 export async function request(path, options = {}) {
-  const response = await fetch(path, {...options, headers: {...options.headers, ...authorization()}});
+  const response = await fetch(at(String(path)), {...options, headers: {...options.headers, ...authorization()}});
   if (!response.ok) {
     const json = (response.headers.get('content-type') ?? '').includes('json');
     throw new RequestError(response.status, json ? await response.json().catch(() => null) : null);
@@ -320,7 +328,7 @@ export function askToken(reason) {
 }
 
 /** How the server is set up: `{version, auth, media, recording, metrics}`; null when it does not say. */
-export const config = fetch('/config.json', {headers: authorization()}).then((response) => (response.ok ? response.json() : null)).catch(() => null);
+export const config = fetch(at('/config.json'), {headers: authorization()}).then((response) => (response.ok ? response.json() : null)).catch(() => null);
 
 /** An open server has no use for a token, so the button appears only where one counts. */
 export function tokenButton(button) {
@@ -352,9 +360,7 @@ export function sparkline(points = 60) {
 
 /** The room in `/publish/{room}` or `/watch/{room}`. */
 export function roomOfPage() {
-  return decodeURIComponent(location.pathname.split('/')[2] ?? '');
+  return decodeURIComponent(location.pathname.slice(root.pathname.length).split('/')[1] ?? '');
 }
 
-export function pageUrl(path) {
-  return new URL(path, location.origin).href;
-}
+export const pageUrl = at;

@@ -8,6 +8,7 @@ mod connections;
 mod cors;
 mod notices;
 mod operations;
+mod proxies;
 mod recordings;
 mod sessions;
 mod streams;
