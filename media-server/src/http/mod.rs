@@ -26,6 +26,7 @@ mod rate;
 mod recordings;
 mod refusals;
 mod serve;
+mod session_list;
 mod sessions;
 mod share;
 mod streams;
@@ -57,6 +58,7 @@ pub fn router_with(app: App, more: Router<App>) -> Router {
         .merge(sessions::routes())
         .merge(notices::routes())
         .merge(streams::routes())
+        .merge(session_list::routes())
         .merge(events::routes())
         .merge(operations::routes())
         .merge(problems::routes())

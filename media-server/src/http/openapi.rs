@@ -27,6 +27,8 @@ use utoipa::{Modify, OpenApi};
         super::streams::create,
         super::streams::show,
         super::streams::end,
+        super::session_list::list,
+        super::session_list::end,
         super::recordings::list,
         super::recordings::show,
         super::recordings::file,

@@ -56,6 +56,8 @@ async fn listed_origin_may_use_every_route() {
         "/whep/door/0123456789abcdefghijkl",
         "/whep/door/0123456789abcdefghijkl/sse",
         "/streams",
+        "/sessions",
+        "/sessions/x",
         "/events",
         "/assets/player.js",
         "/config.json",

@@ -10,5 +10,6 @@ mod notices;
 mod operations;
 mod proxies;
 mod recordings;
+mod session_list;
 mod sessions;
 mod streams;

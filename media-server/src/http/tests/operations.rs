@@ -149,6 +149,8 @@ async fn the_openapi_document_names_every_route() {
         "/streams/{id}",
         "/streams/{id}/end",
         "/events",
+        "/sessions",
+        "/sessions/{id}",
         "/admin/limits",
         "/healthz",
         "/readyz",
