@@ -1,5 +1,6 @@
 //! What the handlers share.
 
+use super::media_token::MediaTokens;
 use super::rate::RateLimiter;
 use super::share::Shares;
 use crate::auth::Authorizer;
@@ -46,6 +47,8 @@ pub struct AppParts {
     pub store: Store,
     /// Decides every request.
     pub authorizer: Authorizer,
+    /// Signs media tokens.
+    pub media_tokens: MediaTokens,
     /// As the process was started.
     pub config: Arc<Config>,
     /// The media plane's numbers.

@@ -29,6 +29,7 @@ use utoipa::{Modify, OpenApi};
         super::streams::end,
         super::session_list::list,
         super::session_list::end,
+        super::media_token::create,
         super::recordings::list,
         super::recordings::show,
         super::recordings::file,

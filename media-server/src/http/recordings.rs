@@ -1,14 +1,15 @@
 //! `/recordings`: what was recorded, and its files.
 //!
 //! Only names that a recording's files can have are looked for, so no path leads elsewhere. A file that has left the disk
-//! comes from the object store, and nobody need know. Players that cannot set headers (`<video>`, VLC, Safari) may put the
-//! token into the query; a playlist that is asked for in this way passes it on to its segments.
+//! is served from the object store, at the same URL. Players that cannot set headers (`<video>`, VLC, Safari) put a media
+//! token, or the bearer token, into the query; a playlist requested in this way passes it on to its segments.
 
 mod download;
 
 use super::app::App;
 use super::base_path::BasePath;
 use super::error::STORAGE_RETRY;
+use super::media_token;
 use super::paging;
 use super::refusals::Refused;
 use crate::auth::Action;
@@ -32,6 +33,7 @@ pub fn routes(library: Library) -> Router<App> {
         .route("/recordings", get(list))
         .route("/recordings/{id}", get(show).delete(remove))
         .route("/recordings/{id}/{file}", get(file))
+        .merge(media_token::routes())
         .layer(Extension(library))
 }
 
@@ -224,6 +226,10 @@ async fn show(
 struct FileQuery {
     /// 1: to be saved under a name that tells room and time.
     download: Option<u8>,
+    /// A media token, from POST /media-tokens.
+    #[serde(rename = "media_token")]
+    #[param(rename = "media_token")]
+    _media_token: Option<String>,
 }
 
 /// Gives a file of a recording: `index.m3u8`, `init-N.mp4`, `segment-NNNNNN.m4s`, `recording.mp4`, `manifest.json`.
@@ -245,7 +251,10 @@ async fn file(
     Query(query): Query<FileQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
+    let row = match media_token::recording(&app, &library, &id, &headers, raw.as_deref()).await? {
+        Some(row) => row,
+        None => readable(&app, &library, &id, &headers, raw.as_deref()).await?,
+    };
     let file: File = name.parse().map_err(|_| Problem::new(Kind::RecordingNotFound, "a recording has no such file"))?;
     let opened = library.open(&row.id, file).await.map_err(|error| match error {
         OpenError::NotFound => Problem::new(Kind::RecordingNotFound, "this recording has no such file, or not yet"),

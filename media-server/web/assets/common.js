@@ -24,14 +24,41 @@ export function token() {
 }
 
 export function setToken(value) {
+  mediaTokens.clear();
   if (value) sessionStorage.setItem('token', value);
   else sessionStorage.removeItem('token');
   dispatchEvent(new Event('token'));
 }
 
-/** The address with the token in it, for what cannot send a header: a `<video>`, a link. */
-export function withToken(url) {
-  return token() ? `${url}?access_token=${encodeURIComponent(token())}` : url;
+/** Media tokens by recording, each as {renewAt, token}: milliseconds, and a promise of the server's answer. */
+const mediaTokens = new Map();
+/** Seconds that one is requested for: a recording must play to its end, pauses included. */
+const MEDIA_LIFETIME = 6 * 3600;
+
+/**
+ * The address of a recording's file for elements that cannot send a header (a `<video>`, a link): with a media token, which reads that
+ * recording alone. The access token, which can do more, stays out of addresses.
+ */
+export async function withToken(url) {
+  const recording = /\/recordings\/([^/?]+)\//.exec(url)?.[1];
+  if (!token() || !recording) return at(url);
+  if (!(mediaTokens.get(recording)?.renewAt > Date.now())) {
+    const body = JSON.stringify({recording: decodeURIComponent(recording), lifetimeSeconds: MEDIA_LIFETIME});
+    const fresh = {renewAt: Infinity, token: json('/media-tokens', {method: 'POST', headers: {'Content-Type': 'application/json'}, body})};
+    // Half of its time: an address that changes more often would make the player load again.
+    fresh.token.then(({expiresAt}) => (fresh.renewAt = (Date.now() + instant(expiresAt).getTime()) / 2), () => mediaTokens.delete(recording));
+    mediaTokens.set(recording, fresh);
+  }
+  return `${at(url)}?media_token=${(await mediaTokens.get(recording).token).token}`;
+}
+
+/** A link to a recording's file, whose media token is renewed when it is about to be used. */
+export function fileLink(url, properties, text) {
+  const anchor = h('a', {...properties, href: at(url)}, text);
+  const renew = () => withToken(url).then((address) => (anchor.href = address)).catch(() => {});
+  for (const type of ['pointerenter', 'focus']) anchor.addEventListener(type, renew);
+  renew();
+  return anchor;
 }
 
 /**

@@ -5,7 +5,7 @@ use crate::auth::{AdminTokens, AuthMode, Authorizer, Secret};
 use crate::config::{Config, Environment, HttpSettings, MediaMode, resolve};
 use crate::control::{Control, ControlParts, EndReason, Media, MediaEvent, Publish, Subscribe};
 use crate::drain::Drain;
-use crate::http::{App, AppParts, router};
+use crate::http::{App, AppParts, MediaTokens, router};
 use crate::metrics::Metrics;
 use crate::net::Snapshot;
 use crate::session::Session;
@@ -162,6 +162,7 @@ pub(super) async fn bench(wishes: Wishes) -> Bench {
         status: StatusBoard::new(StorageMode::Local, TurnMode::Disabled),
         store,
         authorizer,
+        media_tokens: MediaTokens::new(&Secret::new([7; 32])),
         config: Arc::new(config),
         snapshot: Arc::new(move || snapshot.clone()),
         metrics: Metrics::new(),

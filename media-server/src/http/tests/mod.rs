@@ -6,6 +6,7 @@ mod bench;
 mod bodies;
 mod connections;
 mod cors;
+mod media_tokens;
 mod notices;
 mod operations;
 mod proxies;

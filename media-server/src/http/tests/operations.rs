@@ -151,6 +151,7 @@ async fn the_openapi_document_names_every_route() {
         "/events",
         "/sessions",
         "/sessions/{id}",
+        "/media-tokens",
         "/admin/limits",
         "/healthz",
         "/readyz",
