@@ -34,7 +34,7 @@ pub(crate) async fn play(control: Control, media: MediaPlane, shutdown: Cancella
 async fn publish_for_ever(control: &Control, media: &MediaPlane) {
     let clip = ingest::demo::source();
     let room = RoomName::parse(NAME).expect("letters only");
-    let owner = Principal { subject: NAME.to_owned(), account: None, admin: false };
+    let owner = Principal { subject: NAME.to_owned(), account: None, admin: false, token: None };
     loop {
         match control.add_source(&room, &owner, tracks(&clip)) {
             Ok(source) => {

@@ -77,6 +77,9 @@ kinds! {
     RoomNotGranted "room-not-granted" FORBIDDEN "The token is for another room"
         "The token is valid, but its room claim does not include this room."
         "Use the room that the token was made for, or ask for a token that names this one. The room * means all."
+    MediaTokenElsewhere "media-token-elsewhere" FORBIDDEN "The media token is for another recording"
+        "The media token in the URL is valid, but not for the recording that was requested."
+        "Request a media token for this recording, or for its room, by POST /media-tokens."
     NotYours "not-yours" FORBIDDEN "This belongs to somebody else"
         "Sessions and streams can be changed by those who made them, and by admins."
         "Use the token that made it, or one with the scope admin."
@@ -150,8 +153,8 @@ kinds! {
         "A PATCH of a session must say which state it belongs to."
         "Send If-Match with the ETag of the 201, or * to restart ICE."
     TooManyRequests "too-many-requests" TOO_MANY_REQUESTS "Too many requests from this address"
-        "POST, PUT, PATCH and DELETE are limited per address, so that a broken client cannot crowd out others."
-        "Wait for the seconds in Retry-After. Behind a proxy that hides addresses, raise --rate-limit or set it to 0."
+        "POST, PUT, PATCH and DELETE are limited per address, and behind a proxy requests at the same time too, so that a broken client cannot crowd out others."
+        "Wait for the seconds in Retry-After. Behind a proxy, name its network in http.trustedProxies of the session, so that its clients are counted one by one; or raise --rate-limit."
     Internal "internal" INTERNAL_SERVER_ERROR "The server failed"
         "Something here went wrong that is not the client's doing."
         "Try again. The request id finds the reason in the server's log."
@@ -245,11 +248,11 @@ impl Problem {
         &self.detail
     }
 
-    /// A response with the path and the request id filled in.
-    pub fn render(&self, instance: Option<&str>, request_id: Option<&str>) -> Response {
+    /// A response with the path and the request id filled in. `base` is the path below which clients reach the server.
+    pub fn render(&self, base: &str, instance: Option<&str>, request_id: Option<&str>) -> Response {
         let status = self.kind.status();
         let document = ProblemDocument {
-            kind: format!("/problems/{}", self.kind.slug()),
+            kind: format!("{base}/problems/{}", self.kind.slug()),
             title: self.kind.title().to_owned(),
             status: status.as_u16(),
             detail: self.detail.clone(),
@@ -268,7 +271,7 @@ impl Problem {
 impl IntoResponse for Problem {
     /// The problem also goes along as an extension, for `http::layers` to fill in what only it knows.
     fn into_response(self) -> Response {
-        let mut response = self.render(None, None);
+        let mut response = self.render("", None, None);
         response.extensions_mut().insert(self);
         response
     }

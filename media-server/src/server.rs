@@ -14,8 +14,8 @@ use crate::control::{Control, ControlParts, Media, Recorder};
 use crate::demo;
 use crate::drain::Drain;
 use crate::http::{
-    App, AppParts, ConnectionLimits, ReadyCheck, SnapshotSource, management_router, recording_routes, router_with,
-    serve,
+    App, AppParts, ConnectionLimits, MediaTokens, ReadyCheck, SnapshotSource, management_router, recording_routes,
+    router_with, serve,
 };
 use crate::lock::FolderLock;
 use crate::metrics::{Metrics, watch_event_loop, watch_media};
@@ -110,6 +110,7 @@ impl Server {
         let management = management_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let folders = lock_folders(&config)?;
         let auth = config.auth.settle()?;
+        let media_tokens = MediaTokens::open(&config.data_dir).map_err(ServerError::MediaTokens)?;
         let admin = config.admin_token_file.as_deref().map(AdminTokens::read).transpose()?;
         let authorizer = Authorizer::new(&auth).with_admin_tokens(admin.clone());
         let store = Store::open(&config.data_dir.join("registry.sqlite")).await?;
@@ -160,6 +161,7 @@ impl Server {
             status,
             store: store.clone(),
             authorizer,
+            media_tokens,
             config: config.clone(),
             snapshot,
             metrics,

@@ -7,7 +7,8 @@
 
 use crate::auth::Authorizer;
 use crate::config::{
-    Config, ConfigError, TurnConfig, TurnCredentials, answers_of, check_spec, check_turn_urls, gop_cache_of, limits_of,
+    Config, ConfigError, HttpSettings, TurnConfig, TurnCredentials, answers_of, check_spec, check_turn_urls,
+    gop_cache_of, http_of, limits_of,
 };
 use crate::control::Control;
 use crate::recording::RecordingPlane;
@@ -73,6 +74,7 @@ struct State {
     turn: Option<TurnConfig>,
     records: bool,
     drain_deadline: Duration,
+    http: Arc<HttpSettings>,
 }
 
 impl Session {
@@ -93,6 +95,7 @@ impl Session {
                 turn: config.turn.clone(),
                 records: config.recording.enabled,
                 drain_deadline: config.drain_deadline,
+                http: Arc::new(config.http_settings.clone()),
             }),
         }))
     }
@@ -132,6 +135,7 @@ impl Session {
         });
         state.records = spec.recording.enabled;
         state.drain_deadline = spec.drain.deadline.as_duration();
+        state.http = Arc::new(http_of(&spec.http));
         tell_relay(&mut state.turn, turn_urls, spec.turn.credential_ttl.as_duration());
         if state.generation != generation {
             tracing::info!(generation, "a newer spec is in force");
@@ -159,6 +163,11 @@ impl Session {
     /// How long draining may take.
     pub fn drain_deadline(&self) -> Duration {
         self.state().drain_deadline
+    }
+
+    /// Returns the origins, proxies and base path in force.
+    pub fn http(&self) -> Arc<HttpSettings> {
+        self.state().http.clone()
     }
 
     /// What is deleted by itself, now and whenever it changes.

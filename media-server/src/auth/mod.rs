@@ -5,12 +5,14 @@
 //! `room` where. It does not know HTTP statuses; `http::error` maps [`AuthError`] to them.
 
 mod admin;
+mod digest;
 pub mod key;
 mod mint;
 mod reload;
 mod token;
 
 pub use admin::{AdminTokenError, AdminTokens};
+pub use digest::TokenDigest;
 pub use mint::{Grant, mint};
 pub use reload::follow;
 pub use token::{Claims, Scope, TokenError, Verifier};
@@ -21,8 +23,6 @@ pub(crate) use token::test_tokens;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use key::KeyError;
-use ring::digest::{SHA256, digest};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -162,6 +162,8 @@ pub struct Identity {
     pub admin: bool,
     /// Seconds of Unix time from which the token is refused; `None` in open mode.
     pub expires: Option<u64>,
+    /// Of the bearer token, if there was one.
+    pub token: Option<TokenDigest>,
 }
 
 impl Identity {
@@ -220,8 +222,21 @@ struct Keys {
 
 impl Keys {
     fn verify(&self, token: &str, now: Instant) -> Result<Claims, TokenError> {
-        match (self.current.verify(token), &self.former) {
-            (Err(TokenError::Signature), Some((former, until))) if now < *until => former.verify(token),
+        self.with_either(now, |verifier| verifier.verify(token))
+    }
+
+    /// As [`Keys::verify`], whatever the token's expiry.
+    fn verify_expired(&self, token: &str, now: Instant) -> Result<Claims, TokenError> {
+        self.with_either(now, |verifier| verifier.verify_expired(token))
+    }
+
+    fn with_either(
+        &self,
+        now: Instant,
+        verify: impl Fn(&Verifier) -> Result<Claims, TokenError>,
+    ) -> Result<Claims, TokenError> {
+        match (verify(&self.current), &self.former) {
+            (Err(TokenError::Signature), Some((former, until))) if now < *until => verify(former),
             (verified, _) => verified,
         }
     }
@@ -329,28 +344,44 @@ impl Authorizer {
             return match token {
                 None => Err(AuthError::Missing),
                 Some(token) if admin.accepts(token) => {
-                    Ok(Identity { subject: None, account: None, admin: true, expires: None })
+                    Ok(Identity { subject: None, account: None, admin: true, expires: None, token: None })
                 }
                 Some(_) => Err(TokenError::NotManagement.into()),
             };
         }
         let Some(keys) = self.keys() else {
-            let subject = token.map(pseudonym);
-            return Ok(Identity { subject, account: None, admin: true, expires: None });
+            let token = token.map(TokenDigest::of);
+            let subject = token.as_ref().map(TokenDigest::pseudonym);
+            return Ok(Identity { subject, account: None, admin: true, expires: None, token });
         };
-        let claims = keys.verify(token.ok_or(AuthError::Missing)?, Instant::now())?;
+        let token = token.ok_or(AuthError::Missing)?;
+        let claims = keys.verify(token, Instant::now())?;
         drop(keys);
-        let admin = claims.scopes.contains(&Scope::Admin);
-        if !admin && !action.scopes().iter().any(|scope| claims.scopes.contains(scope)) {
-            return Err(AuthError::Scope { needed: action.scopes()[0] });
-        }
-        if !claims.grants_room(action.room()) {
-            return Err(AuthError::Room { room: action.room().map(str::to_owned) });
-        }
-        // Who has no name is named after the token, so that its bearer can change and end its own sessions.
-        let subject = claims.subject.or_else(|| token.map(pseudonym));
-        Ok(Identity { subject, account: claims.account, admin, expires: Some(claims.expires) })
+        granted(claims, token, action)
     }
+
+    /// Returns the digest of the `Authorization` header's token when its expiry alone refuses it for `action`. It is for
+    /// the caller to decide whether that token may still do something, such as end the session that it started.
+    pub fn expired_token(&self, headers: &HeaderMap, action: Action<'_>) -> Option<TokenDigest> {
+        let token = bearer(headers).ok()??;
+        let claims = self.keys()?.verify_expired(token, Instant::now()).ok()?;
+        granted(claims, token, action).ok()?.token
+    }
+}
+
+/// Decides by the claims of a token that was verified.
+fn granted(claims: Claims, token: &str, action: Action<'_>) -> Result<Identity, AuthError> {
+    let admin = claims.scopes.contains(&Scope::Admin);
+    if !admin && !action.scopes().iter().any(|scope| claims.scopes.contains(scope)) {
+        return Err(AuthError::Scope { needed: action.scopes()[0] });
+    }
+    if !claims.grants_room(action.room()) {
+        return Err(AuthError::Room { room: action.room().map(str::to_owned) });
+    }
+    let token = TokenDigest::of(token);
+    // Without a name the identity is the token's digest, so that its bearer can change and end its own sessions.
+    let subject = claims.subject.or_else(|| Some(token.pseudonym()));
+    Ok(Identity { subject, account: claims.account, admin, expires: Some(claims.expires), token: Some(token) })
 }
 
 /// The token of `Authorization: Bearer …`; the scheme's case does not matter (RFC 9110 §11.1).
@@ -372,161 +403,5 @@ fn access_token(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("access_token="))
 }
 
-/// A name for the holder of a token that names nobody: the token itself stays out of registry and log.
-fn pseudonym(token: &str) -> String {
-    let hash = digest(&SHA256, token.as_bytes());
-    let mut name = String::from("key:");
-    for byte in &hash.as_ref()[..8] {
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
-}
-
 #[cfg(test)]
-mod tests {
-    use super::test_tokens::{SECRET, sign};
-    use super::*;
-    use axum::http::HeaderValue;
-    use serde_json::{Value, json};
-
-    fn jwt() -> Authorizer {
-        Authorizer::new(&AuthMode::Jwt {
-            secret: Secret::new(SECRET),
-            issuer: Some("https://issuer".into()),
-            audience: Some("cams".into()),
-        })
-    }
-
-    fn with(token: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
-        headers
-    }
-
-    fn token(scope: &str, room: Value) -> String {
-        sign(
-            json!({"sub": "door", "iss": "https://issuer", "aud": "cams", "exp": 4_000_000_000u64, "scope": scope, "room": room}),
-        )
-    }
-
-    #[test]
-    fn open_mode_lets_everybody_in_and_tells_tokens_apart_without_keeping_them() {
-        let open = Authorizer::new(&AuthMode::Open);
-        let nobody = open.decide(&HeaderMap::new(), Action::Publish("a")).unwrap();
-        assert_eq!(nobody.subject, None);
-        let one = open.decide(&with("one"), Action::Publish("a")).unwrap().subject.unwrap();
-        let same = open.decide(&with("one"), Action::Admin).unwrap().subject.unwrap();
-        let other = open.decide(&with("two"), Action::Publish("a")).unwrap().subject.unwrap();
-        assert_eq!(one, same);
-        assert_ne!(one, other);
-        assert!(!one.contains("one"));
-    }
-
-    #[test]
-    fn scope_and_room_decide() {
-        let authorizer = jwt();
-        let cases = [
-            ("publish", json!("a"), Action::Publish("a"), true),
-            ("publish", json!(["b", "a"]), Action::Publish("a"), true),
-            ("publish", json!("*"), Action::Publish("a"), true),
-            ("publish", json!("b"), Action::Publish("a"), false),
-            ("publish", json!(null), Action::Publish("a"), false),
-            ("subscribe", json!("a"), Action::Publish("a"), false),
-            ("publish", json!("a"), Action::Subscribe("a"), false),
-            ("subscribe", json!("a"), Action::Subscribe("a"), true),
-            ("publish subscribe", json!("a"), Action::Subscribe("a"), true),
-            ("admin", json!(null), Action::Subscribe("a"), true),
-            ("admin", json!(null), Action::Publish("a"), true),
-            ("admin", json!(null), Action::Admin, true),
-            ("admin", json!("a"), Action::Publish("b"), false),
-            ("admin", json!("a"), Action::Admin, false),
-            ("publish", json!("*"), Action::Admin, false),
-            ("publish", json!("a"), Action::ReadStreams(Some("a")), true),
-            ("subscribe", json!("a"), Action::ReadStreams(Some("a")), true),
-            ("subscribe", json!("a"), Action::ReadStreams(Some("b")), false),
-            ("subscribe", json!("a"), Action::ReadStreams(None), false),
-            ("subscribe", json!("*"), Action::ReadStreams(None), true),
-            ("publish", json!("a"), Action::ReadRecordings(Some("a")), false),
-            ("subscribe", json!("a"), Action::ReadRecordings(Some("a")), true),
-            ("subscribe", json!("a"), Action::ManageStream("a"), false),
-            ("", json!("*"), Action::ReadStreams(None), false),
-            ("Publish", json!("*"), Action::Publish("a"), false),
-        ];
-        for (scope, room, action, expected) in cases {
-            let got = authorizer.decide(&with(&token(scope, room.clone())), action);
-            assert_eq!(got.is_ok(), expected, "{scope:?} {room} {action:?}: {got:?}");
-        }
-    }
-
-    #[test]
-    fn no_token_is_missing_and_another_scheme_is_invalid() {
-        assert_eq!(jwt().decide(&HeaderMap::new(), Action::Admin), Err(AuthError::Missing));
-        assert_eq!(jwt().decide(&with(""), Action::Admin), Err(AuthError::Missing));
-        let mut basic = HeaderMap::new();
-        basic.insert(AUTHORIZATION, HeaderValue::from_static("Basic dXNlcjpwYXNz"));
-        assert_eq!(jwt().decide(&basic, Action::Admin), Err(AuthError::Invalid(TokenError::Scheme)));
-    }
-
-    #[test]
-    fn query_token_counts_only_where_a_route_asks_for_it() {
-        let query = format!("room=a&access_token={}", token("subscribe", json!("a")));
-        let action = Action::ReadStreams(Some("a"));
-        assert!(jwt().decide_read(&HeaderMap::new(), Some(&query), action).is_ok());
-        assert_eq!(jwt().decide(&HeaderMap::new(), action), Err(AuthError::Missing));
-        assert!(jwt().decide_read(&with("garbage"), Some(&query), action).is_err(), "the header goes first");
-    }
-
-    #[test]
-    fn secrets_do_not_show_in_debug_output() {
-        let mode = AuthMode::Jwt { secret: Secret::new("hunter2"), issuer: None, audience: None };
-        assert!(!format!("{mode:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn a_replaced_secret_is_good_for_another_minute() {
-        const NEW: &str = "another-0123456789abcdef0123456789abcdef";
-        let authorizer = Authorizer::new(&AuthMode::Jwt { secret: Secret::new(SECRET), issuer: None, audience: None });
-        let claims = json!({"sub": "door", "exp": 4_000_000_000u64, "scope": "admin"});
-        let (old, new) = (sign(claims.clone()), test_tokens::sign_with(jsonwebtoken::Algorithm::HS256, NEW, claims));
-        let now = Instant::now();
-        let verify = |token: &str, at| authorizer.keys().unwrap().verify(token, at).map(|claims| claims.subject);
-        assert!(!authorizer.replace_secret(&Secret::new(SECRET), now), "it is the same");
-        assert_eq!(verify(&new, now), Err(TokenError::Signature));
-        assert!(authorizer.replace_secret(&Secret::new(NEW), now));
-        assert!(verify(&new, now).is_ok() && verify(&old, now + Duration::from_secs(59)).is_ok());
-        assert_eq!(verify(&old, now + Duration::from_secs(60)), Err(TokenError::Signature));
-        assert!(verify(&new, now + Duration::from_secs(60)).is_ok());
-    }
-
-    #[test]
-    fn what_tokens_must_name_can_change() {
-        let authorizer = jwt();
-        let cams = token("admin", json!(null));
-        assert!(authorizer.decide(&with(&cams), Action::Admin).is_ok());
-        authorizer.set_claims(Some("https://issuer"), Some("doors"));
-        assert_eq!(authorizer.decide(&with(&cams), Action::Admin), Err(TokenError::Audience.into()));
-        authorizer.set_claims(None, None);
-        assert!(authorizer.decide(&with(&cams), Action::Admin).is_ok());
-    }
-
-    #[test]
-    fn where_there_is_a_management_token_it_alone_manages_and_does_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        let management = "management-0123456789abcdef0123456789";
-        std::fs::write(&path, management).unwrap();
-        let tokens = AdminTokens::read(&path).unwrap();
-        for open in [false, true] {
-            let authorizer = if open { Authorizer::new(&AuthMode::Open) } else { jwt() };
-            let authorizer = authorizer.with_admin_tokens(Some(tokens.clone()));
-            assert!(authorizer.decide(&with(management), Action::Manage).unwrap().admin);
-            assert_eq!(authorizer.decide(&HeaderMap::new(), Action::Manage), Err(AuthError::Missing));
-            let admin = token("admin", json!(null));
-            assert_eq!(authorizer.decide(&with(&admin), Action::Manage), Err(TokenError::NotManagement.into()));
-            assert!(authorizer.decide(&with(&admin), Action::Admin).is_ok());
-            assert_eq!(authorizer.decide(&with(management), Action::Publish("a")).is_ok(), open);
-        }
-        assert!(jwt().decide(&with(&token("admin", json!(null))), Action::Manage).is_ok());
-        assert!(jwt().decide(&with(&token("publish", json!("*"))), Action::Manage).is_err());
-    }
-}
+mod tests;

@@ -150,6 +150,8 @@ impl From<RawClaims> for Claims {
 pub struct Verifier {
     key: DecodingKey,
     rules: Validation,
+    /// The same without the expiry.
+    timeless: Validation,
 }
 
 impl Verifier {
@@ -172,15 +174,26 @@ impl Verifier {
             None => rules.validate_aud = false,
         }
         rules.set_required_spec_claims(&required);
-        Verifier { key: DecodingKey::from_secret(secret.expose()), rules }
+        let mut timeless = rules.clone();
+        timeless.validate_exp = false;
+        Verifier { key: DecodingKey::from_secret(secret.expose()), rules, timeless }
     }
 
     /// Verifies signature first, claims after, so that only holders of a signed token learn about claims.
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        self.verify_by(&self.rules, token)
+    }
+
+    /// As [`Verifier::verify`], for a token that may have expired.
+    pub fn verify_expired(&self, token: &str) -> Result<Claims, TokenError> {
+        self.verify_by(&self.timeless, token)
+    }
+
+    fn verify_by(&self, rules: &Validation, token: &str) -> Result<Claims, TokenError> {
         if token.len() > MAX_LENGTH {
             return Err(TokenError::Malformed);
         }
-        match jsonwebtoken::decode::<RawClaims>(token, &self.key, &self.rules) {
+        match jsonwebtoken::decode::<RawClaims>(token, &self.key, rules) {
             Ok(data) => Ok(data.claims.into()),
             Err(error) => Err(match error.kind() {
                 ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => TokenError::Algorithm,

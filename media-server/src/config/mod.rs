@@ -8,15 +8,18 @@ mod answers;
 mod document;
 mod environment;
 mod error;
+mod http;
 mod resolve;
 
 pub use document::SessionDocument;
 pub use environment::Environment;
 pub use error::ConfigError;
+pub use http::HttpSettings;
 pub use resolve::{DEFAULT_DATA_DIR, resolve, store_of};
 
 pub(crate) use answers::{answers_of, gop_cache_of};
 pub(crate) use environment::check_ice_urls as check_turn_urls;
+pub(crate) use http::http_of;
 pub(crate) use resolve::{limits_of, refuse_unsupported as check_spec};
 
 use crate::args::{Announce, LogFormat, ServeArgs};
@@ -71,6 +74,8 @@ pub struct Config {
     /// Requests may name any host. Not so for an open server on a loopback address, unless its session says that open is
     /// meant: see `http::layers`.
     pub any_host: bool,
+    /// Origins, proxies and base path, at the start.
+    pub http_settings: HttpSettings,
     /// How long draining may take.
     pub drain_deadline: Duration,
     /// Changing requests a second from one address; 0 is no limit.

@@ -2,6 +2,7 @@
 
 use super::answers::{answers_of, gop_cache_of};
 use super::environment::check_ice_urls;
+use super::http::http_of;
 use super::{
     Config, ConfigError, Environment, MediaMode, RecordingConfig, SessionDocument, StoreConfig, TurnConfig,
     TurnCredentials, UdpConfig,
@@ -113,6 +114,7 @@ pub fn resolve(
         turn_mode: turn_mode(environment, spec),
         turn: turn(args, environment, spec)?,
         any_host: spec.auth.acknowledge_open || !http.ip().to_canonical().is_loopback(),
+        http_settings: http_of(&spec.http),
         drain_deadline: spec.drain.deadline.as_duration(),
         rate_limit: args.access.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
         demo: args.runtime.demo,

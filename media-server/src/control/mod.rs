@@ -32,7 +32,7 @@ pub use notices::Notices;
 pub use recorder::Recorder;
 pub use types::{
     Counts, Established, Limits, LocalSource, Patched, Principal, RecordingId, Role, RoomName, RoomNameError,
-    SessionKey, StreamId, StreamInfo, StreamMedia, StreamQuery, StreamState, TroubleInfo,
+    SessionInfo, SessionKey, SessionQuery, StreamId, StreamInfo, StreamMedia, StreamQuery, StreamState, TroubleInfo,
 };
 
 use crate::store::Store;

@@ -7,6 +7,7 @@
 //! and while the same identity takes over also the *incoming* one, on one slot; whenever there is no current one there
 //! is no incoming one either.
 
+mod sessions;
 mod streams;
 
 pub(super) use streams::{owns, past};
@@ -19,6 +20,7 @@ use super::media::EndReason;
 use super::notices::Channel;
 use super::troubles::Troubles;
 use super::types::{Principal, Role, RoomName, SessionKey, StreamId, StreamState, TroubleInfo};
+use crate::auth::TokenDigest;
 use crate::store::{Change, SessionRow, StreamRow};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -89,6 +91,10 @@ pub(super) struct Session {
     /// The client's credentials before its last restart: its late candidates still carry them.
     pub(super) previous: Option<IceCredentials>,
     subject: String,
+    /// Of the bearer token that started it.
+    token: Option<TokenDigest>,
+    /// When it was let in.
+    started_at: Timestamp,
     /// Its row in the store.
     row: String,
     connected: bool,
@@ -260,11 +266,6 @@ impl Registry {
         entered
     }
 
-    /// Returns whether a session has not ended.
-    pub(super) fn has_session(&self, session: SessionId) -> bool {
-        self.sessions.contains_key(&session)
-    }
-
     /// May somebody watch `room`? Takes the slot.
     pub(super) fn claim_subscriber(&self, room: &RoomName, gate: &Gate) -> Result<SubscriberClaim, ControlError> {
         let nobody = || ControlError::NoPublisher { retry_after: NO_PUBLISHER_RETRY_AFTER };
@@ -295,31 +296,6 @@ impl Registry {
             room.subscribers.insert(entered.session);
         }
         Ok(entered)
-    }
-
-    /// Finds the session of a URL, for its maker or an admin.
-    pub(super) fn session(
-        &mut self,
-        room: &RoomName,
-        role: Role,
-        key: &SessionKey,
-        who: &Principal,
-    ) -> Result<(SessionId, &mut Session), ControlError> {
-        let id = *self.keys.get(key).ok_or(ControlError::NoSuchSession)?;
-        let session = self.sessions.get_mut(&id).ok_or(ControlError::NoSuchSession)?;
-        if session.role != role || session.room != *room {
-            return Err(ControlError::NoSuchSession);
-        }
-        if session.subject != who.subject && !who.admin {
-            return Err(ControlError::NotYours);
-        }
-        Ok((id, session))
-    }
-
-    /// The channel of a viewer's session, for whoever knows the session's key.
-    pub(super) fn channel(&self, room: &RoomName, key: &SessionKey) -> Option<&Channel> {
-        let session = self.sessions.get(self.keys.get(key)?)?;
-        session.notices.as_ref().filter(|_| session.room == *room)
     }
 
     /// The session connected.
@@ -476,6 +452,8 @@ impl Registry {
             restarted: None,
             previous: None,
             subject: peer.who.subject.clone(),
+            token: peer.who.token.clone(),
+            started_at: now.wall,
             row,
             connected: false,
             started: false,

@@ -4,8 +4,9 @@
 use super::error::ControlError;
 use super::etag;
 use super::registry::Now;
-use super::types::{Patched, Principal, Role, RoomName, SessionKey};
+use super::types::{Patched, Principal, Role, RoomName, SessionInfo, SessionKey, SessionQuery};
 use super::{Control, Inner};
+use crate::auth::TokenDigest;
 use sfu::sdp::IceFragment;
 
 impl Control {
@@ -63,6 +64,32 @@ impl Control {
         who: &Principal,
     ) -> Result<(), ControlError> {
         delete(&self.inner, room, role, key, who)
+    }
+
+    /// Returns the principal that started the session of a URL, when it did so by this very token: also after the token's
+    /// expiry it may restart and end that session.
+    pub fn creator(&self, room: &RoomName, role: Role, key: &SessionKey, token: &TokenDigest) -> Option<Principal> {
+        self.inner.registry().creator(room, role, key, token)
+    }
+
+    /// Lists the sessions that have not ended, newest first.
+    pub fn sessions(&self, query: &SessionQuery) -> Vec<SessionInfo> {
+        self.inner.registry().sessions(query)
+    }
+
+    /// Returns the session with this id, which is not the secret of its URL, while it has not ended.
+    pub fn session_by_id(&self, id: &str) -> Option<SessionInfo> {
+        self.inner.registry().session_by_id(id)
+    }
+
+    /// Ends the session with this id; its slot is free when this returns. For its own identity and admins; with `manages`
+    /// for the stream's owner too.
+    pub fn end_session(&self, id: &str, who: &Principal, manages: bool) -> Result<(), ControlError> {
+        let mut effects = Vec::new();
+        let mut registry = self.inner.registry();
+        registry.end_session(id, who, manages, Now::new(), &mut effects)?;
+        self.inner.perform(effects);
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything a peer can choose (room names, session keys, stream ids) is parsed into a type here once and trusted
 //! from then on. Keys come from the operating system's random numbers, 128 bits (RFC 9725 §5, draft-ietf-wish-whep §5).
 
+use crate::auth::TokenDigest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -88,6 +89,8 @@ pub struct Principal {
     pub account: Option<String>,
     /// May act on sessions and streams of others.
     pub admin: bool,
+    /// Of the bearer token: it may end and restart the sessions that it started after its expiry too.
+    pub token: Option<TokenDigest>,
 }
 
 /// Which side of a room a session is on.
@@ -221,6 +224,41 @@ pub struct Established {
     pub etag: String,
     /// Which side.
     pub role: Role,
+}
+
+/// A session that has not ended, as it is listed.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionInfo {
+    /// Its id: not the secret in its URL.
+    pub id: String,
+    /// Its room.
+    #[schema(value_type = String)]
+    pub room: RoomName,
+    /// Its stream.
+    #[schema(value_type = String)]
+    pub stream: StreamId,
+    /// `publisher` or `subscriber`.
+    #[schema(value_type = String)]
+    pub role: Role,
+    /// The identity that started it; null where the token may only watch, unless it is its own.
+    pub subject: Option<String>,
+    /// When it was let in.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// ICE and DTLS are done.
+    pub connected: bool,
+}
+
+/// Which sessions to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct SessionQuery {
+    /// Only those of this room.
+    pub room: Option<RoomName>,
+    /// At most this many.
+    pub limit: usize,
+    /// Only those older than this one: the last one of the page before.
+    pub before: Option<String>,
 }
 
 /// A source in this process, as its owner refers to it.

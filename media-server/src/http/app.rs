@@ -1,6 +1,8 @@
 //! What the handlers share.
 
+use super::media_token::MediaTokens;
 use super::rate::RateLimiter;
+use super::share::Shares;
 use crate::auth::Authorizer;
 use crate::config::Config;
 use crate::control::Control;
@@ -45,6 +47,8 @@ pub struct AppParts {
     pub store: Store,
     /// Decides every request.
     pub authorizer: Authorizer,
+    /// Signs media tokens.
+    pub media_tokens: MediaTokens,
     /// As the process was started.
     pub config: Arc<Config>,
     /// The media plane's numbers.
@@ -65,13 +69,15 @@ pub(super) struct Inner {
     parts: AppParts,
     pub(super) limiter: Option<RateLimiter>,
     pub(super) listeners: Arc<Semaphore>,
+    pub(super) shares: Shares,
 }
 
 impl App {
     /// Joins the parts.
     pub fn new(parts: AppParts) -> App {
         let limiter = RateLimiter::new(parts.config.rate_limit);
-        App(Arc::new(Inner { parts, limiter, listeners: Arc::new(Semaphore::new(MAX_LISTENERS)) }))
+        let listeners = Arc::new(Semaphore::new(MAX_LISTENERS));
+        App(Arc::new(Inner { parts, limiter, listeners, shares: Shares::default() }))
     }
 
     pub(super) fn inner(&self) -> &Inner {

@@ -1,9 +1,9 @@
 //! Cross-origin rules (the Fetch standard, CORS): players, publishers and consoles may live on any site.
 //!
-//! Origins that may read an answer, by path:
+//! With `http.allowedOrigins` pages of these origins may read every route, and pages of no other. Without it, by path:
 //! - WHIP, WHEP and assets: every origin. Where no token is required, `layers::same_origin` refuses changes by other sites.
-//! - Streams, recordings, events and the documents of the API: every origin where a token is required, or where the server
-//!   is meant to be open to the world; else pages of this machine alone, since the browser needs nothing to read them.
+//! - Streams, sessions, recordings, events and the documents of the API: every origin where a token is required, or where the
+//!   server is meant to be open to the world; else pages of this machine alone, since the browser needs nothing to read them.
 //! - Everything else (pages, administration, metrics, probes): no other origin.
 //!
 //! Requests carry bearer tokens but never cookies, which this server does not have. OPTIONS is answered on every path that
@@ -12,6 +12,7 @@
 
 use super::app::App;
 use super::layers::is_loopback_origin;
+use crate::config::HttpSettings;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -20,17 +21,20 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
 
 const ALLOWED_HEADERS: &str = "Authorization, Content-Type, If-Match, X-Request-Id";
 const EXPOSED_HEADERS: &str = "Location, ETag, Link, Retry-After, Accept-Patch, Accept-Post, WWW-Authenticate, \
-     X-Request-Id, Content-Range, Accept-Ranges, Content-Length";
+     X-Request-Id, Content-Range, Accept-Ranges, Content-Length, Content-Disposition";
 const ONE_DAY: &str = "86400";
 /// More bytes of requested headers than this are not repeated.
 const REQUESTED_MAX: usize = 1024;
 
 /// Marks the answers that other origins may read, errors included, and answers OPTIONS.
 pub(super) async fn allow(State(app): State<App>, request: Request, next: Next) -> Response {
-    let origin = allowed_origin(&app, request.uri().path(), request.headers());
+    let readers = Readers::of(&app, request.uri().path());
+    let by_origin = !matches!(readers, Readers::Every | Readers::Own);
+    let origin = readers.allowed(request.headers());
     let options = *request.method() == Method::OPTIONS;
     let requested = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let mut response = next.run(request).await;
@@ -38,14 +42,15 @@ pub(super) async fn allow(State(app): State<App>, request: Request, next: Next) 
         response = options_of_route(response.headers());
     }
     let headers = response.headers_mut();
+    if by_origin {
+        // A refusal too depends on the origin: a cache must not give it to another one.
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+    }
     let Some(origin) = origin else {
         // An origin that may not read the answer may not send the request either.
         headers.remove(ACCESS_CONTROL_ALLOW_METHODS);
         return response;
     };
-    if origin != "*" {
-        headers.append(VARY, HeaderValue::from_static("Origin"));
-    }
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
     if options {
@@ -56,19 +61,60 @@ pub(super) async fn allow(State(app): State<App>, request: Request, next: Next) 
     response
 }
 
-/// The origin that may read answers of this path.
-fn allowed_origin(app: &App, path: &str, headers: &HeaderMap) -> Option<HeaderValue> {
-    const SHARED: [&str; 5] = ["/streams", "/recordings", "/events", "/openapi.json", "/problems"];
-    let every = HeaderValue::from_static("*");
-    if is_signalling(path) || path.starts_with("/assets/") {
-        return Some(every);
+/// The origins that may read answers of a path.
+enum Readers {
+    Every,
+    Listed(Arc<HttpSettings>),
+    /// Pages of this machine.
+    Loopback,
+    /// The server's own pages.
+    Own,
+}
+
+impl Readers {
+    fn of(app: &App, path: &str) -> Readers {
+        const SHARED: [&str; 8] = [
+            "/streams",
+            "/rooms",
+            "/sessions",
+            "/recordings",
+            "/media-tokens",
+            "/events",
+            "/openapi.json",
+            "/problems",
+        ];
+        let settings = app.session.http();
+        let below = |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if !settings.allowed_origins.is_empty() {
+            Readers::Listed(settings)
+        } else if is_signalling(path) || path.starts_with("/assets/") {
+            Readers::Every
+        } else if !SHARED.iter().any(below) {
+            Readers::Own
+        } else if !app.authorizer.is_open() || app.config.any_host {
+            Readers::Every
+        } else {
+            Readers::Loopback
+        }
     }
-    let below = |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    SHARED.iter().find(|root| below(root))?;
-    if !app.authorizer.is_open() || app.config.any_host {
-        return Some(every);
+
+    /// The value of `Access-Control-Allow-Origin` for a request.
+    fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = || headers.get(ORIGIN);
+        match self {
+            Readers::Every => Some(HeaderValue::from_static("*")),
+            Readers::Listed(settings) => {
+                origin().filter(|origin| is_listed(&settings.allowed_origins, origin)).cloned()
+            }
+            Readers::Loopback => origin().filter(|origin| is_loopback_origin(origin)).cloned(),
+            Readers::Own => None,
+        }
     }
-    headers.get(ORIGIN).filter(|origin| is_loopback_origin(origin)).cloned()
+}
+
+/// Whether an `Origin` is one of `http.allowedOrigins`, which are written as browsers send them.
+pub(super) fn is_listed(allowed: &[String], origin: &HeaderValue) -> bool {
+    allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
 }
 
 /// Ours, and those that the preflight requests.

@@ -1,12 +1,13 @@
 //! What happens around every request: an id, a log line without secrets, headers that protect, and errors in one form.
 
 use super::app::App;
+use super::base_path::BasePath;
 use super::cors;
 use crate::problem::{Kind, Problem};
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ALLOW, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -34,18 +35,19 @@ impl RequestId {
     }
 }
 
-/// The outermost layer.
+/// Completes every answer.
 pub(super) async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     request.extensions_mut().insert(id.clone());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let base = BasePath::of(&request);
     let shown = without_secrets(&path).into_owned();
     let span = tracing::info_span!("request", id = %id.0, %method, path = %shown);
     async {
         let started = Instant::now();
         let response = next.run(request).await;
-        let mut response = in_one_form(response, &path, &id).await;
+        let mut response = in_one_form(response, &base, &path, &id).await;
         let headers = response.headers_mut();
         if let Ok(value) = HeaderValue::from_str(&id.0) {
             headers.insert(X_REQUEST_ID, value);
@@ -70,10 +72,11 @@ pub(super) async fn finish(State(app): State<App>, mut request: Request, next: N
 }
 
 /// Turns what the framework answers by itself into problems, and fills in what only this layer knows.
-async fn in_one_form(response: Response, path: &str, id: &RequestId) -> Response {
-    let shown = without_secrets(path);
+async fn in_one_form(response: Response, base: &BasePath, path: &str, id: &RequestId) -> Response {
+    let (base, shown) = (base.to_string(), without_secrets(path));
+    let instance = format!("{base}{shown}");
     if let Some(problem) = response.extensions().get::<Problem>() {
-        let mut rendered = problem.render(Some(&shown), Some(&id.0));
+        let mut rendered = problem.render(&base, Some(&instance), Some(&id.0));
         keep_headers(response.headers(), rendered.headers_mut());
         return rendered;
     }
@@ -98,7 +101,7 @@ async fn in_one_form(response: Response, path: &str, id: &RequestId) -> Response
         _ if status.is_client_error() => Problem::new(Kind::BadRequest, text),
         _ => Problem::new(Kind::Internal, "the reason is in the server's log"),
     };
-    let mut rendered = problem.render(Some(&shown), Some(&id.0));
+    let mut rendered = problem.render(&base, Some(&instance), Some(&id.0));
     keep_headers(&parts.headers, rendered.headers_mut());
     rendered
 }
@@ -106,7 +109,7 @@ async fn in_one_form(response: Response, path: &str, id: &RequestId) -> Response
 /// Headers of the first answer that the problem needs too.
 fn keep_headers(from: &HeaderMap, to: &mut HeaderMap) {
     for (name, value) in from {
-        let needed = [ALLOW, RETRY_AFTER, WWW_AUTHENTICATE].contains(name)
+        let needed = [ALLOW, RETRY_AFTER, VARY, WWW_AUTHENTICATE].contains(name)
             || name.as_str().starts_with("access-control-")
             || name.as_str() == "content-range";
         if needed && *name != CONTENT_TYPE && !to.contains_key(name) {
@@ -197,17 +200,20 @@ fn site_of(origin: &HeaderValue) -> Option<&str> {
 }
 
 /// An open server takes changes from its own pages and from programs, but not from pages of other sites, which the
-/// user of this machine may have open: browsers send `Origin` with every such request. WHIP and WHEP also take pages of
-/// `localhost` and loopback addresses, or of every site where the server is meant to be open to the world.
+/// user of this machine may have open: browsers send `Origin` with every such request. Origins of `http.allowedOrigins` count
+/// as its own. Without that list WHIP and WHEP also take pages of `localhost` and loopback addresses, or of every site where
+/// the server is meant to be open to the world.
 pub(super) async fn same_origin(State(app): State<App>, request: Request, next: Next) -> Response {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if changes && app.authorizer.is_open() {
         let headers = request.headers();
-        let signalling = cors::is_signalling(request.uri().path());
+        let listed = &app.session.http().allowed_origins;
+        let signalling = listed.is_empty() && cors::is_signalling(request.uri().path());
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let allowed = headers.get_all(ORIGIN).iter().all(|origin| {
             let own = site_of(origin).is_some_and(|site| Some(site) == host);
-            own || signalling && site_of(origin).is_some() && (app.config.any_host || is_loopback_origin(origin))
+            own || cors::is_listed(listed, origin)
+                || signalling && site_of(origin).is_some() && (app.config.any_host || is_loopback_origin(origin))
         });
         if !allowed {
             return Problem::new(Kind::CrossOrigin, "the Origin header names another site").into_response();

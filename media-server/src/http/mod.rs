@@ -5,14 +5,17 @@
 
 mod admin;
 mod app;
+mod base_path;
 mod body;
 mod cors;
 mod crowd;
 mod error;
 mod events;
+mod forwarded;
 mod ice;
 mod layers;
 mod live;
+mod media_token;
 mod notices;
 mod openapi;
 mod operations;
@@ -25,12 +28,15 @@ mod recordings;
 mod refusals;
 mod rooms;
 mod serve;
+mod session_list;
 mod sessions;
+mod share;
 mod streams;
 
 pub use app::{App, AppParts, ReadyCheck, SnapshotSource};
 pub use body::{JSON_LIMIT, read_json, read_text};
 pub use layers::RequestId;
+pub use media_token::MediaTokens;
 pub use openapi::document as openapi_document;
 pub use recordings::routes as recording_routes;
 pub use serve::{ConnectionLimits, serve};
@@ -55,6 +61,7 @@ pub fn router_with(app: App, more: Router<App>) -> Router {
         .merge(sessions::routes())
         .merge(notices::routes())
         .merge(streams::routes())
+        .merge(session_list::routes())
         .merge(events::routes())
         .merge(operations::routes())
         .merge(problems::routes())
@@ -78,12 +85,14 @@ fn layered(app: App, routes: Router<App>) -> Router {
     let routes = routes.fallback(layers::not_found).with_state(app.clone());
     Router::new()
         .fallback_service(routes)
-        // The last layer is the outermost: every answer of the inner ones is finished by `finish`.
+        // The last layer is the outermost: `resolve` finds client and path, `finish` completes every answer of the others.
         .layer(from_fn_with_state(app.clone(), layers::same_origin))
         .layer(from_fn_with_state(app.clone(), layers::local_name))
         .layer(from_fn_with_state(app.clone(), rate::limit))
+        .layer(from_fn_with_state(app.clone(), share::limit))
         .layer(from_fn_with_state(app.clone(), cors::allow))
-        .layer(from_fn_with_state(app, layers::finish))
+        .layer(from_fn_with_state(app.clone(), layers::finish))
+        .layer(from_fn_with_state(app, base_path::resolve))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! `/problems/{slug}`: the page that a problem's `type` names, with cause and remedy, from the same catalogue.
+//! `/problems/{slug}`: the page that a problem's `type` names, with cause and remedy, from the same catalogue. Its links are
+//! relative, so that they work below any base path.
 
 use super::app::App;
 use super::pages::with_policy;
@@ -16,7 +17,7 @@ async fn index() -> Response {
     let mut items = String::from("<h1>Problems</h1><ul>");
     for kind in Kind::ALL {
         items.push_str(&format!(
-            "<li><a href=\"/problems/{}\">{}</a> ({})</li>",
+            "<li><a href=\"problems/{}\">{}</a> ({})</li>",
             kind.slug(),
             escaped(kind.title()),
             kind.status().as_u16()
@@ -33,7 +34,7 @@ async fn show(Path(slug): Path<String>) -> Result<Response, Problem> {
         .ok_or_else(|| Problem::new(Kind::NotFound, "no problem has this name; /problems lists them"))?;
     let body = format!(
         "<h1>{}</h1><p>Status {}, <code>{}</code></p><h2>Cause</h2><p>{}</p><h2>Remedy</h2><p>{}</p>\
-         <p><a href=\"/problems\">All problems</a></p>",
+         <p><a href=\"../problems\">All problems</a></p>",
         escaped(kind.title()),
         kind.status(),
         kind.slug(),

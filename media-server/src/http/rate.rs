@@ -1,15 +1,17 @@
 //! A limit of changing requests for each address (RFC 9725 §5): a token bucket, in bounded memory.
 //!
-//! IPv6 addresses count by their /64, which is what one subscriber of an access network is given.
+//! IPv6 addresses count by their /64, the size that an access network assigns to one subscriber. Behind a trusted proxy the
+//! address is the one that it forwards (`forwarded`).
 
 use super::app::App;
+use super::forwarded::Client;
 use crate::problem::{Kind, Problem};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,7 +79,7 @@ pub(super) fn subscriber(peer: IpAddr) -> IpAddr {
 /// The layer. Reading is free; a request without a known peer (in tests) is not limited.
 pub(super) async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
+    let peer = request.extensions().get::<Client>().map(|client| client.address);
     if let (true, Some(peer), Some(limiter)) = (changes, peer, &app.inner().limiter)
         && let Err(wait) = limiter.take(peer, Instant::now())
     {

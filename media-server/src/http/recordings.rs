@@ -1,13 +1,15 @@
 //! `/recordings`: what was recorded, and its files.
 //!
 //! Only names that a recording's files can have are looked for, so no path leads elsewhere. A file that has left the disk
-//! comes from the object store, and nobody need know. Players that cannot set headers (`<video>`, VLC, Safari) may put the
-//! token into the query; a playlist that is asked for in this way passes it on to its segments.
+//! is served from the object store, at the same URL. Players that cannot set headers (`<video>`, VLC, Safari) put a media
+//! token, or the bearer token, into the query; a playlist requested in this way passes it on to its segments.
 
 pub(super) mod download;
 
 use super::app::App;
+use super::base_path::BasePath;
 use super::error::STORAGE_RETRY;
+use super::media_token;
 use super::paging;
 use super::refusals::Refused;
 use crate::auth::Action;
@@ -32,6 +34,7 @@ pub fn routes(library: Library) -> Router<App> {
         .route("/recordings/{id}", get(show).delete(remove))
         .route("/recordings/{id}/{file}", get(file))
         .merge(super::rooms::routes())
+        .merge(media_token::routes())
         .layer(Extension(library))
 }
 
@@ -116,9 +119,9 @@ pub(super) struct Urls {
 }
 
 impl RecordingView {
-    fn new(shown: Shown) -> RecordingView {
+    fn new(base: &BasePath, shown: Shown) -> RecordingView {
         let Shown { recording, gaps, trouble, stored } = shown;
-        let url = |file: File| format!("/recordings/{}/{file}", recording.id);
+        let url = |file: File| format!("{base}/recordings/{}/{file}", recording.id);
         let finished = matches!(recording.state, RecordingState::Complete | RecordingState::Repaired);
         RecordingView {
             urls: Urls {
@@ -200,6 +203,7 @@ struct ListQuery {
 async fn list(
     State(app): State<App>,
     Extension(library): Extension<Library>,
+    Extension(base): Extension<BasePath>,
     RawQuery(raw): RawQuery,
     Query(query): Query<ListQuery>,
     headers: HeaderMap,
@@ -215,7 +219,10 @@ async fn list(
     let query = RecordingQuery { state, room, from, to, limit, before };
     let recordings = library.recordings(&query).await.map_err(ControlError::from)?;
     let next = paging::next(&recordings, limit, |shown| &shown.recording.id);
-    Ok(Json(RecordingPage { recordings: recordings.into_iter().map(RecordingView::new).collect(), next }))
+    Ok(Json(RecordingPage {
+        recordings: recordings.into_iter().map(|shown| RecordingView::new(&base, shown)).collect(),
+        next,
+    }))
 }
 
 /// Shows one recording.
@@ -226,16 +233,17 @@ async fn list(
 async fn show(
     State(app): State<App>,
     Extension(library): Extension<Library>,
+    Extension(base): Extension<BasePath>,
     Path(id): Path<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Result<Json<RecordingView>, Problem> {
     let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
     let shown = library.recording(&row.id).await.map_err(ControlError::from)?.ok_or_else(missing)?;
-    let mut view = RecordingView::new(shown);
+    let mut view = RecordingView::new(&base, shown);
     if view.urls.mp4.is_some() {
         let file = |(number, (start, duration_seconds, codecs))| {
-            let url = format!("/recordings/{}/{}", row.id, File::Export(number));
+            let url = format!("{base}/recordings/{}/{}", row.id, File::Export(number));
             Mp4View { url, start, duration_seconds, codecs }
         };
         // They are in its init segments, which a store that is away does not give.
@@ -250,6 +258,10 @@ async fn show(
 struct FileQuery {
     /// 1: to be saved under a name that tells room and time.
     download: Option<u8>,
+    /// A media token, from POST /media-tokens.
+    #[serde(rename = "media_token")]
+    #[param(rename = "media_token")]
+    _media_token: Option<String>,
 }
 
 /// Gives a file of a recording: `index.m3u8`, `init-N.mp4`, `segment-NNNNNN.m4s`, `recording.mp4`, `manifest.json`.
@@ -272,7 +284,10 @@ async fn file(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let row = readable(&app, &library, &id, &headers, raw.as_deref()).await?;
+    let row = match media_token::recording(&app, &library, &id, &headers, raw.as_deref()).await? {
+        Some(row) => row,
+        None => readable(&app, &library, &id, &headers, raw.as_deref()).await?,
+    };
     let file: File = name.parse().map_err(|_| Problem::new(Kind::RecordingNotFound, "a recording has no such file"))?;
     let opened = library.open(&row, file).await.map_err(|error| not_opened(error, row.id.as_str()))?;
     let finished = matches!(row.state, RecordingState::Complete | RecordingState::Repaired);

@@ -2,7 +2,8 @@
 //!
 //! GET is 2xx without content, POST of an offer gives 201 with answer, `Location` and a strong `ETag`; PATCH trickles
 //! or restarts ICE; DELETE ends. The server never declines with a counter-offer (WHEP 4.3.2): what the publisher
-//! sends is known, so an offer can be answered or cannot.
+//! sends is known, so an offer can be answered or cannot. PATCH and DELETE take the token that started the session after its
+//! expiry too.
 
 mod answers;
 
@@ -14,7 +15,7 @@ use super::ice;
 use super::notices;
 use super::refusals::{OfferRefused, PatchRefused, SessionRefused};
 use super::streams::identity_to_principal;
-use crate::auth::Action;
+use crate::auth::{Action, AuthError, TokenError};
 use crate::control::{Established, Patched, Principal, Role, RoomName, SessionKey};
 use crate::problem::{Kind, Problem};
 use axum::Router;
@@ -124,7 +125,7 @@ fn created(app: &App, room: &RoomName, session: Established) -> Response {
     (StatusCode::CREATED, headers, session.answer).into_response()
 }
 
-/// Trickles candidates of a publisher or restarts its ICE.
+/// Trickles candidates of a publisher or restarts its ICE. The token that started the session does after its expiry too.
 #[utoipa::path(patch, path = "/whip/{room}/{key}", tag = "WHIP",
     params(SessionPath, ("If-Match" = Option<String>, Header, description = "The ETag, or * to restart ICE; may be left out to trickle")),
     request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
@@ -133,7 +134,7 @@ async fn whip_patch(state: State<App>, path: Path<SessionPath>, request: Request
     change(state, path, Role::Publisher, request).await
 }
 
-/// Trickles candidates of a viewer or restarts its ICE.
+/// Trickles candidates of a viewer or restarts its ICE. The token that started the session does after its expiry too.
 #[utoipa::path(patch, path = "/whep/{room}/{key}", tag = "WHEP",
     params(SessionPath, ("If-Match" = Option<String>, Header, description = "The ETag, or * to restart ICE; may be left out to trickle")),
     request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
@@ -149,8 +150,7 @@ async fn change(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let room = RoomName::parse(&room)?;
-    let who = authorize(&app, request.headers(), &room, role)?;
-    let key = session_key(&key)?;
+    let (who, key) = authorize_session(&app, request.headers(), &room, role, &key)?;
     let if_match = if_match(request.headers())?;
     let body = read_text(request, FRAGMENT, SDP_LIMIT).await?;
     match app.control.patch(&room, role, &key, &who, if_match.as_deref(), &body).await? {
@@ -168,7 +168,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok((!lines.is_empty()).then(|| lines.join(", ")))
 }
 
-/// Ends a publisher's session.
+/// Ends a publisher's session. The token that started it does after its expiry too.
 #[utoipa::path(delete, path = "/whip/{room}/{key}", tag = "WHIP",
     params(SessionPath),
     responses((status = 200, description = "It has ended, and its slot is free"), SessionRefused))]
@@ -176,7 +176,7 @@ async fn whip_delete(state: State<App>, path: Path<SessionPath>, headers: Header
     end(state, path, Role::Publisher, headers).await
 }
 
-/// Ends a viewer's session.
+/// Ends a viewer's session. The token that started it does after its expiry too.
 #[utoipa::path(delete, path = "/whep/{room}/{key}", tag = "WHEP",
     params(SessionPath),
     responses((status = 200, description = "It has ended, and its slot is free"), SessionRefused))]
@@ -192,8 +192,8 @@ async fn end(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let room = RoomName::parse(&room)?;
-    let who = authorize(&app, &headers, &room, role)?;
-    app.control.delete(&room, role, &session_key(&key)?, &who).await?;
+    let (who, key) = authorize_session(&app, &headers, &room, role, &key)?;
+    app.control.delete(&room, role, &key, &who).await?;
     Ok(StatusCode::OK)
 }
 
@@ -206,11 +206,39 @@ async fn session_options() -> Response {
 }
 
 pub(super) fn authorize(app: &App, headers: &HeaderMap, room: &RoomName, role: Role) -> Result<Principal, Problem> {
-    let action = match role {
+    Ok(identity_to_principal(app.authorizer.decide(headers, action_of(room, role))?))
+}
+
+/// Authorizes a change of the session with this key. The token that started the session does after its expiry too: clients
+/// have no way to renew it, and a session must survive a change of networks. It must still be signed by a key that is
+/// valid, and it starts nothing new.
+fn authorize_session(
+    app: &App,
+    headers: &HeaderMap,
+    room: &RoomName,
+    role: Role,
+    key: &str,
+) -> Result<(Principal, SessionKey), Problem> {
+    let action = action_of(room, role);
+    let refused = match app.authorizer.decide(headers, action) {
+        Ok(identity) => return Ok((identity_to_principal(identity), session_key(key)?)),
+        Err(refused) => refused,
+    };
+    let creator = || {
+        let (token, key) = (app.authorizer.expired_token(headers, action)?, SessionKey::parse(key)?);
+        Some((app.control.creator(room, role, &key, &token)?, key))
+    };
+    match refused {
+        AuthError::Invalid(TokenError::Expired) => creator().ok_or_else(|| refused.into()),
+        refused => Err(refused.into()),
+    }
+}
+
+fn action_of(room: &RoomName, role: Role) -> Action<'_> {
+    match role {
         Role::Publisher => Action::Publish(room.as_str()),
         Role::Subscriber => Action::Subscribe(room.as_str()),
-    };
-    Ok(identity_to_principal(app.authorizer.decide(headers, action)?))
+    }
 }
 
 pub(super) fn session_key(text: &str) -> Result<SessionKey, Problem> {

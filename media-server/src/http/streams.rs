@@ -31,6 +31,7 @@ pub fn identity_to_principal(identity: Identity) -> Principal {
         subject: identity.subject.unwrap_or_else(|| format!("anonymous:{:016x}", rand::random::<u64>())),
         account: identity.account,
         admin: identity.admin,
+        token: identity.token,
     }
 }
 

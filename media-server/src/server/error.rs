@@ -52,6 +52,9 @@ pub enum ServerError {
     /// There is no secret for tokens.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// There is no key for media tokens.
+    #[error("media tokens: {}", media_tokens_remedy(.0))]
+    MediaTokens(KeyError),
     /// There is no token for management.
     #[error(transparent)]
     AdminToken(#[from] AdminTokenError),
@@ -70,6 +73,24 @@ pub enum ServerError {
     /// Listening failed while running, or signals cannot be had.
     #[error("the server failed: {0}")]
     Io(#[from] io::Error),
+}
+
+/// The key's errors name flags of the secret for bearer tokens, which are no remedy here.
+fn media_tokens_remedy(error: &KeyError) -> String {
+    match error {
+        KeyError::Read { path, source } => {
+            format!(
+                "cannot read {}: {source}; give the server's user permission to read it, or remove it",
+                path.display()
+            )
+        }
+        KeyError::Make { path, source } => {
+            format!("cannot make {}: {source}; make the data directory writable", path.display())
+        }
+        KeyError::Short { path, .. } => {
+            format!("{} is too short for a key; remove it, and the next start makes a new one", path.display())
+        }
+    }
 }
 
 fn bind_remedy(error: &io::Error) -> &'static str {

@@ -1,7 +1,7 @@
 /**
  * What the console reads from the server: streams, recordings, events. The one place that knows the shape of the answers.
  */
-import {authorization, instant, json, request} from './common.js';
+import {at, authorization, instant, json, request} from './common.js';
 
 /** Live and created streams, or past ones (a page of them), newest first. */
 export async function streams({state = null, before = null, limit = 100} = {}) {
@@ -60,7 +60,8 @@ function stream(raw) {
 
 function recording(raw) {
   const id = raw.id ?? raw.stream;
-  const base = `/recordings/${encodeURIComponent(id)}`;
+  const base = at(`/recordings/${encodeURIComponent(id)}`);
+  const urls = Object.fromEntries(Object.entries(raw.urls ?? {}).map(([name, path]) => [name, path && at(path)]));
   return {
     id,
     stream: raw.stream ?? id,
@@ -74,7 +75,7 @@ function recording(raw) {
     gaps: raw.gaps ?? [],
     gapCount: raw.gapCount ?? 0,
     trouble: raw.trouble ?? null,
-    urls: {playlist: `${base}/index.m3u8`, manifest: `${base}/manifest.json`, base, ...raw.urls},
+    urls: {playlist: `${base}/index.m3u8`, manifest: `${base}/manifest.json`, base, ...urls},
   };
 }
 
@@ -96,7 +97,7 @@ export function events(heard, connected) {
     while (!abort.signal.aborted) {
       try {
         const headers = {Accept: 'text/event-stream', ...authorization(), ...(last ? {'Last-Event-ID': last} : {})};
-        const response = await fetch('/events', {headers, signal: abort.signal, cache: 'no-store'});
+        const response = await fetch(at('/events'), {headers, signal: abort.signal, cache: 'no-store'});
         if (!response.ok) throw new Error(`events: ${response.status}`);
         connected(true);
         pause = 1000;

@@ -3,6 +3,14 @@
  * The player does not use this file: it stands alone.
  */
 
+/** Where the server is: the pages work below any path, as a proxy may have it. */
+const root = new URL('..', import.meta.url);
+
+/** The address of a path of the server's; of one that has the path of the proxy in front already, too. */
+export function at(path) {
+  return new URL(path.startsWith(root.pathname) ? path : path.replace(/^\//, root.pathname), root).href;
+}
+
 // Access token: `#token=…` once, then this tab's session storage; it never stays in the address.
 const fragment = new URLSearchParams(location.hash.slice(1));
 if (fragment.has('token')) {
@@ -16,14 +24,41 @@ export function token() {
 }
 
 export function setToken(value) {
+  mediaTokens.clear();
   if (value) sessionStorage.setItem('token', value);
   else sessionStorage.removeItem('token');
   dispatchEvent(new Event('token'));
 }
 
-/** The address with the token in it, for what cannot send a header: a `<video>`, a link. */
-export function withToken(url) {
-  return token() ? `${url}?access_token=${encodeURIComponent(token())}` : url;
+/** Media tokens by recording, each as {renewAt, token}: milliseconds, and a promise of the server's answer. */
+const mediaTokens = new Map();
+/** Seconds that one is requested for: a recording must play to its end, pauses included. */
+const MEDIA_LIFETIME = 6 * 3600;
+
+/**
+ * The address of a recording's file for elements that cannot send a header (a `<video>`, a link): with a media token, which reads that
+ * recording alone. The access token, which can do more, stays out of addresses.
+ */
+export async function withToken(url) {
+  const recording = /\/recordings\/([^/?]+)\//.exec(url)?.[1];
+  if (!token() || !recording) return at(url);
+  if (!(mediaTokens.get(recording)?.renewAt > Date.now())) {
+    const body = JSON.stringify({recording: decodeURIComponent(recording), lifetimeSeconds: MEDIA_LIFETIME});
+    const fresh = {renewAt: Infinity, token: json('/media-tokens', {method: 'POST', headers: {'Content-Type': 'application/json'}, body})};
+    // Half of its time: an address that changes more often would make the player load again.
+    fresh.token.then(({expiresAt}) => (fresh.renewAt = (Date.now() + instant(expiresAt).getTime()) / 2), () => mediaTokens.delete(recording));
+    mediaTokens.set(recording, fresh);
+  }
+  return `${at(url)}?media_token=${(await mediaTokens.get(recording).token).token}`;
+}
+
+/** A link to a recording's file, whose media token is renewed when it is about to be used. */
+export function fileLink(url, properties, text) {
+  const anchor = h('a', {...properties, href: at(url)}, text);
+  const renew = () => withToken(url).then((address) => (anchor.href = address)).catch(() => {});
+  for (const type of ['pointerenter', 'focus']) anchor.addEventListener(type, renew);
+  renew();
+  return anchor;
 }
 
 /**
@@ -53,7 +88,7 @@ export class RequestError extends Error {
 }
 
 export async function request(path, options = {}) {
-  const response = await fetch(path, {...options, headers: {...options.headers, ...authorization()}});
+  const response = await fetch(at(String(path)), {...options, headers: {...options.headers, ...authorization()}});
   if (!response.ok) {
     const json = (response.headers.get('content-type') ?? '').includes('json');
     throw new RequestError(response.status, json ? await response.json().catch(() => null) : null);
@@ -320,7 +355,7 @@ export function askToken(reason) {
 }
 
 /** How the server is set up: `{version, auth, media, recording, metrics}`; null when it does not say. */
-export const config = fetch('/config.json', {headers: authorization()}).then((response) => (response.ok ? response.json() : null)).catch(() => null);
+export const config = fetch(at('/config.json'), {headers: authorization()}).then((response) => (response.ok ? response.json() : null)).catch(() => null);
 
 /** An open server has no use for a token, so the button appears only where one counts. */
 export function tokenButton(button) {
@@ -352,9 +387,7 @@ export function sparkline(points = 60) {
 
 /** The room in `/publish/{room}` or `/watch/{room}`. */
 export function roomOfPage() {
-  return decodeURIComponent(location.pathname.split('/')[2] ?? '');
+  return decodeURIComponent(location.pathname.slice(root.pathname.length).split('/')[1] ?? '');
 }
 
-export function pageUrl(path) {
-  return new URL(path, location.origin).href;
-}
+export const pageUrl = at;

@@ -110,8 +110,8 @@ function card(first) {
   const facts = {since: time(null), length: h('span', {class: 'number length'}), viewers: h('span', {class: 'number'}), rate: h('span', {class: 'number'}),
     publisher: h('span', {class: 'cut'}), recording: h('span', {}),
     codecs: h('span', {}), lost: h('span', {class: 'number'}), out: h('span', {class: 'number'})};
-  const watch = `/watch/${encodeURIComponent(first.room)}`;
-  const publish = `/publish/${encodeURIComponent(first.room)}`;
+  const watch = pageUrl(`/watch/${encodeURIComponent(first.room)}`);
+  const publish = pageUrl(`/publish/${encodeURIComponent(first.room)}`);
   const stop = h('button', {type: 'button', class: 'danger small', 'aria-label': `End the stream in ${first.room}`, onclick: () => endStream(element.stream)}, 'End…');
   const fact = (label, ...value) => h('div', {}, h('dt', {}, label), h('dd', {}, ...value));
   const element = h('li', {class: 'card'},
@@ -124,7 +124,7 @@ function card(first) {
     h('div', {class: 'actions'},
       h('a', {class: 'button small primary', href: watch, 'aria-label': `Watch ${first.room}`}, 'Watch'),
       h('a', {class: 'button small', href: publish, 'aria-label': `Publish to ${first.room}`}, 'Publish'),
-      copyButton(() => pageUrl(watch), {label: 'Copy link', what: `to watch ${first.room}`}), stop));
+      copyButton(() => watch, {label: 'Copy link', what: `to watch ${first.room}`}), stop));
   element.update = (stream) => {
     element.stream = stream;
     const [words, kind] = stream.state === 'created' ? ['Not started', ''] : stream.publishing ? ['Live', 'live'] : ['Camera away', 'warn'];
@@ -276,13 +276,13 @@ function problem(error) {
 function newRoom() {
   const field = $('new-room');
   field.value = `room-${Math.random().toString(36).slice(2, 6)}`;
-  const path = () => `/publish/${encodeURIComponent(field.value.trim())}`;
-  const copy = copyButton(() => pageUrl(path()), {label: 'Copy publish link'});
+  const address = () => pageUrl(`/publish/${encodeURIComponent(field.value.trim())}`);
+  const copy = copyButton(address, {label: 'Copy publish link'});
   copy.className = '';
   $('new-actions').append(copy);
   $('new-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    location.assign(path());
+    location.assign(address());
   });
   $('empty-publish').addEventListener('click', () => field.focus());
 }

@@ -19,7 +19,7 @@ let muted = false;
 
 document.title = `Publish to ${room}`;
 setText($('room'), room);
-$('watch-link').href = `/watch/${name}`;
+$('watch-link').href = pageUrl(`/watch/${name}`);
 tokenButton($('token'));
 links();
 const able = typeof RTCPeerConnection === 'function' ? sendableCodecs() : Object.keys(CODECS);
@@ -65,7 +65,7 @@ async function start() {
   }
   show();
   devices();
-  publisher = new Publisher(`/whip/${name}`, {token: token() ?? tabIdentity(), stream, codec: $('codec').value, bitrate: Number($('bitrate').value), prefer: $('prefer').value});
+  publisher = new Publisher(pageUrl(`/whip/${name}`), {token: token() ?? tabIdentity(), stream, codec: $('codec').value, bitrate: Number($('bitrate').value), prefer: $('prefer').value});
   publisher.addEventListener('state', render);
   publisher.start();
   render();

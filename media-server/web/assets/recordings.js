@@ -5,7 +5,7 @@
 import * as api from './api.js';
 import {PlaylistPlayer} from './mse.js';
 import {Timeline, end, reason} from './timeline.js';
-import {announce, bytes, clock, copyButton, count, duration, fromField, h, instant, list, pageUrl, request, setText, setTime,
+import {announce, bytes, clock, copyButton, count, duration, fileLink, fromField, h, instant, list, pageUrl, request, setText, setTime,
   time, toField, withToken} from './common.js';
 
 /** What to do about a recording's trouble, by its words. */
@@ -220,10 +220,12 @@ export class Recordings {
   }
 
   /** One MP4 file for each codec and size; nearly always there is one. */
-  #load(index, seconds) {
+  async #load(index, seconds) {
     const {video} = this.#parts;
-    const source = withToken(`${this.#chosen.urls.base}/${this.#exports[index].file}`);
+    const chosen = this.#chosen;
     this.#part = index;
+    const source = await withToken(`${chosen.urls.base}/${this.#exports[index].file}`).catch((error) => this.#say(error.message));
+    if (!source || this.#chosen !== chosen || this.#part !== index) return;
     if (video.getAttribute('src') !== source) {
       video.src = source;
       if (seconds > 0) video.addEventListener('loadedmetadata', () => (video.currentTime = seconds), {once: true});
@@ -263,7 +265,7 @@ export class Recordings {
     files.push({url: recording.urls.manifest, name: 'manifest.json'});
     return files.map(({url, name, size}) => {
       const text = name === 'manifest.json' ? 'Manifest' : `Download ${name}${size ? ` (${bytes(size)})` : ''}`;
-      return h('a', {class: 'button small', href: withToken(url), download: name === 'manifest.json' ? null : `${recording.room}-${name}`}, text);
+      return fileLink(url, {class: 'button small', download: name === 'manifest.json' ? null : `${recording.room}-${name}`}, text);
     });
   }
 

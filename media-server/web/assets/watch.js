@@ -5,7 +5,7 @@ import {statistics} from './stats.js';
 
 const room = roomOfPage();
 const name = encodeURIComponent(room);
-const whep = `/whep/${name}`;
+const whep = pageUrl(`/whep/${name}`);
 
 const screen = h('whep-player', {label: `Live picture of ${room}`, token: token(), src: whep});
 document.getElementById('screen').append(screen);
@@ -27,10 +27,10 @@ setInterval(async () => {
 
 document.getElementById('links').append(
   link('This page', pageUrl(`/watch/${name}`)),
-  link('WHEP URL', pageUrl(whep), {note: 'For players that speak WHEP.'}));
+  link('WHEP URL', whep, {note: 'For players that speak WHEP.'}));
 config.then((found) => {
   const tokens = found?.auth !== 'open';
   document.getElementById('links').append(link('In your own page',
-    `<script type="module" src="${pageUrl('/assets/player.js')}"></script>\n<whep-player src="${pageUrl(whep)}"${tokens ? ' token="TOKEN"' : ''}></whep-player>`,
+    `<script type="module" src="${pageUrl('/assets/player.js')}"></script>\n<whep-player src="${whep}"${tokens ? ' token="TOKEN"' : ''}></whep-player>`,
     {note: tokens ? 'TOKEN needs the scope subscribe and this room; whoever opens your page can read it.' : null}));
 });

@@ -6,6 +6,7 @@
 //! The two halves may differ only where CEL is the laxer one: `validate` looks at addresses more closely.
 
 mod auth;
+mod http;
 mod media;
 mod recording;
 
@@ -14,6 +15,7 @@ use std::{fmt, time::Duration};
 use crate::{DurationString, Quantity, StreamSession, StreamSessionSpec};
 
 pub(crate) use auth::*;
+pub(crate) use http::*;
 pub(crate) use media::*;
 pub(crate) use recording::*;
 
@@ -73,7 +75,7 @@ pub(crate) const METADATA_NAME: RootRule = RootRule {
 };
 
 /// Every rule about the spec, in the order of its fields.
-pub(crate) const SPEC_RULES: [&SpecRule; 33] = [
+pub(crate) const SPEC_RULES: [&SpecRule; 36] = [
     &MAX_PUBLISHERS,
     &MAX_SUBSCRIBERS,
     &MAX_STREAMS,
@@ -83,6 +85,9 @@ pub(crate) const SPEC_RULES: [&SpecRule; 33] = [
     &MEDIA_NODE_PORT,
     &ANNOUNCE,
     &INGRESS_HOST,
+    &ALLOWED_ORIGINS,
+    &TRUSTED_PROXIES,
+    &BASE_PATH,
     &TURN_EXTERNAL,
     &TURN_URLS,
     &TURN_CREDENTIAL_TTL,

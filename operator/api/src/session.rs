@@ -10,7 +10,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Auth, DurationString, Exposure, Media, Quantity, Recording, Storage, StreamSessionStatus, Turn, rules};
+use crate::{
+    Auth, DurationString, Exposure, Http, Media, Quantity, Recording, Storage, StreamSessionStatus, Turn, rules,
+};
 
 /// What one pod of cameras and viewers is to be: how it is reached, who may use it, how many, and what is kept.
 ///
@@ -58,6 +60,9 @@ use crate::{Auth, DurationString, Exposure, Media, Quantity, Recording, Storage,
 #[x_kube(validation = rules::MEDIA_NODE_PORT.rule())]
 #[x_kube(validation = rules::ANNOUNCE.rule())]
 #[x_kube(validation = rules::INGRESS_HOST.rule())]
+#[x_kube(validation = rules::ALLOWED_ORIGINS.rule())]
+#[x_kube(validation = rules::TRUSTED_PROXIES.rule())]
+#[x_kube(validation = rules::BASE_PATH.rule())]
 #[x_kube(validation = rules::TURN_EXTERNAL.rule())]
 #[x_kube(validation = rules::TURN_URLS.rule())]
 #[x_kube(validation = rules::TURN_CREDENTIAL_TTL.rule())]
@@ -92,6 +97,9 @@ pub struct StreamSessionSpec {
     /// How cameras and viewers reach the pod. Live, except where a field says otherwise; addresses of Service and Node are followed as they change.
     #[serde(default)]
     pub exposure: Exposure,
+    /// HTTP for players and proxies. Live.
+    #[serde(default)]
+    pub http: Http,
     /// The relay for peers that cannot send UDP to the media port. When the pod is replaced, except where a field says otherwise.
     #[serde(default)]
     pub turn: Turn,

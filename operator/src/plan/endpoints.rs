@@ -29,12 +29,13 @@ pub(crate) fn endpoints(scene: &Scene<'_>) -> Endpoints {
     }
 }
 
-/// Scheme and authority of signalling and pages.
+/// Scheme, authority and base path of signalling and pages.
 fn base(scene: &Scene<'_>) -> String {
+    let path = &scene.spec.http.base_path;
     match &scene.spec.exposure.ingress {
-        Some(ingress) if ingress.tls_secret_name.is_some() => format!("https://{}", ingress.host),
-        Some(ingress) => format!("http://{}", ingress.host),
-        None => format!("http://{}.{}.svc", scene.name, scene.namespace),
+        Some(ingress) if ingress.tls_secret_name.is_some() => format!("https://{}{path}", ingress.host),
+        Some(ingress) => format!("http://{}{path}", ingress.host),
+        None => format!("http://{}.{}.svc{path}", scene.name, scene.namespace),
     }
 }
 

@@ -132,6 +132,7 @@ async function answer(request, response, state) {
     return json(stream);
   }
   if (pathname === '/config.json') return json(state.config);
+  if (pathname === '/media-tokens') return json({token: 'media', expiresAt: new Date(Date.now() + 3_600_000).toISOString()}, 201);
   if (pathname === '/recordings') return json({recordings: at(state, new URL(request.url, 'http://mock').searchParams)});
   if (pathname.endsWith('/manifest.json')) return json(state.manifest);
   if (pathname.endsWith('.mp4') && state.mp4) {

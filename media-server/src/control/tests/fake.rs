@@ -268,7 +268,7 @@ pub(super) fn room(name: &str) -> RoomName {
 }
 
 pub(super) fn who(subject: &str) -> Principal {
-    Principal { subject: subject.into(), account: None, admin: false }
+    Principal { subject: subject.into(), account: None, admin: false, token: None }
 }
 
 /// Waits for a condition that other tasks bring about, with a deadline.

@@ -1,6 +1,7 @@
 //! A file over HTTP: entity tags, dates, conditions and one range (RFC 9110 §8.8, §13 and §14), streamed from the disk or
 //! from the object store, or composed of segments. HEAD reads nothing.
 
+use crate::http::media_token;
 use crate::objects::{ObjectsError, Reason};
 use crate::problem::{Kind, Problem};
 use crate::recording::Opened;
@@ -43,11 +44,13 @@ pub(in crate::http) struct Asked<'a> {
     pub(in crate::http) modified: Option<Timestamp>,
 }
 
-/// The token of a query as it stands there, when it can go into another URL as it is.
+/// Returns the pair of the query that holds a token, unchanged, when it fits into another URL as it is.
 pub(in crate::http) fn token(query: &str) -> Option<&str> {
-    let token = query.split('&').find_map(|pair| pair.strip_prefix("access_token="))?;
+    let named = |pair: &&str| pair.starts_with("access_token=") || pair.starts_with(media_token::PARAMETER);
+    let pair = query.split('&').find(named)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%+/=".contains(&byte);
-    (!token.is_empty() && token.bytes().all(plain)).then_some(token)
+    let (_, token) = pair.split_once('=')?;
+    (!token.is_empty() && token.bytes().all(plain)).then_some(pair)
 }
 
 /// Answers with the opened file.
@@ -242,9 +245,9 @@ pub(in crate::http) fn with_token(playlist: &str, token: &str) -> String {
     let mut text = String::with_capacity(playlist.len() * 2);
     for line in playlist.lines() {
         let _ = match line.strip_prefix("#EXT-X-MAP:URI=\"").and_then(|rest| rest.strip_suffix('"')) {
-            Some(uri) => writeln!(text, "#EXT-X-MAP:URI=\"{uri}?access_token={token}\""),
+            Some(uri) => writeln!(text, "#EXT-X-MAP:URI=\"{uri}?{token}\""),
             None if line.is_empty() || line.starts_with('#') => writeln!(text, "{line}"),
-            None => writeln!(text, "{line}?access_token={token}"),
+            None => writeln!(text, "{line}?{token}"),
         };
     }
     text
@@ -305,8 +308,10 @@ mod tests {
         let playlist = "#EXTM3U\n#EXT-X-MAP:URI=\"init-1.mp4\"\n#EXTINF:2,\nsegment-000001.m4s\n";
         let expected =
             "#EXTM3U\n#EXT-X-MAP:URI=\"init-1.mp4?access_token=t\"\n#EXTINF:2,\nsegment-000001.m4s?access_token=t\n";
-        assert_eq!(with_token(playlist, "t"), expected);
-        assert_eq!(token("a=b&access_token=x.y-z"), Some("x.y-z"));
+        assert_eq!(with_token(playlist, "access_token=t"), expected);
+        assert_eq!(token("a=b&access_token=x.y-z"), Some("access_token=x.y-z"));
+        assert_eq!(token("download=1&media_token=x.y"), Some("media_token=x.y"));
+        assert_eq!(token("media_token="), None);
         assert_eq!(token("access_token=x\"y"), None);
     }
 }

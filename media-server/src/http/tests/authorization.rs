@@ -39,6 +39,8 @@ async fn routes(bench: &Bench) -> Vec<Route> {
         (format!("POST /streams/{id}/end"), "", "", &["publish"], true),
         ("GET /events?room=a".into(), "", "", &["publish", "subscribe"], true),
         ("GET /events".into(), "", "", &["publish", "subscribe"], false),
+        ("GET /sessions?room=a".into(), "", "", &["publish", "subscribe"], true),
+        ("GET /sessions".into(), "", "", &["publish", "subscribe"], false),
         ("GET /admin/limits".into(), "", "", &["admin"], false),
         ("PUT /admin/limits".into(), JSON, "{}", &["admin"], false),
         ("GET /admin/session".into(), "", "", &["admin"], false),
@@ -172,6 +174,72 @@ async fn a_token_without_a_subject_owns_its_sessions_too() {
     let end = async |token: &str| bench.call(&line, &[("authorization", &format!("Bearer {token}"))], "").await.status;
     assert_eq!(end(&nameless(4_000_000_001)).await, StatusCode::FORBIDDEN, "it is another token");
     assert_eq!(end(&mine).await, StatusCode::OK);
+}
+
+fn expiring(subject: &str, expiry: u64) -> String {
+    let mut claims = claims("publish subscribe admin", json!("*"));
+    claims["sub"] = json!(subject);
+    claims["exp"] = json!(expiry);
+    sign(claims)
+}
+
+/// Has the session's token expire: a session is started by a token that is valid for seconds beyond the leeway of 30 s.
+async fn expired_camera(bench: &Bench) -> (String, String) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let token = expiring("me", now - 25);
+    let camera = bench.offer("/whip/a", CAMERA, Some(&token)).await;
+    assert_eq!(camera.status, StatusCode::CREATED, "{camera:?}");
+    let authorization = format!("Bearer {token}");
+    super::bench::until("the token expires", async || {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        bench.call("GET /streams", &[("authorization", &authorization)], "").await.status == StatusCode::UNAUTHORIZED
+    })
+    .await;
+    (camera.header("location").to_owned(), token)
+}
+
+#[tokio::test]
+async fn expired_token_restarts_and_ends_its_own_session() {
+    const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+    let bench = bench(Wishes { auth: jwt(), ..Wishes::default() }).await;
+    let (url, token) = expired_camera(&bench).await;
+    let authorization = format!("Bearer {token}");
+    let headers = [("authorization", authorization.as_str()), ("content-type", FRAGMENT), ("if-match", "*")];
+    let restart =
+        "a=ice-ufrag:newufrag\r\na=ice-pwd:newpassword0123456789ab\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n";
+    let restarted = bench.call(&format!("PATCH {url}"), &headers, restart).await;
+    assert_eq!(restarted.status, StatusCode::OK, "{restarted:?}");
+    for line in ["POST /whip/b", "POST /whep/a", "PATCH /whip/a/AAAAAAAAAAAAAAAAAAAAAA", "DELETE /whip/a/x"] {
+        let answer = bench.call(line, &headers, restart).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (401, "token-invalid"), "{line}");
+    }
+    let ended = bench.call(&format!("DELETE {url}"), &headers[..1], "").await;
+    assert_eq!(ended.status, StatusCode::OK, "{ended:?}");
+    let again = bench.call(&format!("DELETE {url}"), &headers[..1], "").await;
+    assert_eq!(again.status, StatusCode::UNAUTHORIZED, "{again:?}");
+}
+
+#[tokio::test]
+async fn another_expired_token_is_refused_for_a_session() {
+    let bench = bench(Wishes { auth: jwt(), ..Wishes::default() }).await;
+    let (url, token) = expired_camera(&bench).await;
+    let end = async |token: &str| {
+        bench.call(&format!("DELETE {url}"), &[("authorization", &format!("Bearer {token}"))], "").await
+    };
+    // The same identity, an admin, another role's path: none is the token that started the session.
+    for other in [expiring("me", 1_000_000_000), expiring("root", 1_000_000_000)] {
+        assert_eq!(end(&other).await.problem(), "token-invalid");
+    }
+    let viewer = url.replace("/whip/", "/whep/");
+    let wrong = bench.call(&format!("DELETE {viewer}"), &[("authorization", &format!("Bearer {token}"))], "").await;
+    assert_eq!(wrong.problem(), "token-invalid");
+    // The key was replaced, and its overlap is over: the token is revoked.
+    let long_ago = std::time::Instant::now().checked_sub(std::time::Duration::from_secs(120)).unwrap();
+    bench.app.authorizer.replace_secret(&crate::auth::Secret::new("another secret of thirty-two bytes"), long_ago);
+    assert_eq!(end(&token).await.problem(), "token-invalid");
+    assert_eq!(bench.app.control.sessions(&Default::default()).len(), 0, "limit 0 lists none");
+    let query = crate::control::SessionQuery { limit: 10, ..Default::default() };
+    assert_eq!(bench.app.control.sessions(&query).len(), 1, "the session continues");
 }
 
 #[tokio::test]

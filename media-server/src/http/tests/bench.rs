@@ -2,10 +2,10 @@
 
 use crate::args::ServeArgs;
 use crate::auth::{AdminTokens, AuthMode, Authorizer, Secret};
-use crate::config::{Config, Environment, MediaMode, resolve};
+use crate::config::{Config, Environment, HttpSettings, MediaMode, resolve};
 use crate::control::{Control, ControlParts, EndReason, Media, MediaEvent, Publish, Subscribe};
 use crate::drain::Drain;
-use crate::http::{App, AppParts, router};
+use crate::http::{App, AppParts, MediaTokens, router};
 use crate::metrics::Metrics;
 use crate::net::Snapshot;
 use crate::session::Session;
@@ -96,6 +96,7 @@ pub(super) struct Wishes {
     pub(super) ready: Vec<crate::http::ReadyCheck>,
     pub(super) admin: Option<AdminTokens>,
     pub(super) management: bool,
+    pub(super) http: HttpSettings,
 }
 
 impl Default for Wishes {
@@ -108,6 +109,7 @@ impl Default for Wishes {
             ready: Vec::new(),
             admin: None,
             management: false,
+            http: HttpSettings::default(),
         }
     }
 }
@@ -126,6 +128,7 @@ pub(super) async fn bench(wishes: Wishes) -> Bench {
         Environment::read(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()));
     let mut config: Config = resolve(&ServeArgs::default(), &environment, None, None).unwrap();
     config.management = wishes.management.then(|| "127.0.0.1:8081".parse().unwrap());
+    config.http_settings = wishes.http;
     if !wishes.media {
         config.media = MediaMode::ControlOnly("mesh".into());
     }
@@ -159,6 +162,7 @@ pub(super) async fn bench(wishes: Wishes) -> Bench {
         status: StatusBoard::new(StorageMode::Local, TurnMode::Disabled),
         store,
         authorizer,
+        media_tokens: MediaTokens::new(&Secret::new([7; 32])),
         config: Arc::new(config),
         snapshot: Arc::new(move || snapshot.clone()),
         metrics: Metrics::new(),

@@ -1,8 +1,11 @@
 //! Other origins: the answers they may read, and the requests that an open server on this machine refuses.
 
-use super::bench::{CAMERA, Wishes, bench, jwt, open};
+use super::bench::{Bench, CAMERA, Wishes, bench, jwt, open};
+use crate::auth::AuthMode;
+use crate::config::HttpSettings;
 use axum::http::StatusCode;
 
+const LISTED: &str = "https://player.example";
 const FOREIGN: &str = "https://console.example";
 const LOCAL: &str = "http://localhost:3000";
 
@@ -37,6 +40,75 @@ async fn every_route_answers_options() {
     }
     let nothing = bench.call("OPTIONS /nothing", &[("origin", FOREIGN)], "").await;
     assert_eq!(nothing.status, StatusCode::NOT_FOUND);
+}
+
+/// A server with an allow-list.
+async fn listing(auth: AuthMode) -> Bench {
+    let http = HttpSettings { allowed_origins: vec![LISTED.to_owned()], ..HttpSettings::default() };
+    bench(Wishes { auth, http, ..Wishes::default() }).await
+}
+
+#[tokio::test]
+async fn listed_origin_may_use_every_route() {
+    let bench = listing(jwt()).await;
+    for path in [
+        "/whip/door",
+        "/whep/door/0123456789abcdefghijkl",
+        "/whep/door/0123456789abcdefghijkl/sse",
+        "/streams",
+        "/sessions",
+        "/sessions/x",
+        "/events",
+        "/assets/player.js",
+        "/config.json",
+        "/admin/limits",
+        "/",
+    ] {
+        let headers = [("origin", LISTED), ("access-control-request-headers", "sentry-trace,traceparent")];
+        let answer = bench.call(&format!("OPTIONS {path}"), &headers, "").await;
+        assert!(answer.status.is_success(), "{path} {answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), LISTED, "{path}");
+        assert!(answer.header("access-control-allow-headers").contains("sentry-trace, traceparent"), "{path}");
+        assert!(answer.header("access-control-allow-methods").contains("OPTIONS"), "{path}");
+        for name in ["Location", "Link", "ETag", "Content-Range", "Accept-Ranges", "Content-Disposition", "Retry-After"]
+        {
+            assert!(answer.header("access-control-expose-headers").contains(name), "{path} {name}");
+        }
+        let get = bench.call(&format!("GET {path}"), &[("origin", LISTED)], "").await;
+        assert_eq!(get.header("access-control-allow-origin"), LISTED, "{path}: errors are read too");
+        assert!(get.headers.get_all("vary").iter().any(|vary| vary == "Origin"), "{path} {get:?}");
+    }
+}
+
+#[tokio::test]
+async fn origin_that_is_not_listed_reads_nothing() {
+    let bench = listing(jwt()).await;
+    for path in ["/whip/door", "/whep/door", "/streams", "/events", "/assets/player.js", "/recordings", "/"] {
+        for origin in [FOREIGN, LOCAL, "null", "https://player.example.evil.example", "http://player.example"] {
+            for method in ["OPTIONS", "GET"] {
+                let headers = [("origin", origin), ("access-control-request-method", "POST")];
+                let answer = bench.call(&format!("{method} {path}"), &headers, "").await;
+                let allowed = answer.headers.keys().filter(|name| name.as_str().starts_with("access-control-allow-"));
+                assert_eq!(allowed.count(), 0, "{method} {path} {origin} {answer:?}");
+                let varies = answer.headers.get_all("vary").iter().any(|vary| vary == "Origin");
+                assert!(varies, "a cache keeps the refusal for this origin alone: {answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn open_server_is_changed_by_listed_origins() {
+    let bench = listing(AuthMode::Open).await;
+    for (origin, status) in [(LISTED, 201), (LOCAL, 403), (FOREIGN, 403), ("http://localhost:8080", 201)] {
+        let room = if origin == LISTED { "one" } else { "two" };
+        let headers = [("content-type", "application/sdp"), ("origin", origin)];
+        let answer = bench.call(&format!("POST /whip/{room}"), &headers, CAMERA).await;
+        assert_eq!(answer.status.as_u16(), status, "{origin} {answer:?}");
+    }
+    let json = [("content-type", "application/json"), ("origin", LISTED)];
+    let created = bench.call("POST /streams", &json, r#"{"room":"three"}"#).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
 }
 
 #[tokio::test]

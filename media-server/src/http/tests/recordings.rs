@@ -15,15 +15,15 @@ use serde_json::json;
 use std::fs;
 use std::time::{Duration, Instant};
 
-struct Bench {
-    http: super::bench::Bench,
-    recordings: Recordings,
-    camera: Camera,
+pub(super) struct Bench {
+    pub(super) http: super::bench::Bench,
+    pub(super) recordings: Recordings,
+    pub(super) camera: Camera,
     _place: tempfile::TempDir,
 }
 
 /// Six seconds of the room `front-door` are recorded.
-async fn recorded(auth: AuthMode) -> Bench {
+pub(super) async fn recorded(auth: AuthMode) -> Bench {
     let place = tempfile::tempdir().unwrap();
     let recordings = Recordings::new(place.path()).await;
     let mut camera = recordings.start(1);
@@ -35,11 +35,11 @@ async fn recorded(auth: AuthMode) -> Bench {
 }
 
 impl Bench {
-    fn url(&self, file: &str) -> String {
+    pub(super) fn url(&self, file: &str) -> String {
         format!("/recordings/{}{file}", self.camera.stream)
     }
 
-    async fn get(&self, file: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(super) async fn get(&self, file: &str, headers: &[(&str, &str)]) -> Answer {
         self.http.call(&format!("GET {}", self.url(file)), headers, "").await
     }
 
@@ -57,7 +57,7 @@ impl Bench {
     }
 }
 
-fn token(scope: &str, room: &str) -> String {
+pub(super) fn token(scope: &str, room: &str) -> String {
     sign(
         json!({"sub": "me", "iss": "https://issuer", "aud": "cams", "exp": 4_000_000_000u64, "scope": scope, "room": room}),
     )

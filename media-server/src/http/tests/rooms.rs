@@ -206,3 +206,27 @@ async fn running_recording_is_played_and_clipped() {
     let timeline = bench.get("timeline", row.started_at, seconds(row.started_at, 60.0)).await.json();
     assert_eq!(timeline["spans"][0]["live"], true, "{timeline}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn room_token_reads_timeline_playlist_and_clip() {
+    let bench = recorded(jwt()).await;
+    let start = bench.rows().await[0].started_at;
+    let claims = serde_json::json!({
+        "sub": "me", "iss": "https://issuer", "aud": "cams", "exp": 4_000_000_000u64,
+        "scope": "subscribe", "room": "front-door",
+    });
+    let bearer = format!("Bearer {}", crate::auth::test_tokens::sign(claims));
+    let json = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let made = bench.http.call("POST /media-tokens", &json, r#"{"room": "front-door"}"#).await;
+    let token = made.json()["token"].as_str().unwrap().to_owned();
+    for route in ["timeline", "playlist.m3u8", "clip.mp4"] {
+        let url = format!("/rooms/front-door/{route}?from={start}&media_token={token}");
+        let answer = bench.http.get(&url).await;
+        assert_eq!(answer.status, StatusCode::OK, "{route}: {}", answer.body);
+        if route == "playlist.m3u8" {
+            assert!(answer.body.contains(&format!("segment-000001.m4s?media_token={token}")), "{}", answer.body);
+        }
+        let elsewhere = bench.http.get(&format!("/rooms/yard/{route}?from={start}&media_token={token}")).await;
+        assert_eq!(elsewhere.status, StatusCode::FORBIDDEN, "{route}");
+    }
+}

@@ -51,6 +51,9 @@ fn good_specs_break_no_rule() {
         json!({"exposure": {"mediaPort": 65535, "announce": ["203.0.113.7", "203.0.113.7:31189", "2001:db8::7", "[2001:db8::7]:31189"]}}),
         json!({"exposure": {"type": "NodePort", "nodePort": 31189}, "turn": {"nodePort": 31478}}),
         json!({"exposure": {"ingress": {"host": "cams.example.com"}}}),
+        json!({"http": {"allowedOrigins": ["https://console.example.com", "http://localhost:3000", "http://[2001:db8::7]:8080", "capacitor://localhost"]}}),
+        json!({"http": {"trustedProxies": ["10.244.0.0/16", "192.0.2.7/32", "2001:db8::/48", "10.244.7.9/16"], "basePath": "/cams"}}),
+        json!({"http": {"basePath": "/site-a/cams_1.x"}}),
         json!({"turn": {"mode": "External", "credentialTTL": "7d", "external": {"urls": ["turns:turn.example.com:443?transport=tcp"]}}}),
         json!({"turn": {"mode": "Disabled", "credentialTTL": "1m"}}),
         json!({"storage": {"mode": "External", "size": "1Gi", "external": external}}),
@@ -113,6 +116,46 @@ fn addresses_that_no_peer_could_use_are_refused() {
     }
     for host in ["", "https://cams.example.com", "cams.example.com/", "CAMS.example.com", "-a", "*.example.com"] {
         breaks(json!({"exposure": {"ingress": {"host": host}}}), &[&INGRESS_HOST]);
+    }
+}
+
+#[test]
+fn http_settings_that_cannot_work_are_refused() {
+    for origin in [
+        "",
+        "*",
+        "null",
+        "console.example.com",
+        "https://console.example.com/",
+        "https://console.example.com:443",
+        "http://localhost:80",
+        "https://Console.example.com",
+        "https://a.example.com https://b.example.com",
+        "https://user@console.example.com",
+        "https://*.example.com",
+        "https://console.example.com:",
+        "https://console.example.com:0",
+    ] {
+        breaks(json!({"http": {"allowedOrigins": ["https://ok.example.com", origin]}}), &[&ALLOWED_ORIGINS]);
+    }
+    for network in ["", "10.0.0.1", "10.0.0.0/33", "0.0.0.0/0", "::/0", "ingress.example.com"] {
+        breaks(json!({"http": {"trustedProxies": ["10.244.0.0/16", network]}}), &[&TRUSTED_PROXIES]);
+    }
+    for path in [
+        "cams",
+        "/",
+        "/cams/",
+        "//cams",
+        "/cams//a",
+        "/../a",
+        "/.a",
+        "/a b",
+        "/whip",
+        "/assets/x",
+        "/a%2F",
+        "/config.json",
+    ] {
+        breaks(json!({"http": {"basePath": path}}), &[&BASE_PATH]);
     }
 }
 

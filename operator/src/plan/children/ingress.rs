@@ -22,7 +22,9 @@ pub(super) fn ingress(scene: &Scene<'_>) -> Option<Ingress> {
         }),
         resource: None,
     };
-    let path = HTTPIngressPath { path: Some("/".to_owned()), path_type: "Prefix".to_owned(), backend };
+    // The server removes the base path itself, so that no controller has to rewrite requests.
+    let below = Some(scene.spec.http.base_path.as_str()).filter(|path| !path.is_empty()).unwrap_or("/");
+    let path = HTTPIngressPath { path: Some(below.to_owned()), path_type: "Prefix".to_owned(), backend };
     Some(Ingress {
         metadata,
         spec: Some(IngressSpec {

@@ -140,6 +140,25 @@ fn cameras_and_viewers_are_told_the_ingress_or_else_the_service() {
 }
 
 #[test]
+fn base_path_moves_ingress_and_endpoints_live() {
+    let mut world = settled(&json!({"exposure": {"ingress": {"host": "cams.example.com"}}}));
+    let path = |world: &World| {
+        let ingress = world.object(Kind::Ingress, "front-door").unwrap();
+        ingress["spec"]["rules"][0]["http"]["paths"][0]["path"].clone()
+    };
+    let uid = world.pod.as_ref().unwrap()["metadata"]["uid"].clone();
+    assert_eq!(path(&world), "/");
+    world.change(|spec| spec["http"] = json!({"basePath": "/cams"}));
+    world.settle();
+    assert_eq!(path(&world), "/cams");
+    let endpoints = world.session.status.as_ref().unwrap().endpoints.clone().unwrap();
+    assert_eq!(endpoints.whip.unwrap(), "http://cams.example.com/cams/whip/{room}");
+    assert_eq!(endpoints.console.unwrap(), "http://cams.example.com/cams/");
+    assert_eq!(world.server.as_ref().unwrap().generation, world.session.metadata.generation.unwrap());
+    assert_eq!(world.pod.as_ref().unwrap()["metadata"]["uid"], uid, "no new pod");
+}
+
+#[test]
 fn until_the_pod_is_replaced_the_way_that_it_has_is_told() {
     let mut world = settled(&json!({"exposure": {"nodePort": 31189}}));
     world.server.as_mut().unwrap().publishers = 1;

@@ -29,6 +29,15 @@ fn exposure() -> impl Strategy<Value = Value> {
     )
 }
 
+fn http() -> impl Strategy<Value = Value> {
+    let paths = prop::sample::select(vec!["", "/cams", "/site-a/cams"]);
+    let origins = prop::sample::subsequence(vec!["https://console.example.com", "http://localhost:3000"], 0..=2);
+    (paths, origins, any::<bool>()).prop_map(|(path, origins, proxied)| {
+        let proxies: &[&str] = if proxied { &["10.244.0.0/16"] } else { &[] };
+        json!({"basePath": path, "allowedOrigins": origins, "trustedProxies": proxies})
+    })
+}
+
 fn turn() -> impl Strategy<Value = Value> {
     let modes = prop::sample::select(vec!["Managed", "External", "Disabled"]);
     (modes, any::<bool>(), prop::option::of(Just("turn.example.com"))).prop_map(|(mode, secret, realm)| {
@@ -94,10 +103,10 @@ fn rest() -> impl Strategy<Value = (Value, Value, &'static str)> {
 
 /// A spec that the API server takes and this version does, without what is absent.
 pub(super) fn spec() -> impl Strategy<Value = Value> {
-    (limits(), exposure(), turn(), storage(), auth(), pod(), rest()).prop_map(
-        |(limits, exposure, turn, storage, auth, pod, (recording, drain, policy))| {
+    (limits(), exposure(), http(), turn(), storage(), auth(), pod(), rest()).prop_map(
+        |(limits, exposure, http, turn, storage, auth, pod, (recording, drain, policy))| {
             let mut spec = json!({
-                "limits": limits, "exposure": exposure, "turn": turn, "storage": storage, "auth": auth, "pod": pod,
+                "limits": limits, "exposure": exposure, "http": http, "turn": turn, "storage": storage, "auth": auth, "pod": pod,
                 "recording": recording, "drain": drain, "updatePolicy": policy,
             });
             without_nulls(&mut spec);
