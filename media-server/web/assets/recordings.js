@@ -185,7 +185,7 @@ export class Recordings {
     // Without room for an MP4 there are only segments.
     if (!recording.running && this.#exports.length) return this.#seek(seconds);
     this.#exports = [];
-    const playlist = new PlaylistPlayer(video, recording.urls.playlist, (url, headers) => request(url, {headers}));
+    const playlist = new PlaylistPlayer(video, recording.urls.playlist, request);
     this.#playlist = playlist;
     playlist.addEventListener('error', ({detail}) => this.#say(detail.message));
     playlist.addEventListener('waiting', () => this.#say('The first seconds are being recorded. The picture starts by itself.'));
@@ -211,10 +211,7 @@ export class Recordings {
   }
 
   #seek(seconds) {
-    if (this.#playlist) {
-      this.#parts.video.currentTime = seconds;
-      return;
-    }
+    if (this.#playlist) return void this.#playlist.seek(seconds);
     const index = this.#exports.findLastIndex(({start}) => start <= seconds);
     this.#load(Math.max(0, index), seconds - (this.#exports[index]?.start ?? 0));
   }
