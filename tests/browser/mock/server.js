@@ -12,7 +12,7 @@ const WEB = fileURLToPath(new URL('../../../media-server/web/', import.meta.url)
 const TYPES = {'.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml'};
 /** As media-server/src/http/pages.rs sends it. */
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; connect-src 'self'; "
-  + "font-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+  + "font-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors ";
 
 const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
 
@@ -118,7 +118,7 @@ async function answer(request, response, state) {
   const {pathname} = new URL(request.url, 'http://mock');
   const json = (body, status = 200) => response.writeHead(status, {'Content-Type': 'application/json'}).end(JSON.stringify(body));
   const page = /^\/(publish|watch)\/[^/]+$/.exec(pathname);
-  if (page) return file(response, `${page[1]}.html`);
+  if (page) return file(response, `${page[1]}.html`, page[1] === 'watch' ? '*' : "'none'");
   if (pathname === '/') return file(response, 'index.html');
   if (pathname.startsWith('/assets/')) return file(response, normalize(pathname).slice(1));
   if (pathname.startsWith('/problems/')) return response.writeHead(200, {'Content-Type': 'text/html'}).end('<!doctype html><title>Problem</title>');
@@ -160,8 +160,8 @@ function refuse(response, {status, headers, problem}) {
   return response.writeHead(status, {'Content-Type': 'application/problem+json', ...headers}).end(JSON.stringify(problem));
 }
 
-async function file(response, path) {
+async function file(response, path, ancestors = "'none'") {
   const body = await readFile(join(WEB, path)).catch(() => null);
   if (!body) return response.writeHead(404).end();
-  return response.writeHead(200, {'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream', 'Content-Security-Policy': CSP, 'Cache-Control': 'no-store'}).end(body);
+  return response.writeHead(200, {'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream', 'Content-Security-Policy': CSP + ancestors, 'Cache-Control': 'no-store'}).end(body);
 }

@@ -1,6 +1,7 @@
 /** The pages in every state that a person meets: WCAG 2.2 AA by axe, keyboard, phone width, both colour schemes. Screenshots are kept. */
 import assert from 'node:assert/strict';
 import {mkdtemp, readFile} from 'node:fs/promises';
+import {createServer} from 'node:http';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -336,6 +337,64 @@ describe('pages', () => {
     assert.equal(await page.evaluate(() => document.cookie + localStorage.length), '0');
     await page.context().close();
   });
+
+  test('the watch page in a frame of another site takes a token without storage', async () => {
+    const kept = mock.world.signalling;
+    mock.world.signalling = refusal('token-missing');
+    const host = createServer((request, response) => {
+      response.writeHead(200, {'Content-Type': 'text/html'}).end(`<!doctype html><title>Host</title><iframe src="${mock.url}/watch/front-door" width="800" height="600"></iframe>`);
+    });
+    await new Promise((resolve) => host.listen(0, resolve));
+    const page = await open(null);
+    try {
+      // localhost and 127.0.0.1 are two sites, and a private context denies storage to the other one.
+      await page.goto(`http://localhost:${host.address().port}/`);
+      const frame = await eventually('the frame is there', () => page.frames().find((each) => each.url().startsWith(mock.url)));
+      await frame.getByRole('dialog').waitFor();
+      const denied = await frame.evaluate(() => ['localStorage', 'sessionStorage'].filter((kind) => {
+        try {
+          return !window[kind];
+        } catch (error) {
+          return error.name === 'SecurityError';
+        }
+      }));
+      assert.deepEqual(denied, ['localStorage', 'sessionStorage'], 'the browser denies storage, or this tests nothing');
+      const asked = page.waitForRequest((request) => request.url().includes('/whep/') && request.method() === 'POST');
+      await frame.getByLabel('Token', {exact: true}).fill('framed');
+      await frame.getByRole('button', {name: 'Use token'}).click();
+      assert.equal(await (await asked).headerValue('authorization'), 'Bearer framed');
+      await frame.getByRole('button', {name: 'Token set'}).waitFor();
+      await page.screenshot({path: join(shots, 'watch-framed.png')});
+      assert.deepEqual(page.complaints.filter((each) => !/favicon/.test(each)), []);
+    } finally {
+      mock.world.signalling = kept;
+      await page.context().close();
+      host.close();
+    }
+  });
+
+  for (const [path, ready] of [['/', '#live .card'], ['/publish/front-door', '#codec option'], ['/watch/front-door', 'whep-player']]) {
+    test(`${path} works where the browser denies all storage`, async () => {
+      const page = await open(null);
+      await page.addInitScript(() => {
+        const deny = {get() {
+          throw new DOMException('denied', 'SecurityError');
+        }};
+        Object.defineProperties(window, {localStorage: deny, sessionStorage: deny, indexedDB: deny});
+        Object.defineProperty(Document.prototype, 'cookie', deny);
+      });
+      await page.goto(`${mock.url}${path}#token=kept-in-memory`);
+      await page.locator(ready).first().waitFor({state: 'attached'});
+      await page.getByRole('button', {name: 'Token set'}).waitFor();
+      if (path === '/') {
+        await page.getByLabel('Time zone').selectOption('UTC');
+        const cell = page.locator('#past time').first();
+        assert.ok((await cell.textContent()).endsWith((await cell.getAttribute('datetime')).slice(11, 19)));
+      }
+      assert.deepEqual(page.complaints, []);
+      await page.context().close();
+    });
+  }
 
   test('a full room is asked again when the server said so, not before', async () => {
     const kept = mock.world.signalling;
