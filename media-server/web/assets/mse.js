@@ -17,11 +17,14 @@ const EVICTED = 0.25;
 /** A jump beyond the newest segment lands so far before its end. */
 const EDGE = 1;
 
-/** This browser takes `mime` in no MediaSource. */
+const NAMES = {avc1: 'H.264', vp08: 'VP8', vp09: 'VP9', av01: 'AV1', opus: 'Opus'};
+
+/** MediaSource of this browser does not take `codecs`, RFC 6381 names; `<video src>` may. `words` has them as people know them. */
 export class UnsupportedError extends Error {
-  constructor(mime) {
-    super(`This browser does not play ${mime} while it is recorded`);
-    this.mime = mime;
+  constructor(codecs) {
+    const words = codecs.map((name) => NAMES[name.split('.')[0]] ?? name).join(' with ');
+    super(`This browser does not play ${words} in segments`);
+    this.words = words;
   }
 }
 
@@ -205,8 +208,9 @@ export class PlaylistPlayer extends EventTarget {
   async #switch({init}, signal) {
     if (!init || this.#init === init.key) return;
     const data = await this.#bytes(init, signal);
-    const mime = `video/mp4; codecs="${codecs(new Uint8Array(data)).join(', ')}"`;
-    if (!MediaSource.isTypeSupported(mime)) throw new UnsupportedError(mime);
+    const names = codecs(new Uint8Array(data));
+    const mime = `video/mp4; codecs="${names.join(', ')}"`;
+    if (!MediaSource.isTypeSupported(mime)) throw new UnsupportedError(names);
     if (signal.aborted) return;
     if (!this.#buffer) this.#buffer = this.#source.addSourceBuffer(mime);
     else if (mime !== this.#mime) this.#buffer.changeType(mime);
