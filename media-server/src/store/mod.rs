@@ -5,12 +5,16 @@
 //! migrated; one of a later version is refused.
 
 mod error;
+mod events;
+mod expiry;
 mod recordings;
 mod sessions;
 mod streams;
 mod uploads;
 
 pub use error::{StoreError, Trouble};
+pub use events::EventIds;
+pub use expiry::{Kept, StreamCursor};
 pub use recordings::{NewRecording, Recording, RecordingOutcome, RecordingQuery, RecordingState, RecordingTotals};
 pub use sessions::SessionRow;
 pub use streams::{Change, Leftovers, StreamRow};

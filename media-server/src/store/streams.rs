@@ -1,11 +1,12 @@
 //! Rows of streams: written whole each time, so that a write that failed can be done again later.
 
 use super::sessions::{self, SessionRow};
-use super::{Store, StoreError, optional_time, rows, text, time, word};
-use crate::control::{RoomName, StreamId, StreamQuery, StreamState};
+use super::{Store, StoreError, events, optional_time, rows, text, time, word};
+use crate::control::{Event, RoomName, StreamId, StreamQuery, StreamState};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
+use std::sync::Arc;
 
 /// A stream, as it is remembered.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +60,8 @@ pub enum Change {
         /// Why.
         reason: String,
     },
+    /// An event that reports changes before it.
+    Event(Arc<Event>),
 }
 
 /// What an earlier process left open.
@@ -156,6 +159,7 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
         Change::SessionStarted(row) => sessions::put(connection, row).await,
         Change::SessionConnected { id, at } => sessions::connected(connection, id, *at).await,
         Change::SessionEnded { id, at, reason } => sessions::ended(connection, id, *at, reason).await,
+        Change::Event(event) => events::put(connection, event).await,
     }
 }
 
