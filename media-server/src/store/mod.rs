@@ -9,6 +9,7 @@ mod events;
 mod expiry;
 mod recordings;
 mod sessions;
+mod stored;
 mod streams;
 mod uploads;
 
