@@ -98,8 +98,8 @@ impl Control {
     /// Sets the books straight after a restart and starts.
     pub async fn start(parts: ControlParts) -> Result<Control, ControlError> {
         let leftovers = parts.store.end_leftovers().await?;
-        if leftovers.streams > 0 || leftovers.sessions > 0 {
-            let (streams, sessions) = (leftovers.streams, leftovers.sessions);
+        if !leftovers.ended.is_empty() || leftovers.sessions > 0 {
+            let (streams, sessions) = (leftovers.ended.len(), leftovers.sessions);
             tracing::info!(streams, sessions, "ended what the process before left open");
         }
         let gate = Gate::new(parts.limits.clone());
@@ -125,6 +125,7 @@ impl Control {
             leaving: CancellationToken::new(),
             idle: Notify::new(),
         });
+        leftovers.ended.iter().filter_map(registry::late_end).for_each(|news| inner.journal.tell(news));
         tokio::spawn(watch(inner.clone(), parts.events));
         tokio::spawn(expiry::run(inner.store.clone(), inner.leaving.clone()));
         Ok(Control { inner })

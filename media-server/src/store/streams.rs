@@ -70,7 +70,7 @@ pub struct Leftovers {
     /// Streams that wait for their publisher: they still do.
     pub waiting: Vec<StreamRow>,
     /// Streams that were ended now.
-    pub streams: u64,
+    pub ended: Vec<StreamRow>,
     /// Sessions that were ended now.
     pub sessions: u64,
 }
@@ -114,17 +114,17 @@ impl Store {
             let streams = sqlx::query(
                 "UPDATE streams SET state = 'ended', end_reason = ?1,
                      ended_at = COALESCE(seen_at, started_at, created_at)
-                 WHERE state = 'live' OR (state = 'created' AND NOT ahead)",
+                 WHERE state = 'live' OR (state = 'created' AND NOT ahead) RETURNING *",
             )
             .bind(RESTART)
-            .execute(&mut *transaction)
+            .fetch_all(&mut *transaction)
             .await?;
             let waiting = sqlx::query("SELECT * FROM streams WHERE state = 'created' ORDER BY id")
                 .fetch_all(&mut *transaction)
                 .await?;
             transaction.commit().await?;
-            let waiting = waiting.iter().map(stream).collect::<Result<_, _>>()?;
-            Ok(Leftovers { waiting, streams: streams.rows_affected(), sessions: sessions.rows_affected() })
+            let rows = |found: Vec<SqliteRow>| found.iter().map(stream).collect::<Result<_, _>>();
+            Ok(Leftovers { waiting: rows(waiting)?, ended: rows(streams)?, sessions: sessions.rows_affected() })
         };
         work.await.map_err(|e| self.error(e))
     }
@@ -309,7 +309,9 @@ pub(super) mod tests {
         }
         let store = Store::open(&path).await.unwrap();
         let left = store.end_leftovers().await.unwrap();
-        assert_eq!((left.streams, left.sessions), (2, 1));
+        let mut rooms: Vec<_> = left.ended.iter().map(|row| row.room.as_str()).collect();
+        rooms.sort_unstable();
+        assert_eq!((rooms, left.sessions), (vec!["a", "d"], 1));
         assert_eq!(left.waiting, [waiting]);
         let after = store.stream(&live.id).await.unwrap().unwrap();
         assert_eq!(after.state, StreamState::Ended);
@@ -318,7 +320,7 @@ pub(super) mod tests {
         let sessions = store.sessions(&live.id).await.unwrap();
         assert_eq!((sessions[0].reason.as_deref(), sessions[0].ended_at), (Some("server-restart"), Some(at(77))));
         let again = store.end_leftovers().await.unwrap();
-        assert_eq!((again.streams, again.sessions), (0, 0));
+        assert_eq!((again.ended.len(), again.sessions), (0, 0));
     }
 
     #[tokio::test]

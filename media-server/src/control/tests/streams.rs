@@ -219,13 +219,14 @@ async fn restart_tells_the_truth() {
     assert_eq!(after.control.stream(&waiting.id).await.unwrap().unwrap().state, StreamState::Live);
     // The listener of the process before misses nothing.
     let mut names = Vec::new();
-    while names.len() < 3 {
+    while names.len() < 4 {
         match heard.next().await.unwrap() {
             Heard::Event(event) => names.push((event.name, event.room.to_string())),
             missed @ Heard::Missed { .. } => panic!("{missed:?}"),
         }
     }
-    let expected = [("publisher:joined", "r"), ("stream:started", "ahead"), ("publisher:joined", "ahead")];
+    let expected =
+        [("publisher:joined", "r"), ("stream:ended", "r"), ("stream:started", "ahead"), ("publisher:joined", "ahead")];
     assert_eq!(names, expected.map(|(name, room)| (name, room.to_owned())));
 }
 
