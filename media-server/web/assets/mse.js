@@ -11,6 +11,8 @@ const BEHIND = 30;
 const KEPT_AHEAD = 90;
 const RELOAD_AFTER = 4;
 const FIRST_AFTER = 1;
+/** Pause after a request that failed for a while: doubled each time, up to the second. */
+const RETRY = [1, 15];
 /** A hole of at most this much needs no jump; what is missing of a segment beyond it was evicted. */
 const STEP = 0.05;
 const EVICTED = 0.25;
@@ -48,6 +50,7 @@ export class PlaylistPlayer extends EventTarget {
   /** By address: seconds of the segment that were in the buffer when it was appended. Less now means that it was evicted. */
   #appended = new Map();
   #fetch = null;
+  #reloadedAt = 0;
   #abort = new AbortController();
   #wake = () => {};
 
@@ -80,7 +83,8 @@ export class PlaylistPlayer extends EventTarget {
     for (const type of ['timeupdate', 'waiting']) {
       this.#video.addEventListener(type, () => {
         this.#step();
-        this.#wake();
+        const missing = this.#missing();
+        if (missing && this.#due(missing)) this.#wake();
       }, {signal});
     }
     this.#feed().catch((error) => signal.aborted || this.dispatchEvent(new CustomEvent('error', {detail: error})));
@@ -105,6 +109,7 @@ export class PlaylistPlayer extends EventTarget {
   }
 
   async #reload() {
+    this.#reloadedAt = performance.now();
     let text = '';
     try {
       text = await (await this.#get(this.#url, {signal: this.#abort.signal})).text();
@@ -171,18 +176,33 @@ export class PlaylistPlayer extends EventTarget {
 
   async #feed() {
     const {signal} = this.#abort;
+    let [pause, longest] = RETRY;
     while (!signal.aborted) {
-      const segment = this.#missing();
-      if (segment && this.#due(segment)) {
-        await this.#load(segment);
-        this.#step();
-      } else if (!segment && this.#done) {
-        if (this.#source.readyState === 'open' && !this.#buffer.updating) this.#source.endOfStream();
-        await this.#pause(Infinity);
-      } else {
-        await this.#pause(RELOAD_AFTER);
-        if (!this.#done && !signal.aborted) await this.#reload();
+      try {
+        await this.#work(signal);
+        [pause] = RETRY;
+      } catch (error) {
+        // The server is restarted, or the network is away.
+        if (!(error instanceof TypeError || error.status === 429 || error.status >= 500)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, pause * 1000));
+        pause = Math.min(pause * 2, longest);
       }
+    }
+  }
+
+  /** Loads the next segment, or waits until one is due. */
+  async #work(signal) {
+    const segment = this.#missing();
+    if (segment && this.#due(segment)) {
+      await this.#load(segment);
+      this.#step();
+    } else if (!segment && this.#done) {
+      if (this.#source.readyState === 'open' && !this.#buffer.updating) this.#source.endOfStream();
+      await this.#pause(Infinity);
+    } else {
+      const due = () => RELOAD_AFTER - (performance.now() - this.#reloadedAt) / 1000;
+      if (due() > 0) await this.#pause(due());
+      if (due() <= 0 && !this.#done && !signal.aborted) await this.#reload();
     }
   }
 

@@ -57,7 +57,7 @@ export class Recordings {
     parts.close.addEventListener('click', () => this.#close());
     parts.more.addEventListener('click', () => this.#more().catch(failed));
     parts.video.addEventListener('timeupdate', () => this.#follow());
-    parts.video.addEventListener('ended', () => this.#exports[this.#part + 1] && this.#load(this.#part + 1, 0));
+    parts.video.addEventListener('ended', () => (this.#exports[this.#part + 1] ? this.#load(this.#part + 1, 0) : this.#continue()));
     parts.video.addEventListener('error', () => this.#parts.video.getAttribute('src') && this.#say('This browser cannot play this recording. Download it instead.'));
     addEventListener('zone', () => {
       this.#timeline.draw();
@@ -296,6 +296,14 @@ export class Recordings {
       video.currentTime = seconds;
     }
     video.play().catch(() => {});
+  }
+
+  /** Plays the recording that begins where this one ends: a long stream has several in a row. */
+  async #continue() {
+    const ended = this.#chosen;
+    const at = new Date(ended.startedAt.getTime() + this.#offset() * 1000);
+    const next = await findMoment(ended.room, at).catch(() => null);
+    if (this.#chosen === ended && next?.place === 'at' && next.recording.id !== ended.id) this.#choose(next.recording, next.seconds);
   }
 
   #offset() {

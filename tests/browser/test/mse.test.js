@@ -141,6 +141,8 @@ describe('the player of growing recordings', () => {
   let segments;
   let requests;
   let box;
+  /** Requests of segments that fail from now on. */
+  let failures;
 
   function playlist() {
     const lines = ['#EXTM3U', '#EXT-X-MAP:URI="init-1.mp4"'];
@@ -155,6 +157,10 @@ describe('the player of growing recordings', () => {
     const index = /^segment-(\d+)/.exec(name)?.[1];
     await new Promise((resolve) => setTimeout(resolve, 4));
     signal.throwIfAborted();
+    if (index && failures > 0) {
+      failures -= 1;
+      throw new TypeError('Failed to fetch');
+    }
     return {
       text: async () => playlist(),
       arrayBuffer: async () => (index ? new Float64Array(segments[index]).buffer : Uint8Array.from(`\0\0\0\0\0\0\0\0${box}\x01\x42\xe0\x1f`.padEnd(40, '\0'), (letter) => letter.charCodeAt(0)).buffer),
@@ -180,6 +186,7 @@ describe('the player of growing recordings', () => {
     segments = Array.from({length: LENGTH / SEGMENT}, (_, index) => [index * SEGMENT, (index + 1) * SEGMENT]);
     requests = [];
     box = 'avcC';
+    failures = 0;
   });
 
   afterEach(() => player?.close());
@@ -243,6 +250,22 @@ describe('the player of growing recordings', () => {
     await jump(102);
     await new Promise((resolve) => setTimeout(resolve, 50));
     assert.equal(requests.filter((name) => name.startsWith('segment')).length, before);
+  });
+
+  test('a request that fails for a while is repeated', async () => {
+    failures = 1;
+    await open(300);
+    await jump(300);
+    assert.equal(failures, 0);
+    await eventually('what follows is fetched, too', () => video.buffered.covers(319));
+  });
+
+  test('playing reads the playlist every few seconds, not with each step', async () => {
+    await open(100);
+    await jump(100);
+    const before = requests.filter((name) => name === 'index.m3u8').length;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    assert.ok(requests.filter((name) => name === 'index.m3u8').length <= before + 1);
   });
 
   test('what is far from the position is removed', async () => {

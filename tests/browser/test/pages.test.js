@@ -306,6 +306,28 @@ describe('pages', () => {
     }
   });
 
+  test('playback continues in the recording that begins where one ends', async () => {
+    const {recordings} = mock.world;
+    const [r2] = recordings.filter(({id}) => id === 'r2');
+    const start = Date.now() - 3_600_000;
+    const part = (id, from, seconds) => ({...r2, id, stream: 'p1', startedAt: new Date(start + from).toISOString(), endedAt: new Date(start + from + seconds * 1000).toISOString(),
+      durationSeconds: seconds, gaps: [], gapCount: 0, urls: undefined});
+    mock.world.recordings = [part('p1', 0, 6), part('p2', 6000, 6), part('p3', 30_000, 6)];
+    const manifest = mock.world.manifest;
+    mock.world.manifest = {exports: [{file: 'recording.mp4', bytes: 1, start: 0, duration: 6}]};
+    try {
+      const page = await open(`/?room=front-door&t=${new Date(start + 4500).toISOString()}`);
+      await page.locator('#recording-video[src*="/recordings/p1/"]').waitFor({state: 'attached'});
+      await page.locator('#recording-video[src*="/recordings/p2/"]').waitFor({state: 'attached'});
+      await eventually('it plays to the end', () => page.evaluate(() => document.getElementById('recording-video').ended));
+      // A pause of the camera is not skipped.
+      assert.match(await page.locator('#recording-video').getAttribute('src'), /\/recordings\/p2\//);
+      await page.context().close();
+    } finally {
+      Object.assign(mock.world, {recordings, manifest});
+    }
+  });
+
   test('the timeline draws recordings that the list does not have', async () => {
     const {recordings} = mock.world;
     const minute = (n) => ({...recordings.find(({id}) => id === 'r2'), id: `m${n}`, stream: `m${n}`, startedAt: new Date(Date.now() - (n + 1) * 60_000).toISOString(),
