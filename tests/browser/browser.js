@@ -1,6 +1,6 @@
 /** Chromium for the tests: Debian's, headless, without its background traffic, with a fake camera when one is asked for. */
 import {execFile} from 'node:child_process';
-import {mkdtemp, rm} from 'node:fs/promises';
+import {mkdir, mkdtemp, readFile, rm, writeFile} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {promisify} from 'node:util';
@@ -38,6 +38,22 @@ export async function clip(directory) {
   const path = join(directory, 'clip.mp4');
   await run('ffmpeg', ['-v', 'error', '-f', 'lavfi', '-i', 'testsrc2=size=640x360:rate=30', '-f', 'lavfi', '-i', 'sine=440', '-t', '6', '-c:v', 'libx264',
     '-preset', 'ultrafast', '-pix_fmt', 'yuv420p', '-c:a', 'libopus', '-movflags', '+faststart', path]);
+  return path;
+}
+
+/**
+ * A directory with a recording that still grows: segments of 10 s and a playlist without an end. Its picture has its time: the
+ * brightness of the left half rises over all `seconds`, that of the right half within each minute.
+ */
+export async function growing(directory, {seconds}) {
+  const path = join(directory, 'growing');
+  await mkdir(path);
+  await run('ffmpeg', ['-v', 'error', '-f', 'lavfi', '-i', `color=black:size=64x36:rate=5,format=yuv420p,geq=lum='16+219*if(lt(X,32),T/${seconds},mod(T,60)/60)':cb=128:cr=128`,
+    '-f', 'lavfi', '-i', 'sine=440:sample_rate=48000', '-t', String(seconds), '-c:v', 'libx264', '-preset', 'ultrafast', '-crf', '4', '-g', '50', '-keyint_min', '50', '-sc_threshold', '0', '-c:a', 'libopus', '-b:a', '16k',
+    '-f', 'hls', '-hls_time', '10', '-hls_list_size', '0', '-hls_segment_type', 'fmp4', '-hls_flags', 'program_date_time', '-hls_fmp4_init_filename', 'init-1.mp4',
+    '-hls_segment_filename', join(path, 'segment-%06d.m4s'), join(path, 'index.m3u8')]);
+  const playlist = join(path, 'index.m3u8');
+  await writeFile(playlist, (await readFile(playlist, 'utf8')).replace('#EXT-X-ENDLIST\n', ''));
   return path;
 }
 

@@ -1,14 +1,15 @@
 //! The journal: one task that writes what the registry decided and then tells it, in the order it was decided.
 //!
 //! Nobody waits for it on the way in: a session is answered before its row is written. A stream's start and end are
-//! in the database before they are announced. When the disk refuses, the server goes on: rows of sessions are lost
-//! (and counted), rows of streams are tried again every [`BEAT`] until they are in.
+//! in the database before they are announced; so is the announcement, in the same transaction. When the disk refuses,
+//! the server continues: rows of sessions are lost (and counted), rows of streams and events are tried again every [`BEAT`]
+//! until they are in, and events are announced before they are written.
 
-use super::events::{Events, News};
+use super::events::{Event, Events, News};
 use super::types::{StreamId, StreamState};
 use crate::store::{Change, Store, StreamRow};
 use jiff::Timestamp;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub(super) const BEAT: Duration = Duration::from_secs(5);
 const MAX_WAITING: usize = 65_536;
 /// Entries of one transaction.
 const BATCH: usize = 256;
+/// Events that wait for a database that refuses. The oldest are dropped; listeners that miss them learn of it.
+const MAX_UNSAVED_EVENTS: usize = 4096;
 
 enum Entry {
     Write(Change),
@@ -47,6 +50,8 @@ impl Journal {
             lost: journal.lost.clone(),
             live: HashSet::new(),
             unsaved: HashMap::new(),
+            unsaved_events: VecDeque::new(),
+            outage: false,
             beat: None,
         };
         tokio::spawn(writer.run(queue));
@@ -91,6 +96,10 @@ struct Writer {
     live: HashSet<StreamId>,
     /// Streams whose newest row is not in the database.
     unsaved: HashMap<StreamId, Box<StreamRow>>,
+    /// Events that are announced and not in the database.
+    unsaved_events: VecDeque<Arc<Event>>,
+    /// The newest write failed because the database refuses all writes.
+    outage: bool,
     /// When to note the live streams; `None` at rest.
     beat: Option<Instant>,
 }
@@ -110,31 +119,40 @@ impl Writer {
             }
             // One that came due while the disk was slow stays due: it is next.
             self.beat = match self.beat {
-                _ if self.live.is_empty() && self.unsaved.is_empty() => None,
+                _ if self.live.is_empty() && self.unsaved.is_empty() && self.unsaved_events.is_empty() => None,
                 due => due.or_else(|| Some(Instant::now() + BEAT)),
             };
         }
     }
 
     async fn work(&mut self, batch: &mut Vec<Entry>) {
-        let mut changes = Vec::new();
-        let mut after = Vec::new();
+        let (mut changes, mut announced, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut writes = 0;
         for entry in batch.drain(..) {
             match entry {
-                Entry::Write(change) => changes.push(change),
-                other => after.push(other),
+                Entry::Write(change) => {
+                    writes += 1;
+                    changes.push(change);
+                }
+                Entry::Tell(news) => {
+                    let event = self.events.number(news);
+                    changes.push(Change::Event(event.clone()));
+                    announced.push(event);
+                }
+                Entry::Flush(done) => flushed.push(done),
             }
+        }
+        self.waiting.fetch_sub(writes, Ordering::Relaxed);
+        if self.outage {
+            // Each write may take as long as the database is waited for.
+            announced.drain(..).for_each(|event| self.events.announce(event));
         }
         if !changes.is_empty() {
-            self.waiting.fetch_sub(changes.len(), Ordering::Relaxed);
             self.save(changes).await;
         }
-        for entry in after {
-            match entry {
-                Entry::Tell(news) => self.events.tell(news),
-                Entry::Flush(done) => drop(done.send(())),
-                Entry::Write(_) => {}
-            }
+        announced.into_iter().for_each(|event| self.events.announce(event));
+        for done in flushed {
+            let _ = done.send(());
         }
     }
 
@@ -149,18 +167,34 @@ impl Writer {
                 self.unsaved.remove(&row.id);
             }
         }
-        let Err(refused) = self.store.apply(&changes).await else { return };
+        let Err(refused) = self.store.apply(&changes).await else {
+            self.outage = false;
+            return;
+        };
         tracing::error!(error = %refused, source = ?std::error::Error::source(&refused), "the books could not be written");
-        // One bad row must not take the others with it.
+        // One bad row must not take the others with it; a bad database takes all, and only one is tried.
+        let mut outage = self.outage && refused.is_outage();
         for change in changes {
-            if self.store.apply(std::slice::from_ref(&change)).await.is_ok() {
-                continue;
+            if !outage {
+                match self.store.apply(std::slice::from_ref(&change)).await {
+                    Ok(()) => continue,
+                    Err(refused) => outage = refused.is_outage(),
+                }
             }
             match change {
                 Change::Stream(row) => drop(self.unsaved.insert(row.id.clone(), row)),
+                Change::Event(event) => self.keep_event(event),
                 _ => lose(&self.lost, 1),
             }
         }
+        self.outage = outage;
+    }
+
+    fn keep_event(&mut self, event: Arc<Event>) {
+        if self.unsaved_events.len() == MAX_UNSAVED_EVENTS {
+            self.unsaved_events.pop_front();
+        }
+        self.unsaved_events.push_back(event);
     }
 
     async fn on_beat(&mut self) {
@@ -175,16 +209,22 @@ impl Writer {
     }
 
     async fn save_unsaved(&mut self) {
-        if self.unsaved.is_empty() {
+        let (streams, events) = (self.unsaved.len(), self.unsaved_events.len());
+        if streams + events == 0 {
             return;
         }
-        let changes: Vec<_> = self.unsaved.values().cloned().map(Change::Stream).collect();
+        let rows = self.unsaved.values().cloned().map(Change::Stream);
+        let changes: Vec<_> = rows.chain(self.unsaved_events.iter().cloned().map(Change::Event)).collect();
         match self.store.apply(&changes).await {
             Ok(()) => {
-                tracing::info!(streams = changes.len(), "the books are written again");
+                tracing::info!(streams, events, "registry writes recovered");
                 self.unsaved.clear();
+                self.unsaved_events.clear();
+                self.outage = false;
             }
-            Err(refused) => tracing::error!(error = %refused, streams = changes.len(), "streams are not in the books"),
+            Err(refused) => {
+                tracing::error!(error = %refused, streams, events, "streams and events are not in the registry")
+            }
         }
     }
 }

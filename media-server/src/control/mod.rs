@@ -11,6 +11,7 @@ mod admission;
 mod error;
 mod etag;
 mod events;
+mod expiry;
 mod join;
 mod journal;
 mod media;
@@ -26,7 +27,7 @@ mod troubles;
 mod types;
 
 pub use error::{Cap, ControlError};
-pub use events::Event;
+pub use events::{Event, Heard, Listener};
 pub use media::{EndReason, Media, MediaEvent, Publish, Subscribe};
 pub use notices::Notices;
 pub use recorder::Recorder;
@@ -97,8 +98,8 @@ impl Control {
     /// Sets the books straight after a restart and starts.
     pub async fn start(parts: ControlParts) -> Result<Control, ControlError> {
         let leftovers = parts.store.end_leftovers().await?;
-        if leftovers.streams > 0 || leftovers.sessions > 0 {
-            let (streams, sessions) = (leftovers.streams, leftovers.sessions);
+        if !leftovers.ended.is_empty() || leftovers.sessions > 0 {
+            let (streams, sessions) = (leftovers.ended.len(), leftovers.sessions);
             tracing::info!(streams, sessions, "ended what the process before left open");
         }
         let gate = Gate::new(parts.limits.clone());
@@ -109,7 +110,7 @@ impl Control {
         if let Some(media) = &parts.media {
             media.set_max_bitrate(parts.limits.max_bitrate);
         }
-        let events = Arc::new(Events::new());
+        let events = Arc::new(Events::new(parts.store.reserve_event_ids(events::RESERVED).await?));
         let inner = Arc::new(Inner {
             registry: Mutex::new(registry),
             gate,
@@ -124,7 +125,9 @@ impl Control {
             leaving: CancellationToken::new(),
             idle: Notify::new(),
         });
+        leftovers.ended.iter().filter_map(registry::late_end).for_each(|news| inner.journal.tell(news));
         tokio::spawn(watch(inner.clone(), parts.events));
+        tokio::spawn(expiry::run(inner.store.clone(), inner.leaving.clone()));
         Ok(Control { inner })
     }
 
@@ -133,10 +136,9 @@ impl Control {
         self.inner.events.subscribe()
     }
 
-    /// What happened after event `id`, as far as it is kept, and everything that happens from now on, without a hole
-    /// between the two.
-    pub fn events_since(&self, id: u64) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
-        self.inner.events.since(id)
+    /// Follows the events after the one with the id `last`, or those from now on. Events that are not kept any more are reported.
+    pub fn listen(&self, last: Option<u64>) -> Listener {
+        self.inner.events.follow(self.inner.store.clone(), last)
     }
 
     /// Sets the caps. Lower ones drop nobody: they hold for newcomers. The bitrate holds for all.

@@ -10,7 +10,7 @@
 mod sessions;
 mod streams;
 
-pub(super) use streams::{owns, past};
+pub(super) use streams::{late_end, owns, past};
 
 use super::admission::{Claim, Gate, Slot};
 use super::error::{ControlError, DRAINING_RETRY_AFTER, NO_PUBLISHER_RETRY_AFTER};

@@ -1,12 +1,12 @@
 //! `/events`: what happens, as server-sent events (the HTML standard, §9.2).
 //!
-//! `Last-Event-ID` goes on where a listener was cut off, as far as the control plane keeps events. A listener that is
-//! too slow is told so by an event `events:missed` and should list the streams anew. It ends with the listener's token.
+//! `Last-Event-ID` resumes after that event, across restarts of the server. Events that are not kept any more are
+//! replaced by one `events:missed`; the listener should then list the streams. It ends with the listener's token.
 
 use super::app::App;
 use super::refusals::Refused;
 use crate::auth::Action;
-use crate::control::{Event, RoomName};
+use crate::control::{Event, Heard, RoomName};
 use crate::problem::{Kind, Problem};
 use axum::Router;
 use axum::extract::{Query, RawQuery, State};
@@ -17,10 +17,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::{Stream, StreamExt, stream};
 use serde::Deserialize;
+use serde_json::json;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio_stream::wrappers::BroadcastStream;
 use utoipa::IntoParams;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -47,7 +46,8 @@ struct EventsQuery {
 }
 
 /// Listens to `stream:started`, `stream:ended`, `publisher:joined`, `publisher:left`, `viewers:changed`,
-/// `trouble:started` and `trouble:ended`.
+/// `trouble:started` and `trouble:ended`. `events:missed` replaces events that are not kept any more: `first` is the id of the
+/// first one available, `count` their number when it is known.
 #[utoipa::path(get, path = "/events", tag = "Streams",
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event")),
     responses((status = 200, description = "Server-sent events; data is a JSON object with room, stream and at",
@@ -68,21 +68,17 @@ async fn listen(
             Problem::new(Kind::EventsFull, "every connection for events is taken").retry_after(FULL_RETRY)
         })?;
     let last: Option<u64> = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.trim().parse().ok());
-    let (missed, receiver) = match last {
-        Some(last) => app.control.events_since(last),
-        None => (Vec::new(), app.control.subscribe_events()),
-    };
     // The first line makes the browser's `open` event come at once, proxies included.
     let hello = sse::Event::default().comment("listening").retry(RECONNECT);
     let wanted = move |event: &Event| room.as_ref().is_none_or(|room| *room == event.room);
-    let past: Vec<_> = missed.iter().filter(|event| wanted(event)).map(render).collect();
-    let live = BroadcastStream::new(receiver).filter_map(move |event| {
-        std::future::ready(match event {
-            Ok(event) => wanted(&event).then(|| render(&event)),
-            Err(_) => Some(sse::Event::default().event("events:missed").data("{}")),
+    let heard = stream::unfold(app.control.listen(last), async |mut listener| Some((listener.next().await?, listener)));
+    let events = heard.filter_map(move |heard| {
+        std::future::ready(match heard {
+            Heard::Event(event) => wanted(&event).then(|| render(&event)),
+            Heard::Missed { first, count } => Some(missed(first, count)),
         })
     });
-    let events = stream::iter([hello]).chain(stream::iter(past)).chain(live);
+    let events = stream::iter([hello]).chain(events);
     let shutdown = app.shutdown.clone().cancelled_owned();
     let over = async move {
         tokio::select! {
@@ -116,7 +112,16 @@ fn until<G>(
     })
 }
 
-fn render(event: &Arc<Event>) -> sse::Event {
+/// Renders the event that replaces deleted ones. A listener that resumes with its id continues behind them.
+fn missed(first: u64, count: Option<u64>) -> sse::Event {
+    let data = match count {
+        Some(count) => json!({"first": first.to_string(), "count": count}),
+        None => json!({"first": first.to_string()}),
+    };
+    sse::Event::default().id(first.saturating_sub(1).to_string()).event("events:missed").data(data.to_string())
+}
+
+fn render(event: &Event) -> sse::Event {
     let mut data = event.data.clone();
     if let Some(object) = data.as_object_mut() {
         object.insert("at".into(), event.at.to_string().into());

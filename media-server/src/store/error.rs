@@ -51,6 +51,13 @@ pub enum Trouble {
     Query,
 }
 
+impl StoreError {
+    /// Returns whether the database refuses every query, not only this one.
+    pub fn is_outage(&self) -> bool {
+        self.trouble != Trouble::Query
+    }
+}
+
 impl Trouble {
     /// What an operator can do.
     pub fn remedy(self) -> &'static str {

@@ -5,6 +5,8 @@
 //! migrated; one of a later version is refused.
 
 mod error;
+mod events;
+mod expiry;
 mod recordings;
 mod segments;
 mod sessions;
@@ -12,6 +14,8 @@ mod streams;
 mod uploads;
 
 pub use error::{StoreError, Trouble};
+pub use events::EventIds;
+pub use expiry::{Kept, StreamCursor};
 pub use recordings::{
     ListedRecording, NewRecording, Recording, RecordingOutcome, RecordingQuery, RecordingState, RecordingTotals,
 };

@@ -1,11 +1,12 @@
 //! Rows of streams: written whole each time, so that a write that failed can be done again later.
 
 use super::sessions::{self, SessionRow};
-use super::{Store, StoreError, optional_time, rows, text, time, word};
-use crate::control::{RoomName, StreamId, StreamQuery, StreamState};
+use super::{Store, StoreError, events, optional_time, rows, text, time, word};
+use crate::control::{Event, RoomName, StreamId, StreamQuery, StreamState};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
+use std::sync::Arc;
 
 /// A stream, as it is remembered.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +60,8 @@ pub enum Change {
         /// Why.
         reason: String,
     },
+    /// An event that reports changes before it.
+    Event(Arc<Event>),
 }
 
 /// What an earlier process left open.
@@ -67,7 +70,7 @@ pub struct Leftovers {
     /// Streams that wait for their publisher: they still do.
     pub waiting: Vec<StreamRow>,
     /// Streams that were ended now.
-    pub streams: u64,
+    pub ended: Vec<StreamRow>,
     /// Sessions that were ended now.
     pub sessions: u64,
 }
@@ -111,17 +114,17 @@ impl Store {
             let streams = sqlx::query(
                 "UPDATE streams SET state = 'ended', end_reason = ?1,
                      ended_at = COALESCE(seen_at, started_at, created_at)
-                 WHERE state = 'live' OR (state = 'created' AND NOT ahead)",
+                 WHERE state = 'live' OR (state = 'created' AND NOT ahead) RETURNING *",
             )
             .bind(RESTART)
-            .execute(&mut *transaction)
+            .fetch_all(&mut *transaction)
             .await?;
             let waiting = sqlx::query("SELECT * FROM streams WHERE state = 'created' ORDER BY id")
                 .fetch_all(&mut *transaction)
                 .await?;
             transaction.commit().await?;
-            let waiting = waiting.iter().map(stream).collect::<Result<_, _>>()?;
-            Ok(Leftovers { waiting, streams: streams.rows_affected(), sessions: sessions.rows_affected() })
+            let rows = |found: Vec<SqliteRow>| found.iter().map(stream).collect::<Result<_, _>>();
+            Ok(Leftovers { waiting: rows(waiting)?, ended: rows(streams)?, sessions: sessions.rows_affected() })
         };
         work.await.map_err(|e| self.error(e))
     }
@@ -156,6 +159,7 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
         Change::SessionStarted(row) => sessions::put(connection, row).await,
         Change::SessionConnected { id, at } => sessions::connected(connection, id, *at).await,
         Change::SessionEnded { id, at, reason } => sessions::ended(connection, id, *at, reason).await,
+        Change::Event(event) => events::put(connection, event).await,
     }
 }
 
@@ -305,7 +309,9 @@ pub(super) mod tests {
         }
         let store = Store::open(&path).await.unwrap();
         let left = store.end_leftovers().await.unwrap();
-        assert_eq!((left.streams, left.sessions), (2, 1));
+        let mut rooms: Vec<_> = left.ended.iter().map(|row| row.room.as_str()).collect();
+        rooms.sort_unstable();
+        assert_eq!((rooms, left.sessions), (vec!["a", "d"], 1));
         assert_eq!(left.waiting, [waiting]);
         let after = store.stream(&live.id).await.unwrap().unwrap();
         assert_eq!(after.state, StreamState::Ended);
@@ -314,7 +320,7 @@ pub(super) mod tests {
         let sessions = store.sessions(&live.id).await.unwrap();
         assert_eq!((sessions[0].reason.as_deref(), sessions[0].ended_at), (Some("server-restart"), Some(at(77))));
         let again = store.end_leftovers().await.unwrap();
-        assert_eq!((again.streams, again.sessions), (0, 0));
+        assert_eq!((again.ended.len(), again.sessions), (0, 0));
     }
 
     #[tokio::test]

@@ -15,13 +15,24 @@ export function endStream(id) {
   return request(`/streams/${encodeURIComponent(id)}/end`, {method: 'POST'});
 }
 
-/** A page of recordings, newest first; with `at`, those of a room at that moment. */
-export async function recordings({limit = 100, before = null, room = null, at = null} = {}) {
+/** A page of recordings, newest first; with `from` and `to`, Dates, those that have media from the one to the other. */
+export async function recordings({limit = 100, before = null, room = null, from = null, to = null} = {}) {
   const query = new URLSearchParams({limit});
   if (before) query.set('before', before);
   if (room) query.set('room', room);
-  if (at) ['from', 'to'].forEach((name) => query.set(name, at.toISOString()));
+  if (from) query.set('from', from.toISOString());
+  if (to) query.set('to', to.toISOString());
   return (await listed(`/recordings?${query}`, 'recordings')).map(recording);
+}
+
+/** Returns the recording with this id, or null. The first recording of a stream has the stream's id. */
+export async function recordingById(id) {
+  try {
+    return recording(camel(await json(`/recordings/${encodeURIComponent(id)}`)));
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
 }
 
 /** What a finished recording consists of; null while there is no manifest. */

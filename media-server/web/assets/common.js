@@ -11,22 +11,57 @@ export function at(path) {
   return new URL(path.startsWith(root.pathname) ? path : path.replace(/^\//, root.pathname), root).href;
 }
 
+/**
+ * `sessionStorage` or `localStorage`; memory where the browser denies it, as in frames of other sites. Reading the member of
+ * `window` throws there.
+ */
+function storage(kind) {
+  const memory = new Map();
+  let kept = null;
+  try {
+    kept = window[kind];
+  } catch {
+    // Memory remains.
+  }
+  const attempt = (action) => {
+    try {
+      return kept ? action(kept) : null;
+    } catch {
+      return null;
+    }
+  };
+  return {
+    get: (name) => memory.get(name) ?? attempt((store) => store.getItem(name)),
+    set: (name, value) => {
+      memory.set(name, value);
+      attempt((store) => store.setItem(name, value));
+    },
+    remove: (name) => {
+      memory.delete(name);
+      attempt((store) => store.removeItem(name));
+    },
+  };
+}
+
+const ofTab = storage('sessionStorage');
+const ofSite = storage('localStorage');
+
 // Access token: `#token=…` once, then this tab's session storage; it never stays in the address.
 const fragment = new URLSearchParams(location.hash.slice(1));
 if (fragment.has('token')) {
-  sessionStorage.setItem('token', fragment.get('token'));
+  ofTab.set('token', fragment.get('token'));
   fragment.delete('token');
   history.replaceState(null, '', location.pathname + location.search + (fragment.size ? `#${fragment}` : ''));
 }
 
 export function token() {
-  return sessionStorage.getItem('token') || null;
+  return ofTab.get('token') || null;
 }
 
 export function setToken(value) {
   mediaTokens.clear();
-  if (value) sessionStorage.setItem('token', value);
-  else sessionStorage.removeItem('token');
+  if (value) ofTab.set('token', value);
+  else ofTab.remove('token');
   dispatchEvent(new Event('token'));
 }
 
@@ -66,10 +101,10 @@ export function fileLink(url, properties, text) {
  * place in a room again.
  */
 export function tabIdentity() {
-  let name = sessionStorage.getItem('identity');
+  let name = ofTab.get('identity');
   if (!name) {
     name = `tab-${[...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
-    sessionStorage.setItem('identity', name);
+    ofTab.set('identity', name);
   }
   return name;
 }
@@ -182,7 +217,7 @@ export function count(number, one, many = `${one}s`) {
 
 // One visible time zone for the whole page; UTC on hover and in the API.
 
-let zone = localStorage.getItem('zone') === 'UTC' ? 'UTC' : Intl.DateTimeFormat().resolvedOptions().timeZone;
+let zone = ofSite.get('zone') === 'UTC' ? 'UTC' : Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 export function timeZone() {
   return zone;
@@ -257,7 +292,7 @@ export function zonePicker(select) {
   select.value = zone;
   select.addEventListener('change', () => {
     zone = select.value;
-    localStorage.setItem('zone', zone === 'UTC' ? 'UTC' : 'local');
+    ofSite.set('zone', zone === 'UTC' ? 'UTC' : 'local');
     for (const element of document.querySelectorAll('time[datetime]')) {
       const date = instant(element.dateTime);
       if (date) element.textContent = clock(date);

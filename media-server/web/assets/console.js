@@ -70,6 +70,7 @@ async function refresh() {
     }
     rounds += 1;
     show(all);
+    recordings.openLink();
     problem(null);
   } catch (error) {
     problem(error);
@@ -174,7 +175,7 @@ function row(first) {
     h('div', {class: 'row-facts'}, h('span', {}, started, ' – ', ended), length),
     h('div', {class: 'actions'}, play));
   element.update = (stream) => {
-    play.hidden = !recordings.has(stream.id);
+    play.hidden = !recordings.has(stream.id, stream.startedAt);
     setTime(started, stream.startedAt);
     setTime(ended, stream.endedAt);
     setText(length, stream.startedAt && stream.endedAt ? duration((stream.endedAt - stream.startedAt) / 1000) : '');

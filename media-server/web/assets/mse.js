@@ -7,14 +7,35 @@
 /** Seconds. */
 const AHEAD = 20;
 const BEHIND = 30;
+/** Data further ahead is removed: after a jump backwards it may never be played. */
+const KEPT_AHEAD = 90;
 const RELOAD_AFTER = 4;
 const FIRST_AFTER = 1;
-/** A hole of at most this much is stepped over without being told. */
+/** Pause after a request that failed for a while: doubled each time, up to the second. */
+const RETRY = [1, 15];
+/** A hole of at most this much needs no jump; what is missing of a segment beyond it was evicted. */
 const STEP = 0.05;
+const EVICTED = 0.25;
+/** A jump beyond the newest segment lands so far before its end. */
+const EDGE = 1;
+
+const NAMES = {avc1: 'H.264', vp08: 'VP8', vp09: 'VP9', av01: 'AV1', opus: 'Opus'};
+
+/** MediaSource of this browser does not take `codecs`, RFC 6381 names; `<video src>` may. `words` has them as people know them. */
+export class UnsupportedError extends Error {
+  constructor(codecs) {
+    const words = codecs.map((name) => NAMES[name.split('.')[0]] ?? name).join(' with ');
+    super(`This browser does not play ${words} in segments`);
+    this.words = words;
+  }
+}
 
 /**
- * Fetches by `get(url, headers)`, a function that gives a Response or throws an error with its `status`. Fires `error`, and
- * `waiting` while there is no segment yet.
+ * Fetches by `get(url, {headers, signal})`, a function that returns a Response or throws an error with its `status`. Fires
+ * `error`, and `waiting` while there is no segment yet.
+ *
+ * The segment to fetch is derived from the playback position and the buffered ranges before each fetch. A jump
+ * has no state; it only aborts the fetch under way.
  */
 export class PlaylistPlayer extends EventTarget {
   #video;
@@ -26,7 +47,10 @@ export class PlaylistPlayer extends EventTarget {
   #done = false;
   #mime = '';
   #init = null;
-  #next = 0;
+  /** By address: seconds of the segment that were in the buffer when it was appended. Less now means that it was evicted. */
+  #appended = new Map();
+  #fetch = null;
+  #reloadedAt = 0;
   #abort = new AbortController();
   #wake = () => {};
 
@@ -52,30 +76,43 @@ export class PlaylistPlayer extends EventTarget {
       this.dispatchEvent(new Event('waiting'));
       await this.#pause(FIRST_AFTER);
     }
-    await this.#switch(this.#segments[0]);
-    this.#seek(start);
-    this.#video.currentTime = start;
-    this.#video.addEventListener('seeking', () => this.#seek(this.#video.currentTime), {signal});
+    await this.#switch(this.#segments[0], signal);
+    if (signal.aborted) return;
+    this.#video.currentTime = this.#within(start);
+    this.#video.addEventListener('seeking', () => this.#jumped(), {signal});
     for (const type of ['timeupdate', 'waiting']) {
       this.#video.addEventListener(type, () => {
         this.#step();
-        this.#wake();
+        const missing = this.#missing();
+        if (missing && this.#due(missing)) this.#wake();
       }, {signal});
     }
     this.#feed().catch((error) => signal.aborted || this.dispatchEvent(new CustomEvent('error', {detail: error})));
   }
 
+  /** Jumps to `seconds`, or close to the newest segment's end when that is earlier. */
+  async seek(seconds) {
+    if (seconds > this.#end() - EDGE && !this.#done) {
+      await this.#reload().catch(() => {});
+      if (this.#buffer) await updated(this.#buffer).catch(() => {});
+      this.#extend();
+    }
+    if (!this.#abort.signal.aborted) this.#video.currentTime = this.#within(seconds);
+  }
+
   close() {
     this.#abort.abort();
+    this.#fetch?.control.abort();
     this.#wake();
     this.#video.removeAttribute('src');
     this.#video.load();
   }
 
   async #reload() {
+    this.#reloadedAt = performance.now();
     let text = '';
     try {
-      text = await (await this.#get(this.#url, {})).text();
+      text = await (await this.#get(this.#url, {signal: this.#abort.signal})).text();
     } catch (error) {
       // The playlist comes with the first segment.
       if (error.status !== 404 || this.#segments.length > 0) throw error;
@@ -83,76 +120,150 @@ export class PlaylistPlayer extends EventTarget {
     const {segments, done} = parsePlaylist(text, this.#url);
     this.#segments = segments;
     this.#done = done;
-    const last = segments.at(-1);
-    const end = last ? last.start + last.duration : 0;
+    this.#extend();
+  }
+
+  #extend() {
+    const end = this.#end();
     if (this.#source.readyState === 'open' && !this.#buffer?.updating && !(this.#source.duration >= end)) this.#source.duration = end;
   }
 
-  #seek(time) {
-    if (covers(this.#video.buffered, time)) return;
-    const index = this.#segments.findIndex(({start, duration}) => time < start + duration);
-    this.#next = index < 0 ? this.#segments.length : index;
+  #end() {
+    const last = this.#segments.at(-1);
+    return last ? last.start + last.duration : 0;
+  }
+
+  #within(seconds) {
+    return Math.max(0, Math.min(seconds, this.#end() - EDGE));
+  }
+
+  /** The position changed by a seek: the fetch under way is for another position, unless that is the segment missing there. */
+  #jumped() {
+    const missing = this.#missing();
+    if (this.#fetch && (!missing || key(missing) !== key(this.#fetch.segment))) this.#fetch.control.abort();
     this.#wake();
   }
 
-  /** Playback stands at the edge of a gap in the recording: goes on behind it. */
+  /** The first segment from the playback position on that the buffer does not hold, or undefined. */
+  #missing() {
+    const {currentTime} = this.#video;
+    return this.#segments.find((segment) => currentTime < segment.start + segment.duration && !this.#held(segment));
+  }
+
+  #held(segment) {
+    const seconds = this.#appended.get(key(segment));
+    return seconds !== undefined && overlap(this.#buffer.buffered, segment) >= seconds - EVICTED;
+  }
+
+  /** Whether it is time for `segment`: the media before it, which a gap may follow, ends soon. */
+  #due(segment) {
+    const before = this.#segments[this.#segments.indexOf(segment) - 1];
+    return Math.min(segment.start, before ? before.start + before.duration : 0) < this.#video.currentTime + AHEAD;
+  }
+
+  /** Goes on behind a gap in the recording. Data that is not fetched yet is no gap, and is waited for. */
   #step() {
-    const {buffered, currentTime, paused} = this.#video;
-    if (paused || covers(buffered, currentTime + STEP)) return;
+    const {buffered, currentTime, paused, seeking} = this.#video;
+    if ((paused && !seeking) || covers(buffered, currentTime + STEP)) return;
+    const missing = this.#missing();
     for (let index = 0; index < buffered.length; index += 1) {
-      if (buffered.start(index) > currentTime) {
-        this.#video.currentTime = buffered.start(index) + STEP / 2;
-        return;
-      }
+      const start = buffered.start(index);
+      if (start <= currentTime) continue;
+      if (!missing || start <= missing.start) this.#video.currentTime = start + STEP / 2;
+      return;
     }
   }
 
   async #feed() {
     const {signal} = this.#abort;
+    let [pause, longest] = RETRY;
     while (!signal.aborted) {
-      const segment = this.#segments[this.#next];
-      if (segment && segment.start < this.#video.currentTime + AHEAD) {
-        this.#next += 1;
-        await this.#switch(segment);
-        const data = await this.#bytes(segment);
-        if (!signal.aborted) await this.#append(data);
-        this.#step();
-      } else if (!segment && this.#done) {
-        if (this.#source.readyState === 'open' && !this.#buffer.updating) this.#source.endOfStream();
-        await this.#pause(Infinity);
-      } else {
-        await this.#pause(RELOAD_AFTER);
-        if (!this.#done && !signal.aborted) await this.#reload();
+      try {
+        await this.#work(signal);
+        [pause] = RETRY;
+      } catch (error) {
+        // The server is restarted, or the network is away.
+        if (!(error instanceof TypeError || error.status === 429 || error.status >= 500)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, pause * 1000));
+        pause = Math.min(pause * 2, longest);
       }
     }
   }
 
+  /** Loads the next segment, or waits until one is due. */
+  async #work(signal) {
+    const segment = this.#missing();
+    if (segment && this.#due(segment)) {
+      await this.#load(segment);
+      this.#step();
+    } else if (!segment && this.#done) {
+      if (this.#source.readyState === 'open' && !this.#buffer.updating) this.#source.endOfStream();
+      await this.#pause(Infinity);
+    } else {
+      const due = () => RELOAD_AFTER - (performance.now() - this.#reloadedAt) / 1000;
+      if (due() > 0) await this.#pause(due());
+      if (due() <= 0 && !this.#done && !signal.aborted) await this.#reload();
+    }
+  }
+
+  /** Fetches and appends a segment, unless a jump makes another one more urgent. */
+  async #load(segment) {
+    const control = new AbortController();
+    const {signal} = control;
+    this.#fetch = {segment, control};
+    try {
+      await this.#switch(segment, signal);
+      const data = await this.#bytes(segment, signal);
+      if (signal.aborted) return;
+      await this.#append(data);
+      this.#appended.set(key(segment), overlap(this.#buffer.buffered, segment));
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      this.#fetch = null;
+    }
+  }
+
   /** Brings the initialisation segment of `segment` into force. */
-  async #switch({init}) {
+  async #switch({init}, signal) {
     if (!init || this.#init === init.key) return;
-    const data = await this.#bytes(init);
-    const mime = `video/mp4; codecs="${codecs(new Uint8Array(data)).join(', ')}"`;
-    if (!MediaSource.isTypeSupported(mime)) throw new Error(`This browser cannot play ${mime} piece by piece`);
+    const data = await this.#bytes(init, signal);
+    const names = codecs(new Uint8Array(data));
+    const mime = `video/mp4; codecs="${names.join(', ')}"`;
+    if (!MediaSource.isTypeSupported(mime)) throw new UnsupportedError(names);
+    if (signal.aborted) return;
     if (!this.#buffer) this.#buffer = this.#source.addSourceBuffer(mime);
     else if (mime !== this.#mime) this.#buffer.changeType(mime);
     this.#mime = mime;
-    this.#init = init.key;
     await this.#append(data);
+    this.#init = init.key;
   }
 
-  async #bytes({url, range}) {
-    const response = await this.#get(url, range ? {Range: `bytes=${range.start}-${range.end}`} : {});
+  async #bytes({url, range}, signal) {
+    const headers = range ? {Range: `bytes=${range.start}-${range.end}`} : {};
+    const response = await this.#get(url, {headers, signal});
     return response.arrayBuffer();
   }
 
   async #append(data) {
-    const {currentTime} = this.#video;
-    if (currentTime > BEHIND * 2) {
-      this.#buffer.remove(0, currentTime - BEHIND);
-      await updated(this.#buffer);
-    }
+    await this.#trim();
     this.#buffer.appendBuffer(data);
     await updated(this.#buffer);
+  }
+
+  /** Removes what is far from the playback position. */
+  async #trim() {
+    const {buffered} = this.#buffer;
+    const from = this.#video.currentTime - BEHIND;
+    const to = this.#video.currentTime + KEPT_AHEAD;
+    if (buffered.length > 0 && buffered.start(0) < from - BEHIND) {
+      this.#buffer.remove(0, from);
+      await updated(this.#buffer);
+    }
+    if (buffered.length > 0 && buffered.end(buffered.length - 1) > to + BEHIND) {
+      this.#buffer.remove(to, Infinity);
+      await updated(this.#buffer);
+    }
   }
 
   #pause(seconds) {
@@ -164,6 +275,19 @@ export class PlaylistPlayer extends EventTarget {
       };
     });
   }
+}
+
+function key({url, range}) {
+  return `${url}#${range?.start ?? ''}`;
+}
+
+/** Seconds of `segment` that are in `ranges`. */
+function overlap(ranges, {start, duration}) {
+  let seconds = 0;
+  for (let index = 0; index < ranges.length; index += 1) {
+    seconds += Math.max(0, Math.min(ranges.end(index), start + duration) - Math.max(ranges.start(index), start));
+  }
+  return seconds;
 }
 
 /** `{segments: [{url, range, start, duration, init}], done}`; times are seconds since the first segment's start. */

@@ -3,7 +3,8 @@
  * link (`/?room=ROOM&t=2026-03-04T14:03:20Z`). Each gap is shown with its reason.
  */
 import * as api from './api.js';
-import {PlaylistPlayer} from './mse.js';
+import {findMoment, findWindow} from './finder.js';
+import {PlaylistPlayer, UnsupportedError} from './mse.js';
 import {Timeline, end, reason} from './timeline.js';
 import {announce, bytes, clock, copyButton, count, duration, fileLink, fromField, h, instant, list, pageUrl, request, setText, setTime,
   time, toField, withToken} from './common.js';
@@ -15,6 +16,9 @@ const REMEDIES = {
   'the disk fails': 'Look at the disk and at the server’s log.',
 };
 
+/** Milliseconds that the timeline's window is unchanged before it is read. */
+const STANDS_STILL = 200;
+
 const STATES = {
   recording: ['Recording', 'live'],
   finalising: ['Being finished', 'busy'],
@@ -25,6 +29,7 @@ const STATES = {
 
 export class Recordings {
   #parts;
+  #failed;
   #timeline;
   #recordings = [];
   #manifests = new Map();
@@ -33,11 +38,17 @@ export class Recordings {
   #exports = [];
   #part = 0;
   #linked = false;
+  /** Where a running recording that this browser plays only when it is finished is to begin, in seconds. */
+  #awaited = null;
+  /** What the timeline shows of the time before the list. */
+  #older = {from: Infinity, to: -Infinity, list: []};
+  #olderTimer = 0;
 
   /** `parts`: timeline, list, empty, more, goto, room, moment, player, video, title, state, at, gaps, links, close, note. `failed(error)` tells. */
   constructor(parts, failed) {
     this.#parts = parts;
-    this.#timeline = new Timeline(parts.timeline, (room, date) => this.#goTo(room, date));
+    this.#failed = failed;
+    this.#timeline = new Timeline(parts.timeline, (room, date) => this.#goTo(room, date), () => this.#reach());
     parts.goto.addEventListener('submit', (event) => {
       event.preventDefault();
       const date = fromField(parts.moment.value);
@@ -46,7 +57,7 @@ export class Recordings {
     parts.close.addEventListener('click', () => this.#close());
     parts.more.addEventListener('click', () => this.#more().catch(failed));
     parts.video.addEventListener('timeupdate', () => this.#follow());
-    parts.video.addEventListener('ended', () => this.#exports[this.#part + 1] && this.#load(this.#part + 1, 0));
+    parts.video.addEventListener('ended', () => (this.#exports[this.#part + 1] ? this.#load(this.#part + 1, 0) : this.#continue()));
     parts.video.addEventListener('error', () => this.#parts.video.getAttribute('src') && this.#say('This browser cannot play this recording. Download it instead.'));
     addEventListener('zone', () => {
       this.#timeline.draw();
@@ -63,22 +74,33 @@ export class Recordings {
     this.#recordings = [...newest, ...older];
     this.#parts.more.hidden = newest.length < 100;
     this.#show();
-    if (!this.#linked) {
-      this.#linked = true;
-      this.#fromAddress();
-    }
   }
 
-  /** Whether the stream is recorded, as far as the list goes back. */
-  has(stream) {
-    return this.#recordings.some((each) => each.stream === stream);
+  /** Opens what the address names, the first time it is called: after everything above the player has its height. */
+  openLink() {
+    if (this.#linked) return;
+    this.#linked = true;
+    const query = new URLSearchParams(location.search);
+    const id = query.get('recording');
+    if (id) return this.open(id);
+    const at = query.get('t');
+    const date = at && instant(/^\d+$/.test(at) ? Number(at) : at);
+    const room = query.get('room') ?? this.#recordings[0]?.room;
+    if (date && room) this.#goTo(room, date);
   }
 
-  /** Opens the newest recording of a stream, if there is one. */
-  open(stream) {
-    const recording = this.#recordings.find((each) => each.stream === stream);
-    if (recording) this.#choose(recording, 0, {reveal: true});
-    return Boolean(recording);
+  /** Whether the stream of that start is recorded. True also where the list does not go back so far. */
+  has(stream, startedAt = null) {
+    const oldest = this.#parts.more.hidden ? null : this.#recordings.at(-1)?.startedAt;
+    return this.#recordings.some((each) => each.stream === stream) || Boolean(oldest && startedAt && startedAt < oldest);
+  }
+
+  /** Opens the newest recording of a stream in the list, or the recording that has this id. */
+  async open(id) {
+    const listed = this.#recordings.find((each) => each.stream === id) ?? this.#recordings.find((each) => each.id === id);
+    const recording = listed ?? await api.recordingById(id).catch(() => null);
+    if (recording) return this.#choose(recording, 0, {reveal: true});
+    return this.#report('This recording does not exist, or is deleted.');
   }
 
   async #more() {
@@ -92,12 +114,36 @@ export class Recordings {
     const {empty, room, goto: form, timeline, moment} = this.#parts;
     empty.hidden = this.#recordings.length > 0;
     form.hidden = timeline.hidden = this.#recordings.length === 0;
-    const rooms = [...new Set(this.#recordings.map((each) => each.room))].sort();
+    const rooms = [...new Set([...this.#recordings, ...this.#older.list].map((each) => each.room))].sort();
     list(room, rooms, (name) => name, (name) => h('option', {value: name}, name));
-    if (!moment.value) moment.value = toField(this.#recordings[0]?.startedAt ?? new Date());
+    const [newest] = this.#recordings;
+    if (!moment.value && newest) [room.value, moment.value] = [newest.room, toField(newest.startedAt)];
     list(this.#parts.list, this.#recordings, ({id}) => id, (each) => this.#row(each));
-    this.#timeline.show(this.#recordings);
+    this.#draw();
+    this.#reach();
     this.#renew();
+  }
+
+  #draw() {
+    const listed = new Set(this.#recordings.map(({id}) => id));
+    this.#timeline.show([...this.#recordings, ...this.#older.list.filter(({id}) => !listed.has(id))]);
+  }
+
+  /** Reads what the timeline's window has of the time before the list, once it stands still. */
+  #reach() {
+    const oldest = this.#recordings.at(-1)?.startedAt;
+    const {from, to} = this.#timeline.window;
+    if (this.#parts.more.hidden || !oldest || from >= oldest) return;
+    if (from >= this.#older.from && Math.min(to, oldest) <= this.#older.to) return;
+    clearTimeout(this.#olderTimer);
+    const timer = setTimeout(async () => {
+      const window = this.#timeline.window;
+      const list = await findWindow(window.from, window.to).catch(() => null);
+      if (!list || timer !== this.#olderTimer) return;
+      this.#older = {...window, list};
+      this.#draw();
+    }, STANDS_STILL);
+    this.#olderTimer = timer;
   }
 
   /** What is known by now of the recording in the player. */
@@ -111,6 +157,7 @@ export class Recordings {
       this.#say(`This recording failed: ${fresh.trouble ?? 'the server’s log says why'}.`);
     }
     if (['state', 'trouble', 'gapCount'].some((name) => fresh[name] !== old[name])) this.#describe();
+    if (this.#awaited !== null && !fresh.running) this.#choose(fresh, this.#awaited);
   }
 
   #row(first) {
@@ -139,27 +186,26 @@ export class Recordings {
     return row;
   }
 
-  #fromAddress() {
-    const query = new URLSearchParams(location.search);
-    const id = query.get('recording');
-    const at = query.get('t');
-    if (id && this.open(id)) return;
-    const date = at && instant(/^\d+$/.test(at) ? Number(at) : at);
-    if (date) this.#goTo(query.get('room') ?? this.#recordings[0]?.room, date);
+  /** Plays a room from a moment on; where nothing is recorded then, what comes next, or else what came last. */
+  async #goTo(room, date) {
+    let found = null;
+    try {
+      found = await findMoment(room, date);
+    } catch (error) {
+      return this.#report(error.message);
+    }
+    if (!found) return this.#report(`Nothing is recorded of ${room}.`);
+    const {recording, seconds, place} = found;
+    const other = place === 'after' ? 'Showing the next recording' : 'Showing the end of the last recording before it';
+    const note = place === 'at' ? '' : `Nothing is recorded at ${clock(date)}. ${other}, from ${clock(recording.startedAt)}.`;
+    if (note) announce(`${room}: ${note}`);
+    this.#choose(recording, seconds, {reveal: true, note});
   }
 
-  /** The recording of that room at that moment, or the next one after it. */
-  async #goTo(room, date) {
-    const at = date.getTime();
-    const covers = (each) => each.room === room && each.state !== 'failed' && each.startedAt.getTime() <= at && at < end(each);
-    const mine = this.#recordings.filter((each) => each.room === room && each.state !== 'failed');
-    let hit = mine.find(covers);
-    // The list has the newest ones; the server knows all.
-    if (!hit && !this.#parts.more.hidden) hit = (await api.recordings({room, at: date}).catch(() => [])).find(covers);
-    const next = hit ?? mine.filter((each) => each.startedAt.getTime() > at).at(-1) ?? mine[0];
-    if (!next) return announce(`Nothing is recorded of ${room}`);
-    if (!hit) announce(`Nothing is recorded of ${room} at ${clock(date)}: going to ${clock(next.startedAt)}`);
-    this.#choose(next, hit ? (at - next.startedAt) / 1000 : 0, {reveal: true, note: hit ? '' : `Nothing is recorded at ${clock(date)}. This is the nearest.`});
+  /** Tells of a failure where no recording is open. */
+  #report(text) {
+    announce(text);
+    this.#failed(new Error(text));
   }
 
   async #choose(recording, seconds, {reveal = false, note = ''} = {}) {
@@ -167,7 +213,7 @@ export class Recordings {
     const same = this.#chosen?.id === recording.id;
     player.hidden = false;
     this.#say(note);
-    if (reveal) player.scrollIntoView({block: 'nearest'});
+    if (reveal) this.#reveal();
     if (same && (this.#playlist || this.#exports.length)) {
       this.#seek(seconds);
       video.play().catch(() => {});
@@ -177,15 +223,17 @@ export class Recordings {
     this.#chosen = recording;
     this.#describe();
     this.#timeline.position(recording.room, new Date(recording.startedAt.getTime() + seconds * 1000), {move: true});
-    if (reveal) this.#parts.title.focus();
+    if (reveal) this.#parts.title.focus({preventScroll: true});
     const found = await this.#manifest(recording);
     if (this.#chosen?.id !== recording.id) return;
     this.#exports = found?.exports ?? [{file: 'recording.mp4', start: 0, duration: recording.seconds}];
     this.#describe();
     // Without room for an MP4 there are only segments.
     if (!recording.running && this.#exports.length) return this.#seek(seconds);
-    this.#exports = [];
-    const playlist = new PlaylistPlayer(video, recording.urls.playlist, (url, headers) => request(url, {headers}));
+    // Browsers without MediaSource, as on an iPhone, play the playlist by themselves.
+    this.#exports = globalThis.MediaSource ? [] : [{file: 'index.m3u8', start: 0, duration: recording.seconds}];
+    if (this.#exports.length) return this.#seek(seconds);
+    const playlist = new PlaylistPlayer(video, recording.urls.playlist, request);
     this.#playlist = playlist;
     playlist.addEventListener('error', ({detail}) => this.#say(detail.message));
     playlist.addEventListener('waiting', () => this.#say('The first seconds are being recorded. The picture starts by itself.'));
@@ -198,8 +246,28 @@ export class Recordings {
       if (this.#playlist !== playlist) return;
       playlist.close();
       this.#playlist = null;
-      this.#say(`${error.message}. It can be played when the stream has ended.`);
+      this.#refused(recording, seconds, error);
     }
+  }
+
+  /** Its segments cannot be played: then its MP4 can, or will be. */
+  #refused(recording, seconds, error) {
+    if (!(error instanceof UnsupportedError)) return this.#say(`${error.message}.`);
+    if (recording.running) {
+      this.#awaited = seconds;
+      this.#parts.video.controls = false;
+      return this.#say(`This browser plays ${error.words} from finished recordings only. This one is finished when the camera stops or the next recording begins; `
+        + 'then it starts here.');
+    }
+    this.#exports = [{file: 'recording.mp4', start: 0, duration: recording.seconds}];
+    return this.#seek(seconds);
+  }
+
+  /** Scrolls to the player, unless all of it is seen. */
+  #reveal() {
+    const {player} = this.#parts;
+    const {top, bottom} = player.getBoundingClientRect();
+    if (top < 0 || bottom > innerHeight) player.scrollIntoView({block: 'start'});
   }
 
   async #manifest(recording) {
@@ -211,10 +279,7 @@ export class Recordings {
   }
 
   #seek(seconds) {
-    if (this.#playlist) {
-      this.#parts.video.currentTime = seconds;
-      return;
-    }
+    if (this.#playlist) return void this.#playlist.seek(seconds);
     const index = this.#exports.findLastIndex(({start}) => start <= seconds);
     this.#load(Math.max(0, index), seconds - (this.#exports[index]?.start ?? 0));
   }
@@ -233,6 +298,14 @@ export class Recordings {
       video.currentTime = seconds;
     }
     video.play().catch(() => {});
+  }
+
+  /** Plays the recording that begins where this one ends: a long stream has several in a row. */
+  async #continue() {
+    const ended = this.#chosen;
+    const at = new Date(ended.startedAt.getTime() + this.#offset() * 1000);
+    const next = await findMoment(ended.room, at).catch(() => null);
+    if (this.#chosen === ended && next?.place === 'at' && next.recording.id !== ended.id) this.#choose(next.recording, next.seconds);
   }
 
   #offset() {
@@ -288,6 +361,8 @@ export class Recordings {
   }
 
   #stop() {
+    this.#awaited = null;
+    this.#parts.video.controls = true;
     this.#playlist?.close();
     this.#playlist = null;
     this.#exports = [];

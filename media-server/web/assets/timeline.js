@@ -18,7 +18,7 @@ export function reason(gap) {
   return REASONS[gap.reason] ?? gap.reason ?? 'unknown';
 }
 
-/** `pick(room, date)` is called for a click into a lane. */
+/** `pick(room, date)` is called for a click into a lane, `moved()` when the window is another one. */
 export class Timeline {
   #span = SPANS[0];
   #end = Date.now();
@@ -26,10 +26,12 @@ export class Timeline {
   #recordings = [];
   #position = null;
   #pick;
+  #moved;
   #parts;
 
-  constructor(root, pick) {
+  constructor(root, pick, moved) {
     this.#pick = pick;
+    this.#moved = moved;
     const button = (text, label, onclick) => h('button', {type: 'button', class: 'small', 'aria-label': label, title: label, onclick}, text);
     const range = h('p', {class: 'range'});
     const zoomIn = button('+', 'Zoom in', () => this.#zoom(1));
@@ -57,6 +59,11 @@ export class Timeline {
     this.draw();
   }
 
+  /** The Dates that it spans. */
+  get window() {
+    return {from: new Date(this.#end - this.#span * 1000), to: new Date(this.#end)};
+  }
+
   /** Marks a moment, and moves so that it is seen. */
   position(room, date, {move = false} = {}) {
     this.#position = {room, at: date.getTime()};
@@ -64,6 +71,7 @@ export class Timeline {
     if (move && (date < start || date > this.#end)) {
       this.#follow = false;
       this.#end = date.getTime() + this.#span * 500;
+      this.#moved();
     }
     this.draw();
   }
@@ -75,6 +83,7 @@ export class Timeline {
     this.#follow = false;
     this.#end = recording.startedAt.getTime() + seconds * 500 + this.#span * 500;
     this.draw();
+    this.#moved();
   }
 
   #zoom(step) {
@@ -86,23 +95,24 @@ export class Timeline {
     this.#end = middle + this.#span * 500;
     if (this.#end > Date.now()) this.#end = Date.now();
     this.#follow = false;
-    this.#moved();
+    this.#show();
   }
 
   #move(share) {
     this.#follow = false;
     this.#end = Math.min(Date.now(), this.#end + this.#span * share * 1000);
-    this.#moved();
+    this.#show();
   }
 
   #now() {
     this.#follow = true;
-    this.#moved();
+    this.#show();
   }
 
-  #moved() {
+  #show() {
     this.draw();
     announce(this.#parts.range.textContent);
+    this.#moved();
   }
 
   draw() {

@@ -12,9 +12,9 @@ const WEB = fileURLToPath(new URL('../../../media-server/web/', import.meta.url)
 const TYPES = {'.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml'};
 /** As media-server/src/http/pages.rs sends it. */
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; connect-src 'self'; "
-  + "font-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+  + "font-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors ";
 
-const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
+export const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
 
 /** As media-server/src/problem.rs words them: status, title, detail. */
 const PROBLEMS = {
@@ -37,7 +37,7 @@ export function refusal(kind, headers = {'Retry-After': '3'}) {
 }
 
 /** A recording as the API tells of it. */
-function recording({id, stream = id, state, endedAt = null, gapCount = 0, gaps = [], trouble = null, stored = null, ...rest}) {
+export function recording({id, stream = id, state, endedAt = null, gapCount = 0, gaps = [], trouble = null, stored = null, ...rest}) {
   const finished = state === 'complete' || state === 'repaired';
   const url = (file) => `/recordings/${id}/${file}`;
   return {id, stream, state, endedAt, gapCount, gaps, trouble, stored, account: null, publisher: null, ...rest,
@@ -86,6 +86,8 @@ export function world() {
     ended: [],
     config: {version: '0.1.0', auth: 'jwt', media: true, mediaPort: 8189, recording: true, metrics: true, iceServers: []},
     mp4: null,
+    /** By the id of a recording: the directory of its playlist and segments. */
+    segments: {},
   };
 }
 
@@ -106,19 +108,21 @@ export async function startMock() {
   };
 }
 
-/** The newest recordings or, of all, those of a room at a moment. */
-function at({recordings, older = []}, query) {
-  if (!query.has('from')) return recordings;
-  const [from, to] = ['from', 'to'].map((name) => Date.parse(query.get(name)));
+/** A page of recordings, as the server selects it. */
+function page({recordings}, query) {
   const end = ({endedAt}) => (endedAt ? Date.parse(endedAt) : Infinity);
-  return [...recordings, ...older].filter((each) => each.room === query.get('room') && Date.parse(each.startedAt) <= to && end(each) >= from);
+  const [from, to] = ['from', 'to'].map((name) => Date.parse(query.get(name)));
+  const sorted = recordings.toSorted((one, other) => Date.parse(other.startedAt) - Date.parse(one.startedAt));
+  const behind = query.has('before') ? sorted.findIndex(({id}) => id === query.get('before')) + 1 : 0;
+  return sorted.slice(behind).filter((each) => (!query.has('room') || each.room === query.get('room'))
+    && (!query.has('from') || end(each) >= from) && (!query.has('to') || Date.parse(each.startedAt) <= to)).slice(0, Number(query.get('limit') ?? 100));
 }
 
 async function answer(request, response, state) {
   const {pathname} = new URL(request.url, 'http://mock');
   const json = (body, status = 200) => response.writeHead(status, {'Content-Type': 'application/json'}).end(JSON.stringify(body));
-  const page = /^\/(publish|watch)\/[^/]+$/.exec(pathname);
-  if (page) return file(response, `${page[1]}.html`);
+  const named = /^\/(publish|watch)\/[^/]+$/.exec(pathname);
+  if (named) return file(response, `${named[1]}.html`, named[1] === 'watch' ? '*' : "'none'");
   if (pathname === '/') return file(response, 'index.html');
   if (pathname.startsWith('/assets/')) return file(response, normalize(pathname).slice(1));
   if (pathname.startsWith('/problems/')) return response.writeHead(200, {'Content-Type': 'text/html'}).end('<!doctype html><title>Problem</title>');
@@ -133,7 +137,14 @@ async function answer(request, response, state) {
   }
   if (pathname === '/config.json') return json(state.config);
   if (pathname === '/media-tokens') return json({token: 'media', expiresAt: new Date(Date.now() + 3_600_000).toISOString()}, 201);
-  if (pathname === '/recordings') return json({recordings: at(state, new URL(request.url, 'http://mock').searchParams)});
+  const [, id, name] = /^\/recordings\/([^/]+)\/([\w.-]+\.(?:m3u8|m4s|mp4))$/.exec(pathname) ?? [];
+  if (state.segments[id] && name !== 'recording.mp4') {
+    const type = name.endsWith('.m3u8') ? 'application/vnd.apple.mpegurl' : 'video/mp4';
+    return response.writeHead(200, {'Content-Type': type}).end(await readFile(join(state.segments[id], name)));
+  }
+  if (pathname === '/recordings') return json({recordings: page(state, new URL(request.url, 'http://mock').searchParams)});
+  const shown = state.recordings.find(({id}) => pathname === `/recordings/${id}`);
+  if (shown) return json(shown);
   if (pathname.endsWith('/manifest.json')) return json(state.manifest);
   if (pathname.endsWith('.mp4') && state.mp4) {
     // Browsers seek only where ranges are served.
@@ -161,8 +172,8 @@ function refuse(response, {status, headers, problem}) {
   return response.writeHead(status, {'Content-Type': 'application/problem+json', ...headers}).end(JSON.stringify(problem));
 }
 
-async function file(response, path) {
+async function file(response, path, ancestors = "'none'") {
   const body = await readFile(join(WEB, path)).catch(() => null);
   if (!body) return response.writeHead(404).end();
-  return response.writeHead(200, {'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream', 'Content-Security-Policy': CSP, 'Cache-Control': 'no-store'}).end(body);
+  return response.writeHead(200, {'Content-Type': TYPES[extname(path)] ?? 'application/octet-stream', 'Content-Security-Policy': CSP + ancestors, 'Cache-Control': 'no-store'}).end(body);
 }

@@ -1,6 +1,7 @@
 /** The pages in every state that a person meets: WCAG 2.2 AA by axe, keyboard, phone width, both colour schemes. Screenshots are kept. */
 import assert from 'node:assert/strict';
 import {mkdtemp, readFile} from 'node:fs/promises';
+import {createServer} from 'node:http';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -261,7 +262,7 @@ describe('pages', () => {
     await reached();
     await page.getByLabel('Time', {exact: true}).fill('2000-01-01T00:00:00');
     await page.getByRole('button', {name: 'Go to this moment'}).click();
-    await page.getByText('This is the nearest.').waitFor();
+    await page.locator('#recording-note').getByText('Showing the next recording').waitFor();
     await page.context().close();
   });
 
@@ -273,20 +274,110 @@ describe('pages', () => {
       return {...recordings.find(({id}) => id === 'r2'), id: `h${n}`, stream: `h${n}`, startedAt: startedAt.toISOString(), endedAt: endedAt.toISOString(),
         durationSeconds: 3600, urls: undefined};
     };
-    Object.assign(mock.world, {recordings: Array.from({length: 100}, (_, n) => hour(n + 1)), older: [hour(150)]});
+    const all = [...Array.from({length: 100}, (_, n) => hour(n + 1)), hour(150)];
+    mock.world.recordings = all;
     try {
       const page = await open('/');
       await page.getByLabel('Time zone').selectOption('UTC');
       await page.getByLabel('Room', {exact: true}).selectOption('front-door');
-      const moment = new Date(Date.parse(mock.world.older[0].startedAt) + 600_000);
-      await page.getByLabel('Time', {exact: true}).fill(moment.toISOString().slice(0, 19));
-      await page.getByRole('button', {name: 'Go to this moment'}).click();
-      await page.locator('#recording-video[src*="/recordings/h150/"]').waitFor({state: 'attached'});
-      assert.equal(await page.getByText('This is the nearest.').count(), 0);
+      const note = page.locator('#recording-note');
+      const plays = async (hours, id, words) => {
+        const moment = new Date(Date.parse(all[0].startedAt) + 600_000 - (hours - 1) * 3_600_000);
+        await page.getByLabel('Time', {exact: true}).fill(moment.toISOString().slice(0, 19));
+        await page.getByRole('button', {name: 'Go to this moment'}).click();
+        await page.locator(`#recording-video[src*="/recordings/${id}/"]`).waitFor({state: 'attached'});
+        if (words) await note.getByText(words).waitFor();
+        else assert.equal(await note.textContent(), '');
+      };
+      await plays(150, 'h150', null);
+      await plays(130, 'h100', 'Showing the next recording');
+      await plays(5000, 'h150', 'Showing the next recording');
+      await plays(-10, 'h1', 'Showing the end of the last recording before it');
+      await page.context().close();
+      // A recording, and a stream, that the list does not have.
+      const linked = await open('/?recording=h150');
+      await linked.locator('#recording-video[src*="/recordings/h150/"]').waitFor({state: 'attached'});
+      await linked.context().close();
+      const deleted = await open('/?recording=h140');
+      await deleted.locator('#problem').getByText('does not exist, or is deleted').waitFor();
+      await deleted.context().close();
+    } finally {
+      mock.world.recordings = recordings;
+    }
+  });
+
+  test('playback continues in the recording that begins where one ends', async () => {
+    const {recordings} = mock.world;
+    const [r2] = recordings.filter(({id}) => id === 'r2');
+    const start = Date.now() - 3_600_000;
+    const part = (id, from, seconds) => ({...r2, id, stream: 'p1', startedAt: new Date(start + from).toISOString(), endedAt: new Date(start + from + seconds * 1000).toISOString(),
+      durationSeconds: seconds, gaps: [], gapCount: 0, urls: undefined});
+    mock.world.recordings = [part('p1', 0, 6), part('p2', 6000, 6), part('p3', 30_000, 6)];
+    const manifest = mock.world.manifest;
+    mock.world.manifest = {exports: [{file: 'recording.mp4', bytes: 1, start: 0, duration: 6}]};
+    try {
+      const page = await open(`/?room=front-door&t=${new Date(start + 4500).toISOString()}`);
+      await page.locator('#recording-video[src*="/recordings/p1/"]').waitFor({state: 'attached'});
+      await page.locator('#recording-video[src*="/recordings/p2/"]').waitFor({state: 'attached'});
+      await eventually('it plays to the end', () => page.evaluate(() => document.getElementById('recording-video').ended));
+      // A pause of the camera is not skipped.
+      assert.match(await page.locator('#recording-video').getAttribute('src'), /\/recordings\/p2\//);
       await page.context().close();
     } finally {
-      Object.assign(mock.world, {recordings, older: []});
+      Object.assign(mock.world, {recordings, manifest});
     }
+  });
+
+  test('the timeline draws recordings that the list does not have', async () => {
+    const {recordings} = mock.world;
+    const minute = (n) => ({...recordings.find(({id}) => id === 'r2'), id: `m${n}`, stream: `m${n}`, startedAt: new Date(Date.now() - (n + 1) * 60_000).toISOString(),
+      endedAt: new Date(Date.now() - n * 60_000).toISOString(), durationSeconds: 50, gaps: [], gapCount: 0});
+    mock.world.recordings = Array.from({length: 240}, (_, n) => minute(n));
+    try {
+      const page = await open('/');
+      await page.locator('#recording-timeline .block').first().waitFor();
+      await page.getByRole('button', {name: 'Zoom out'}).click();
+      await eventually('six hours are drawn', async () => (await page.locator('#recording-timeline .block').count()) === 240);
+      assert.equal(await page.locator('#recording-list li').count(), 100);
+      await page.locator('#recording-timeline').screenshot({path: join(shots, 'timeline-older.png')});
+      await page.context().close();
+    } finally {
+      mock.world.recordings = recordings;
+    }
+  });
+
+  test('a link shows the player above twelve cameras, and a typed start is found', async () => {
+    const kept = {...mock.world};
+    const [camera] = mock.world.streams;
+    mock.world.streams = Array.from({length: 12}, (_, n) => ({...camera, id: `c${n}`, room: `camera-${n}`}));
+    // A start between two seconds, which the field does not have.
+    const startedAt = new Date(Math.floor(Date.now() / 1000) * 1000 - 7_200_000 + 640);
+    const [r2] = mock.world.recordings.filter(({id}) => id === 'r2');
+    const lasts = (from, seconds) => ({startedAt: from.toISOString(), endedAt: new Date(from.getTime() + seconds * 1000).toISOString(), durationSeconds: seconds});
+    mock.world.recordings = [{...r2, ...lasts(startedAt, 600)}, {...r2, id: 'r1', stream: 'r1', room: 'attic', ...lasts(new Date(startedAt.getTime() - 900_000), 300)}];
+    for (const width of WIDTHS) {
+      const page = await open(`/?room=front-door&t=${new Date(startedAt.getTime() + 3000).toISOString()}`, {width});
+      const title = page.locator('#recording-title');
+      await title.filter({hasText: 'front-door'}).waitFor();
+      await page.locator('#live .card').nth(11).waitFor();
+      const seen = () => page.evaluate(() => {
+        const title = document.getElementById('recording-title').getBoundingClientRect();
+        const video = document.getElementById('recording-video').getBoundingClientRect();
+        return title.top >= 0 && video.bottom <= innerHeight;
+      });
+      await eventually(`the player is seen at ${width} px`, seen);
+      // Later answers move nothing.
+      await page.waitForResponse((response) => response.url().includes('/streams?'));
+      await page.waitForResponse((response) => response.url().includes('/streams?'));
+      assert.ok(await seen(), `the player is still seen at ${width} px`);
+      await page.screenshot({path: join(shots, `linked-${width}.png`)});
+      await page.getByRole('button', {name: 'Close'}).click();
+      await page.getByRole('button', {name: 'Go to this moment'}).click();
+      await page.locator('#recording-video[src*="/recordings/r2/"]').waitFor();
+      assert.equal(await page.locator('#recording-note').textContent(), '');
+      await page.context().close();
+    }
+    Object.assign(mock.world, kept);
   });
 
   test('what is wrong with a recording is told with its remedy', async () => {
@@ -336,6 +427,64 @@ describe('pages', () => {
     assert.equal(await page.evaluate(() => document.cookie + localStorage.length), '0');
     await page.context().close();
   });
+
+  test('the watch page in a frame of another site takes a token without storage', async () => {
+    const kept = mock.world.signalling;
+    mock.world.signalling = refusal('token-missing');
+    const host = createServer((request, response) => {
+      response.writeHead(200, {'Content-Type': 'text/html'}).end(`<!doctype html><title>Host</title><iframe src="${mock.url}/watch/front-door" width="800" height="600"></iframe>`);
+    });
+    await new Promise((resolve) => host.listen(0, resolve));
+    const page = await open(null);
+    try {
+      // localhost and 127.0.0.1 are two sites, and a private context denies storage to the other one.
+      await page.goto(`http://localhost:${host.address().port}/`);
+      const frame = await eventually('the frame is there', () => page.frames().find((each) => each.url().startsWith(mock.url)));
+      await frame.getByRole('dialog').waitFor();
+      const denied = await frame.evaluate(() => ['localStorage', 'sessionStorage'].filter((kind) => {
+        try {
+          return !window[kind];
+        } catch (error) {
+          return error.name === 'SecurityError';
+        }
+      }));
+      assert.deepEqual(denied, ['localStorage', 'sessionStorage'], 'the browser denies storage, or this tests nothing');
+      const asked = page.waitForRequest((request) => request.url().includes('/whep/') && request.method() === 'POST');
+      await frame.getByLabel('Token', {exact: true}).fill('framed');
+      await frame.getByRole('button', {name: 'Use token'}).click();
+      assert.equal(await (await asked).headerValue('authorization'), 'Bearer framed');
+      await frame.getByRole('button', {name: 'Token set'}).waitFor();
+      await page.screenshot({path: join(shots, 'watch-framed.png')});
+      assert.deepEqual(page.complaints.filter((each) => !/favicon/.test(each)), []);
+    } finally {
+      mock.world.signalling = kept;
+      await page.context().close();
+      host.close();
+    }
+  });
+
+  for (const [path, ready] of [['/', '#live .card'], ['/publish/front-door', '#codec option'], ['/watch/front-door', 'whep-player']]) {
+    test(`${path} works where the browser denies all storage`, async () => {
+      const page = await open(null);
+      await page.addInitScript(() => {
+        const deny = {get() {
+          throw new DOMException('denied', 'SecurityError');
+        }};
+        Object.defineProperties(window, {localStorage: deny, sessionStorage: deny, indexedDB: deny});
+        Object.defineProperty(Document.prototype, 'cookie', deny);
+      });
+      await page.goto(`${mock.url}${path}#token=kept-in-memory`);
+      await page.locator(ready).first().waitFor({state: 'attached'});
+      await page.getByRole('button', {name: 'Token set'}).waitFor();
+      if (path === '/') {
+        await page.getByLabel('Time zone').selectOption('UTC');
+        const cell = page.locator('#past time').first();
+        assert.ok((await cell.textContent()).endsWith((await cell.getAttribute('datetime')).slice(11, 19)));
+      }
+      assert.deepEqual(page.complaints, []);
+      await page.context().close();
+    });
+  }
 
   test('a full room is asked again when the server said so, not before', async () => {
     const kept = mock.world.signalling;

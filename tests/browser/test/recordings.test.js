@@ -89,6 +89,32 @@ describe('recordings', () => {
     });
   }
 
+  test('a vp8 stream plays as soon as its recording is finished, and until then the page says so', async () => {
+    const source = camera(server.url, 'waits', await encoded(files.path, {codec: 'vp8', seconds: 10}));
+    const context = await browser.newContext({viewport: {width: 1280, height: 900}});
+    try {
+      const page = await context.newPage();
+      page.complaints = complaints(page);
+      await page.goto(server.url);
+      const row = page.locator('#recording-list li').filter({hasText: 'waits'});
+      await eventually('six seconds are there', async () => (await seconds(row)) >= 6, 30);
+      await row.getByRole('button', {name: 'Play'}).click();
+      await page.locator('#recording-note').getByText('This browser plays VP8 with Opus from finished recordings only').waitFor();
+      await page.screenshot({path: join(shots, 'recording-vp8-waits.png'), fullPage: true});
+      await page.locator('#live .card').filter({hasText: 'waits'}).getByRole('button', {name: 'End the stream'}).click();
+      await page.getByRole('button', {name: 'End the stream', exact: true}).click();
+      await eventually('the note is gone', async () => (await video(page)).note === '', 20);
+      await plays(page);
+      assert.deepEqual(page.complaints, []);
+    } catch (error) {
+      console.log(server.log(), source.log());
+      throw error;
+    } finally {
+      await context.close();
+      await source.stop();
+    }
+  });
+
   test('a recording is opened in its first moment, and starts by itself; when it is finished its file is offered', async () => {
     const source = camera(server.url, 'young', await encoded(files.path, {codec: 'h264', seconds: 10}));
     const context = await browser.newContext({viewport: {width: 1280, height: 900}});

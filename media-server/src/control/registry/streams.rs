@@ -3,6 +3,7 @@
 use super::{Effect, Now, Registry, Room, news};
 use crate::control::admission::{Claim, Gate};
 use crate::control::error::ControlError;
+use crate::control::events::News;
 use crate::control::troubles::Troubles;
 use crate::control::types::{Principal, Role, RoomName, StreamId, StreamInfo, StreamMedia, StreamState};
 use crate::store::{Change, StreamRow};
@@ -183,6 +184,13 @@ pub(in crate::control) fn owns(who: &Principal, stream: &StreamRow) -> bool {
         || (!stream.owner.is_empty() && stream.owner == who.subject)
         || stream.publisher.as_ref() == Some(&who.subject)
         || (stream.account.is_some() && stream.account == who.account)
+}
+
+/// Returns the announcement of a stream's end that an earlier process did not make; `None` when its start was not announced.
+pub(in crate::control) fn late_end(row: &StreamRow) -> Option<News> {
+    row.started_at?;
+    let more = vec![("reason", row.end_reason.as_deref().into())];
+    Some(News { name: "stream:ended", at: row.ended_at?, room: row.room.clone(), stream: row.id.clone(), more })
 }
 
 /// A stream as the books have it, with nobody there.

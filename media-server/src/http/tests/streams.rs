@@ -156,12 +156,30 @@ async fn events_go_on_after_the_last_one_seen_and_only_of_the_room() {
     let all = read(listen(&bench, "/events", &[("last-event-id", "0")]).await, |text| {
         text.matches("stream:started").count() == 2
     });
-    assert!(all.await.contains("id: 1\n"));
+    let ids: Vec<u64> = all.await.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
+    assert!(ids.len() >= 3 && ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
     let garden = read(listen(&bench, "/events?room=garden", &[("last-event-id", "0")]).await, |text| {
         text.contains("stream:started")
     });
     let garden = garden.await;
     assert!(garden.contains("garden") && !garden.contains("door"), "{garden}");
+}
+
+#[tokio::test]
+async fn events_that_are_not_kept_are_reported() {
+    let bench = open().await;
+    bench.go_live("door", None).await;
+    let text = read(listen(&bench, "/events?room=door", &[("last-event-id", "9007199254740991")]).await, |text| {
+        text.contains("stream:started")
+    })
+    .await;
+    let (missed, rest) = text.split_once("event: events:missed\n").unwrap();
+    let first: u64 = rest.split_once("{\"first\":\"").unwrap().1.split_once('"').unwrap().0.parse().unwrap();
+    assert!(
+        missed.ends_with(&format!("id: {}\n", first - 1)) || rest.contains(&format!("id: {}\n", first - 1)),
+        "{text}"
+    );
+    assert!(rest.contains(&format!("id: {first}\n")), "the first one available follows: {text}");
 }
 
 #[tokio::test]
