@@ -161,7 +161,12 @@ pub(super) async fn recording(
 
 /// Returns whether a request may read a room's recordings by the media token in its query; `false` when it has none, or has
 /// an `Authorization` header, which then decides.
-pub(super) fn reads_room(app: &App, room: &RoomName, headers: &HeaderMap, query: Option<&str>) -> Result<bool, Problem> {
+pub(super) fn reads_room(
+    app: &App,
+    room: &RoomName,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Result<bool, Problem> {
     match scope(app, headers, query)? {
         None => Ok(false),
         Some(Scope::Room(granted)) if granted == *room => Ok(true),

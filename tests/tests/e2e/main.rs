@@ -21,6 +21,7 @@ mod harness;
 mod hostile;
 mod joins;
 mod keyframes;
+mod kills;
 mod loss;
 mod moving;
 mod narrow;

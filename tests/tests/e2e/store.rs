@@ -83,6 +83,11 @@ impl Store {
         std::fs::write(self.keys().join("secretAccessKey"), SECRET_KEY).unwrap();
     }
 
+    /// A directory of the test's own.
+    pub(crate) fn place(&self) -> &Path {
+        self.place.path()
+    }
+
     pub(crate) fn keys(&self) -> PathBuf {
         self.place.path().join("keys")
     }
