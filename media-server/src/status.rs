@@ -41,6 +41,22 @@ pub struct UploadStatus {
     pub failing: bool,
     /// What is wrong and what to do.
     pub message: Option<String>,
+    /// Recordings that have left the disk.
+    pub evicted: u64,
+    /// Recordings that only another store holds.
+    pub elsewhere: Option<ElsewhereStatus>,
+}
+
+/// Recordings that only a store of before holds: neither the disk nor the present store has them.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ElsewhereStatus {
+    /// Their number.
+    pub recordings: u64,
+    /// Of those, recordings in the managed store of before, which are lost with the volume.
+    pub on_volume: u64,
+    /// Their store, and the remedy.
+    pub message: String,
 }
 
 /// The relay.

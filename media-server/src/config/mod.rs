@@ -121,7 +121,7 @@ pub struct RecordingConfig {
 }
 
 /// An object store that speaks the S3 API.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreConfig {
     /// `Managed` or `External`.
     pub mode: StorageMode,

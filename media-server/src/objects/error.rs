@@ -50,11 +50,13 @@ pub enum Reason {
     Refused,
     /// The file that was to be sent cannot be read here.
     FileUnreadable,
+    /// Another store than the present one holds it.
+    InAnotherStore,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 15] = [
         Reason::CredentialsMissing,
         Reason::AccessDenied,
         Reason::ClockSkewed,
@@ -69,6 +71,7 @@ impl Reason {
         Reason::Failed,
         Reason::Refused,
         Reason::FileUnreadable,
+        Reason::InAnotherStore,
     ];
 
     /// In CamelCase.
@@ -88,6 +91,7 @@ impl Reason {
             Reason::Failed => "Failed",
             Reason::Refused => "Refused",
             Reason::FileUnreadable => "FileUnreadable",
+            Reason::InAnotherStore => "InAnotherStore",
         }
     }
 
@@ -110,6 +114,9 @@ impl Reason {
             Reason::Failed => "look at the store's log",
             Reason::Refused => "check endpoint, bucket, region and pathStyle",
             Reason::FileUnreadable => "look at the disk",
+            Reason::InAnotherStore => {
+                "copy its objects into the present store below the same keys, or configure that store again"
+            }
         }
     }
 

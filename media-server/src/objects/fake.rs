@@ -154,6 +154,11 @@ impl FakeStore {
         self.lock().requests.clone()
     }
 
+    /// Counts from here on.
+    pub(crate) fn reset_requests(&self) {
+        self.lock().requests.clear();
+    }
+
     /// Requests that begin so.
     pub(crate) fn count(&self, begin: &str) -> usize {
         self.requests().iter().filter(|request| request.starts_with(begin)).count()

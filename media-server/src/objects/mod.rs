@@ -44,7 +44,7 @@ use error::Place;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use url::{KeepUrl, printable, with_url};
+use url::{KeepUrl, identity, printable, with_url};
 
 /// For a connection to stand, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -63,6 +63,7 @@ struct Inner {
     /// Tries short reads a second time.
     reader: Client,
     place: Place,
+    identity: String,
     bucket: String,
     prefix: String,
     create_bucket: bool,
@@ -109,11 +110,17 @@ impl Objects {
             client: Client::from_conf(settings),
             reader: Client::from_conf(reader),
             place: Place { endpoint: printable(&config.endpoint), bucket: config.bucket.clone() },
+            identity: identity(config),
             bucket: config.bucket.clone(),
             prefix: config.prefix.clone(),
             create_bucket: config.create_bucket,
             answer,
         }))
+    }
+
+    /// Returns the name of this store and prefix, the same however the endpoint is written.
+    pub fn identity(&self) -> &str {
+        &self.0.identity
     }
 
     /// The whole key of one that is relative to the prefix.

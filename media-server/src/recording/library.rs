@@ -126,8 +126,16 @@ impl Library {
             Err(error) => return Err(OpenError::Io(error)),
         }
         let shared = &self.0.shared;
-        let Some(uploads) = &shared.uploads else { return Err(OpenError::NotFound) };
+        let Some(uploads) = &shared.uploads else {
+            return Err(match shared.store.stored(id).await? {
+                true => OpenError::Objects(in_another_store(id, "a store, and none is configured")),
+                false => OpenError::NotFound,
+            });
+        };
         let objects = uploads.objects().clone();
+        if let Some(error) = self.elsewhere(id).await? {
+            return Err(OpenError::Objects(error));
+        }
         if let File::Export(number) = file {
             let manifest = shared.store.uploaded(id, File::Manifest).await?.ok_or(OpenError::NotFound)?;
             return match StoredMp4::open(objects, &manifest, number).await {
@@ -138,6 +146,12 @@ impl Library {
         }
         let upload = shared.store.uploaded(id, file).await?.ok_or(OpenError::NotFound)?;
         Ok(Opened::Stored(StoredFile::new(objects, upload)))
+    }
+
+    /// Returns why the present store cannot give a recording: another one holds it.
+    async fn elsewhere(&self, id: &RecordingId) -> Result<Option<ObjectsError>, StoreError> {
+        let place = self.0.shared.store.elsewhere(id).await?;
+        Ok(place.map(|place| in_another_store(id, &place)))
     }
 
     async fn open_local(&self, id: &RecordingId, file: File) -> io::Result<(tokio::fs::File, Metadata)> {
@@ -190,6 +204,9 @@ impl Library {
     /// Only of a recording that is there as a whole: before, whoever holds it does so here.
     async fn is_held_in_the_store(&self, row: &Recording) -> Result<bool, LibraryError> {
         let Some(uploads) = &self.0.shared.uploads else { return Ok(false) };
+        if let Some(error) = self.elsewhere(&row.id).await? {
+            return Err(LibraryError::Objects(error));
+        }
         if !self.0.shared.store.stored(&row.id).await? {
             return Ok(false);
         }
@@ -249,6 +266,10 @@ impl Library {
         known.insert(id.clone(), Arc::clone(&gaps));
         gaps
     }
+}
+
+fn in_another_store(id: &RecordingId, place: &str) -> ObjectsError {
+    ObjectsError::new(Reason::InAnotherStore, format!("recording {id} is only in {place}"))
 }
 
 /// What is needed of a manifest here.

@@ -135,6 +135,9 @@ fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Resu
     };
     let places = place::places(&place::in_pod(place, environment, Path::new("/")), environment)?;
     let shelf = place::open(&places)?;
+    if let RecordingsCommand::List(_) | RecordingsCommand::Verify(_) = &args.command {
+        report_elsewhere(&places)?;
+    }
     match &args.command {
         RecordingsCommand::List(args) => list::list(&shelf, args, now).map(|()| (Done::Well, None)),
         RecordingsCommand::Verify(args) => verify::verify(&shelf, args).map(|done| (done, None)),
@@ -142,4 +145,16 @@ fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Resu
         RecordingsCommand::Prune(args) => prune::prune(&shelf, args, &places, now)
             .map(|(done, pruned)| (done, Some(Report::Pruned(Box::new(pruned))))),
     }
+}
+
+/// Names the stores that hold recordings which none of the places has.
+fn report_elsewhere(places: &place::Places) -> Result<(), Failure> {
+    let Some(registry) = places.folder.as_ref().and_then(place::Folder::registry) else { return Ok(()) };
+    for (store, count) in registry::elsewhere(&registry)? {
+        let count = talk::count(usize::try_from(count).unwrap_or(0), "recording");
+        talk::tell(&format!(
+            "not here, but only in the store {store}: {count}; copy their objects into the present store below the same keys, or configure that store again"
+        ));
+    }
+    Ok(())
 }

@@ -160,3 +160,24 @@ async fn what_the_store_does_not_give_has_a_reason() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recording_of_another_store_has_a_reason() {
+    let bench = bench(true).await;
+    let camera = bench.record().await;
+    bench.drained().await;
+    bench.until_gone(&camera).await;
+    let store = &bench.recordings.store;
+    while store.upload_backlog().await.unwrap().evicted == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    store.set_journal_store("https://s3.example.com/other/", jiff::Timestamp::now()).await.unwrap();
+    for file in [File::Playlist, File::Export(1)] {
+        match bench.read(&camera, file).await {
+            Err(OpenError::Objects(error)) => assert_eq!(error.reason().as_str(), "InAnotherStore", "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let removed = bench.recordings.library().remove(&camera.id).await;
+    assert!(matches!(removed, Err(LibraryError::Objects(_))), "nobody knows whether it is held: {removed:?}");
+}
