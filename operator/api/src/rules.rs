@@ -73,7 +73,7 @@ pub(crate) const METADATA_NAME: RootRule = RootRule {
 };
 
 /// Every rule about the spec, in the order of its fields.
-pub(crate) const SPEC_RULES: [&SpecRule; 33] = [
+pub(crate) const SPEC_RULES: [&SpecRule; 38] = [
     &MAX_PUBLISHERS,
     &MAX_SUBSCRIBERS,
     &MAX_STREAMS,
@@ -90,6 +90,10 @@ pub(crate) const SPEC_RULES: [&SpecRule; 33] = [
     &STORAGE_EXTERNAL,
     &STORAGE_ENDPOINT,
     &STORAGE_BUCKET,
+    &STORAGE_PREFIX,
+    &STORAGE_CA_BUNDLE,
+    &STORAGE_WEB_IDENTITY,
+    &STORAGE_STS_ENDPOINT,
     &STORAGE_SIZE,
     &SEGMENT_DURATION,
     &MAX_DURATION,
@@ -97,6 +101,7 @@ pub(crate) const SPEC_RULES: [&SpecRule; 33] = [
     &MAX_AGE,
     &MAX_BYTES,
     &CLEANUP_SCHEDULE,
+    &RECLAIM_DELETE,
     &AUTH_OPEN,
     &AUTH_CALLBACK,
     &CALLBACK_URL,
