@@ -9,7 +9,7 @@ CREATE TABLE journal_store (
 
 INSERT INTO journal_store (id, owner) VALUES (1, lower(hex(randomblob(16))));
 
--- The store that holds a recording as a whole, when it is not the present one and the directory has left the disk.
+-- The store that holds the entire recording, when it is not the present one and the directory has left the disk.
 ALTER TABLE stored_recordings ADD COLUMN elsewhere TEXT CHECK (elsewhere IS NULL OR evicted_at IS NOT NULL);
 
 CREATE INDEX stored_recordings_elsewhere ON stored_recordings (recording) WHERE elsewhere IS NOT NULL;

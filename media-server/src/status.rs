@@ -26,6 +26,8 @@ pub struct StoreStatus {
     /// Since when it is so.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
+    /// Id by which this server marks its prefix in an External store.
+    pub owner: Option<String>,
 }
 
 /// What waits for the store.
@@ -87,7 +89,14 @@ impl StatusBoard {
     pub fn new(store: StorageMode, turn: TurnMode) -> StatusBoard {
         let since = Timestamp::now();
         StatusBoard(Arc::new(Parts {
-            store: watch::Sender::new(StoreStatus { mode: store, ok: true, reason: None, message: None, since }),
+            store: watch::Sender::new(StoreStatus {
+                mode: store,
+                ok: true,
+                reason: None,
+                message: None,
+                since,
+                owner: None,
+            }),
             uploads: watch::Sender::default(),
             turn: watch::Sender::new(TurnStatus { mode: turn, ok: true, message: None }),
         }))
@@ -119,6 +128,11 @@ impl StatusBoard {
             (now.ok, now.reason, now.message) = (ok, reason, message);
             changed
         });
+    }
+
+    /// Sets the id by which this server marks its prefix.
+    pub fn set_store_owner(&self, owner: String) {
+        self.0.store.send_modify(|now| now.owner = Some(owner));
     }
 
     /// The uploads' state from now on.

@@ -52,11 +52,13 @@ pub enum Reason {
     FileUnreadable,
     /// Another store than the present one holds it.
     InAnotherStore,
+    /// The prefix is another server's.
+    OwnedByAnother,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 15] = [
+    pub const ALL: [Reason; 16] = [
         Reason::CredentialsMissing,
         Reason::AccessDenied,
         Reason::ClockSkewed,
@@ -72,6 +74,7 @@ impl Reason {
         Reason::Refused,
         Reason::FileUnreadable,
         Reason::InAnotherStore,
+        Reason::OwnedByAnother,
     ];
 
     /// In CamelCase.
@@ -92,6 +95,7 @@ impl Reason {
             Reason::Refused => "Refused",
             Reason::FileUnreadable => "FileUnreadable",
             Reason::InAnotherStore => "InAnotherStore",
+            Reason::OwnedByAnother => "OwnedByAnother",
         }
     }
 
@@ -106,7 +110,9 @@ impl Reason {
             Reason::NoSuchBucket => "make the bucket, or name one that exists",
             Reason::WrongRegion => "name the store's region",
             Reason::NotFound => "it may have been deleted",
-            Reason::Unreachable => "check the endpoint, the network to it and its certificate",
+            Reason::Unreachable => {
+                "check the endpoint, the network to it (proxies, too) and the authorities of its certificate (caBundle, --store-ca-file)"
+            }
             Reason::TimedOut => "check the network to the store and its load",
             Reason::SlowDown => "it is tried again more slowly",
             Reason::Full => "free space in the store, or raise its quota",
@@ -116,6 +122,9 @@ impl Reason {
             Reason::FileUnreadable => "look at the disk",
             Reason::InAnotherStore => {
                 "copy its objects into the present store below the same keys, or configure that store again"
+            }
+            Reason::OwnedByAnother => {
+                "set another prefix (spec.storage.external.prefix), or, if that server no longer exists, take the prefix over with `media-server recordings take-over OWNER`"
             }
         }
     }

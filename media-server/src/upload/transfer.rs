@@ -12,6 +12,14 @@ use std::path::Path;
 /// Lists that are made at most, for one removal.
 const ROUNDS: usize = 3;
 
+/// Checks that the bucket exists and that the prefix belongs to this server.
+pub(super) async fn probe(objects: &Objects, store: &Store) -> Result<(), ObjectsError> {
+    objects.ensure_bucket().await?;
+    let owner = store.store_owner().await;
+    let owner = owner.map_err(|error| ObjectsError::new(Reason::Failed, format!("no owner known: {error}")))?;
+    objects.claim(&owner).await
+}
+
 /// Puts a file, unless it is there already, and has the store show that it holds it.
 pub(super) async fn upload(
     objects: &Objects,

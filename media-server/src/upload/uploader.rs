@@ -31,6 +31,8 @@ const TAKEN: usize = 8;
 const NOTES: usize = 64;
 /// Files that have waited so long fall behind.
 const LATE: Duration = Duration::from_secs(300);
+/// Between two looks at the owner of the prefix, at most.
+const OWNER_CHECK: Duration = Duration::from_secs(60);
 /// How often a store that goes on failing is told of in the log.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -67,6 +69,7 @@ pub(super) struct Uploader {
     backlog: UploadBacklog,
     /// The database failed: nothing is started before this.
     rest_until: Instant,
+    probed_at: Instant,
     told_at: Option<Instant>,
     /// What the keys were when they were refused.
     refused_keys: Option<Digest>,
@@ -99,6 +102,7 @@ impl Uploader {
             asking: Vec::new(),
             backlog: UploadBacklog::default(),
             rest_until: now,
+            probed_at: now,
             told_at: None,
             refused_keys: None,
             trouble: None,
@@ -291,13 +295,14 @@ impl Uploader {
     }
 
     fn probe(&mut self) {
+        self.probed_at = Instant::now();
         self.spawn(Work::Probe);
     }
 
     fn spawn(&mut self, work: Work) {
         let (objects, store, folder) = (self.objects.clone(), self.store.clone(), self.settings.folder.clone());
         let task = match &work {
-            Work::Probe => self.running.spawn(async move { objects.ensure_bucket().await }),
+            Work::Probe => self.running.spawn(async move { transfer::probe(&objects, &store).await }),
             Work::Upload(upload) => {
                 let upload = upload.clone();
                 self.running.spawn(async move { transfer::upload(&objects, &store, &folder, &upload).await })
@@ -416,7 +421,9 @@ impl Uploader {
             self.hurry().await;
         }
         let silent = now.saturating_duration_since(self.gate.contact()) >= self.settings.probe_every;
-        if silent && self.running.is_empty() && !matches!(self.gate.permit(now), Permit::Wait(_)) {
+        let unchecked = now.saturating_duration_since(self.probed_at) >= OWNER_CHECK;
+        let due = silent && self.running.is_empty() || unchecked && !self.runs(|work| matches!(work, Work::Probe));
+        if due && !matches!(self.gate.permit(now), Permit::Wait(_)) {
             self.probe();
         }
     }

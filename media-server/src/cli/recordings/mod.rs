@@ -16,6 +16,7 @@ mod list;
 #[path = "../../../tests/made/mod.rs"]
 #[allow(dead_code)]
 mod made;
+mod ownership;
 mod place;
 mod prune;
 mod registry;
@@ -25,12 +26,15 @@ mod store;
 mod talk;
 mod verify;
 
-pub use args::{ExportArgs, ListArgs, PlaceArgs, PruneArgs, RecordingsArgs, RecordingsCommand, VerifyArgs};
+pub use args::{
+    ExportArgs, ListArgs, PlaceArgs, PruneArgs, RecordingsArgs, RecordingsCommand, TakeOverArgs, VerifyArgs,
+};
 
 use crate::config::Environment;
 use catalogue::CatalogueError;
 use export::ExportError;
 use jiff::Timestamp;
+use ownership::TakeOverError;
 use place::PlaceError;
 use prune::PruneError;
 use registry::RegistryError;
@@ -62,6 +66,8 @@ enum Failure {
     #[error(transparent)]
     Prune(#[from] PruneError),
     #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+    #[error(transparent)]
     Registry(#[from] RegistryError),
     /// Of whoever writes, who knows what to.
     #[error("writing failed: {0}")]
@@ -73,7 +79,7 @@ impl Failure {
     fn is_use(&self) -> bool {
         match self {
             Failure::Place(error) => !matches!(error, PlaceError::Runtime(_)),
-            Failure::Prune(_) => true,
+            Failure::Prune(_) | Failure::TakeOver(_) => true,
             Failure::NotFound(error) => matches!(error, NotFound::Several(..)),
             Failure::Export(error) => {
                 use ExportError::{NoName, NoPart, Several, Terminal};
@@ -132,8 +138,12 @@ fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Resu
         RecordingsCommand::Verify(args) => &args.place,
         RecordingsCommand::Export(args) => &args.place,
         RecordingsCommand::Prune(args) => &args.place,
+        RecordingsCommand::TakeOver(args) => &args.place,
     };
     let places = place::places(&place::in_pod(place, environment, Path::new("/")), environment)?;
+    if let RecordingsCommand::TakeOver(args) = &args.command {
+        return ownership::take_over(args, &places).map(|done| (done, None));
+    }
     let shelf = place::open(&places)?;
     if let RecordingsCommand::List(_) | RecordingsCommand::Verify(_) = &args.command {
         report_elsewhere(&places)?;
@@ -144,6 +154,7 @@ fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Resu
         RecordingsCommand::Export(args) => export::export(&shelf, args).map(|()| (Done::Well, None)),
         RecordingsCommand::Prune(args) => prune::prune(&shelf, args, &places, now)
             .map(|(done, pruned)| (done, Some(Report::Pruned(Box::new(pruned))))),
+        RecordingsCommand::TakeOver(_) => Ok((Done::Well, None)),
     }
 }
 

@@ -49,6 +49,16 @@ pub(super) fn wanted(registry: &Path) -> Result<BTreeSet<RecordingId>, RegistryE
     })
 }
 
+/// Returns the id by which the server marks its prefix in a store.
+pub(super) fn owner(registry: &Path) -> Result<Option<String>, RegistryError> {
+    within(registry, true, async |connection| {
+        if !has(connection, "journal_store").await? {
+            return Ok(None);
+        }
+        sqlx::query_scalar("SELECT owner FROM journal_store").fetch_optional(connection).await
+    })
+}
+
 /// Returns the stores that alone hold recordings of this server while it is configured for another one, each with their
 /// number.
 pub(super) fn elsewhere(registry: &Path) -> Result<Vec<(String, i64)>, RegistryError> {

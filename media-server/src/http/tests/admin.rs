@@ -44,7 +44,7 @@ async fn a_session_says_what_is_in_force_and_how_the_server_does() {
         "announced": ["192.0.2.1:8189"], "turnUrls": [],
         "publishers": 1, "subscribers": 0, "rooms": 1,
         "recordings": {"count": 0, "bytes": 0, "pendingUploads": 0, "onlyInStore": 0, "oldest": null},
-        "store": {"mode": "Local", "ok": true, "reason": null, "message": null},
+        "store": {"mode": "Local", "ok": true, "reason": null, "message": null, "owner": null},
         "uploads": {"pending": 0, "oldestPendingSeconds": null, "failing": false, "message": null, "elsewhere": null},
         "turn": {"mode": "Disabled", "ok": true, "message": null},
     });

@@ -1,7 +1,7 @@
-//! Which store the journal describes, and what becomes of its rows when another store is configured.
+//! The store that the journal describes, and the change of its rows when another store is configured.
 //!
-//! A row says something about one store. In another one nothing counts as stored until that store has shown it: files of
-//! recordings on the disk are checked there and put where they are missing; a recording whose directory has left the disk
+//! A row describes one store. In another one nothing counts as stored until that store has shown it: files of
+//! recordings on the disk are checked there and put where they are missing; a recording that has left the disk
 //! is kept as being elsewhere, until it is found in the present store.
 
 use super::{Removal, Upload, upload};
@@ -12,7 +12,7 @@ use recorder::File;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-/// What a change of the store did to the journal.
+/// The effect of a change of the store on the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreChange {
     /// The store before.
@@ -21,7 +21,7 @@ pub struct StoreChange {
     pub queued: u64,
     /// Recordings that are in the store before, and neither on the disk nor known in the present store.
     pub elsewhere: u64,
-    /// Deleted recordings whose objects were still to be removed from the store before.
+    /// Deleted recordings with objects that were still to be removed from the store before.
     pub removals: Vec<Removal>,
 }
 
@@ -32,13 +32,13 @@ impl Store {
         found.await.map_err(|e| self.error(e))
     }
 
-    /// Returns the id by which this registry marks what it owns in a store.
+    /// Returns the id by which this registry marks its prefix in a store.
     pub async fn store_owner(&self) -> Result<String, StoreError> {
         let found = sqlx::query_scalar("SELECT owner FROM journal_store WHERE id = 1").fetch_one(&self.pool);
         found.await.map_err(|e| self.error(e))
     }
 
-    /// Makes this the store that the journal describes. Returns what that changed; `None` when it was so already, or when
+    /// Makes this the store that the journal describes. Returns the change; `None` when it was so already, or when
     /// no store was named before.
     pub async fn set_journal_store(&self, identity: &str, now: Timestamp) -> Result<Option<StoreChange>, StoreError> {
         let write = async {
@@ -58,7 +58,7 @@ impl Store {
         write.await.map_err(|e| self.error(e))
     }
 
-    /// Returns a file that the present store holds, of a recording that it holds as a whole.
+    /// Returns a file that the present store holds, of a recording that it holds entirely.
     pub async fn uploaded(&self, recording: &RecordingId, file: File) -> Result<Option<Upload>, StoreError> {
         let found = sqlx::query(
             "SELECT uploads.* FROM uploads JOIN stored_recordings USING (recording)
@@ -69,7 +69,7 @@ impl Store {
         found.and_then(|row| row.as_ref().map(upload).transpose()).map_err(|e| self.error(e))
     }
 
-    /// Whether the present store holds a recording as a whole.
+    /// Whether the present store holds the entire recording.
     pub async fn stored(&self, recording: &RecordingId) -> Result<bool, StoreError> {
         let found = sqlx::query(
             "SELECT 1 FROM stored_recordings WHERE recording = ? AND committed_at IS NOT NULL AND elsewhere IS NULL",
@@ -78,7 +78,7 @@ impl Store {
         found.map(|row| row.is_some()).map_err(|e| self.error(e))
     }
 
-    /// Returns recordings that a store holds as a whole and whose directories were not seen to leave the disk.
+    /// Returns recordings that a store holds entirely and that were not seen to leave the disk.
     pub async fn committed_on_disk(&self) -> Result<Vec<RecordingId>, StoreError> {
         let found = sqlx::query(
             "SELECT recording FROM stored_recordings WHERE evicted_at IS NULL AND committed_at IS NOT NULL",
@@ -154,7 +154,7 @@ async fn change(connection: &mut SqliteConnection, before: String, now: Timestam
     let elsewhere = moved.bind(&before).execute(&mut *connection).await?.rows_affected();
     let uncommit = sqlx::query("UPDATE stored_recordings SET committed_at = NULL WHERE evicted_at IS NULL");
     uncommit.execute(&mut *connection).await?;
-    // As after a PUT that was answered: the store is asked, and gets what it does not have.
+    // As after a PUT that was answered: the store shows the object, or it is put.
     let queue = sqlx::query(
         "UPDATE uploads SET state = 'uploaded', attempts = 0, next_at = ?1, queued_at = ?1, reason = NULL
          WHERE state = 'verified' AND NOT EXISTS (

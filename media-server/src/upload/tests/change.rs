@@ -15,9 +15,16 @@ fn objects(fake: &FakeStore, mode: StorageMode) -> Objects {
     Objects::with_patience(&StoreConfig { mode, ..fake.config() }, Duration::from_secs(5))
 }
 
+/// Uploads that are past their start: a process that ends meanwhile would name its store after the next one has.
+async fn begun() -> Bench {
+    let bench = Bench::with(|settings| UploadSettings { same_volume: true, ..settings }).await;
+    bench.until("the bucket is looked at", |bench| bench.fake.count("GET") > 0).await;
+    bench
+}
+
 /// A first store of this kind with two recordings, of which the first is on the disk, too; then an External one.
 async fn changed(first: StorageMode) -> (Bench, FakeStore, RecordingId, RecordingId) {
-    let mut bench = Bench::with(|settings| UploadSettings { same_volume: true, ..settings }).await;
+    let mut bench = begun().await;
     bench.stop();
     (bench.uploads, bench.status) = starting(&bench.settings, objects(&bench.fake, first), &bench.store);
     let (kept, evicted) = (bench.record(&["one", "two"]).await, bench.record(&["three"]).await);
@@ -120,7 +127,7 @@ async fn store_of_before_is_taken_up_again() {
 
 #[tokio::test]
 async fn unreadable_journal_starts_nothing() {
-    let mut bench = Bench::with(|settings| UploadSettings { same_volume: true, ..settings }).await;
+    let mut bench = begun().await;
     bench.stop();
     let recording = bench.record(&["one"]).await;
     bench.store.refuse_writes(true).await.unwrap();

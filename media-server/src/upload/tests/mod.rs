@@ -6,5 +6,6 @@ mod disk;
 mod evict;
 mod failures;
 mod order;
+mod owner;
 mod removal;
 mod whole;

@@ -1,7 +1,6 @@
 //! Recordings that only another store holds: the change of the store, and the search for them in the present one.
 //!
-//! Whoever copies their objects into the present store, by any tool and below the same keys, brings them back: the search
-//! finds them. It runs at the start and then at intervals, one recording at a time, behind uploads.
+//! Once their objects are copied into the present store, by any tool and below the same keys, the search finds them. It runs at the start and then at intervals, one recording at a time, behind uploads.
 
 use super::Uploader;
 use crate::control::RecordingId;
@@ -41,7 +40,7 @@ impl Elsewhere {
     }
 }
 
-/// Returns what is the matter with recordings in another store, and what to do.
+/// Returns a message about recordings in another store, with the remedy.
 fn message(recordings: u64, on_volume: u64, place: &str) -> String {
     let waits = match on_volume {
         0 => String::new(),
@@ -75,6 +74,9 @@ impl Uploader {
     /// Has the journal describe this store.
     pub(super) async fn name_store(&mut self) -> Result<(), StoreError> {
         let identity = self.objects.identity();
+        if self.objects.is_shared() {
+            self.status.set_store_owner(self.store.store_owner().await?);
+        }
         if self.store.journal_store().await?.is_some_and(|before| before != identity) {
             // Directories may have left the disk unseen, while no server ran.
             for recording in self.store.committed_on_disk().await? {
