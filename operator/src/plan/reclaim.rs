@@ -95,7 +95,8 @@ pub(crate) fn plan(scene: &Scene<'_>) -> Plan {
     }
     let external = scene.spec.storage.mode == StorageMode::External;
     // A server that was not replaced yet has the store of the spec before.
-    let serves_external = external && scene.report().is_none_or(|report| report.store.mode == "External");
+    let on_volume = |mode: &str| matches!(mode, "Managed" | "Local");
+    let serves_external = external && !scene.report().is_some_and(|report| on_volume(&report.store.mode));
     match scene.spec.recording.reclaim_policy {
         ReclaimPolicy::Retain => kept(scene, "spec.recording.reclaimPolicy is Retain"),
         ReclaimPolicy::Delete if external => delete(scene),
