@@ -164,10 +164,13 @@ pub struct AccessArgs {
     /// credentials are made
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub turn_secret_dir: Option<PathBuf>,
-    /// Folder with the keys of the object store (files called accessKeyId and secretAccessKey) [default: AWS_ACCESS_KEY_ID
-    /// and AWS_SECRET_ACCESS_KEY]
+    /// Directory with the keys of the object store (files called accessKeyId, secretAccessKey and, if it has one,
+    /// sessionToken) [default: AWS_ACCESS_KEY_ID and the like, or AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub store_credentials_dir: Option<PathBuf>,
+    /// File with the certificates (PEM) of the authorities that are trusted for the object store [default: the system's]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub store_ca_file: Option<PathBuf>,
     /// Changing requests (POST, PUT, PATCH, DELETE) a second that one address may send on average, with bursts of
     /// four times as many; 0 switches this off [default: 50]
     #[arg(long, value_name = "NUMBER")]

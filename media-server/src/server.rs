@@ -27,7 +27,7 @@ use crate::session::Session;
 use crate::status::StatusBoard;
 use crate::store::Store;
 use crate::turn;
-use crate::upload::{UploadParts, UploadSettings, Uploads};
+use crate::upload::{UploadParts, UploadSettings, Uploads, report_without_store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -121,6 +121,9 @@ impl Server {
         let status =
             StatusBoard::new(config.store.as_ref().map_or(StorageMode::Local, |store| store.mode), config.turn_mode);
         let uploads = start_uploads(&config, &store, &status);
+        if uploads.is_none() {
+            report_without_store(&store, &status).await?;
+        }
         let recording = start_recording(&config, &store, media.clone(), taps, uploads.clone()).await?;
         let control = Control::start(ControlParts {
             media: media.clone().map(|plane| Arc::new(plane) as Arc<dyn Media>),

@@ -26,6 +26,8 @@ pub struct StoreStatus {
     /// Since when it is so.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
+    /// Id by which this server marks its prefix in an External store.
+    pub owner: Option<String>,
 }
 
 /// What waits for the store.
@@ -41,6 +43,22 @@ pub struct UploadStatus {
     pub failing: bool,
     /// What is wrong and what to do.
     pub message: Option<String>,
+    /// Recordings that have left the disk.
+    pub evicted: u64,
+    /// Recordings that only another store holds.
+    pub elsewhere: Option<ElsewhereStatus>,
+}
+
+/// Recordings that only a store of before holds: neither the disk nor the present store has them.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ElsewhereStatus {
+    /// Their number.
+    pub recordings: u64,
+    /// Of those, recordings in the managed store of before, which are lost with the volume.
+    pub on_volume: u64,
+    /// Their store, and the remedy.
+    pub message: String,
 }
 
 /// The relay.
@@ -71,7 +89,14 @@ impl StatusBoard {
     pub fn new(store: StorageMode, turn: TurnMode) -> StatusBoard {
         let since = Timestamp::now();
         StatusBoard(Arc::new(Parts {
-            store: watch::Sender::new(StoreStatus { mode: store, ok: true, reason: None, message: None, since }),
+            store: watch::Sender::new(StoreStatus {
+                mode: store,
+                ok: true,
+                reason: None,
+                message: None,
+                since,
+                owner: None,
+            }),
             uploads: watch::Sender::default(),
             turn: watch::Sender::new(TurnStatus { mode: turn, ok: true, message: None }),
         }))
@@ -103,6 +128,11 @@ impl StatusBoard {
             (now.ok, now.reason, now.message) = (ok, reason, message);
             changed
         });
+    }
+
+    /// Sets the id by which this server marks its prefix.
+    pub fn set_store_owner(&self, owner: String) {
+        self.0.store.send_modify(|now| now.owner = Some(owner));
     }
 
     /// The uploads' state from now on.

@@ -177,6 +177,15 @@ pub struct ScopeArgs {
     /// Age at which the secrets that the operator makes are rotated, at least 1h; 0 rotates them by annotation alone
     #[arg(long, value_name = "DURATION", env = "STREAMSESSION_ROTATE_SECRETS_AFTER", default_value = "30d", value_parser = rotation)]
     pub rotate_secrets_after: Rotation,
+    /// Proxy of sessions' pods to stores elsewhere with https://, such as http://proxy.example.com:3128; without a password
+    #[arg(long, value_name = "URL", env = "STREAMSESSION_STORE_HTTPS_PROXY", value_parser = proxy)]
+    pub store_https_proxy: Option<String>,
+    /// The same for stores with http://
+    #[arg(long, value_name = "URL", env = "STREAMSESSION_STORE_HTTP_PROXY", value_parser = proxy)]
+    pub store_http_proxy: Option<String>,
+    /// Hosts, domains and networks that pods reach without a proxy, with commas between them
+    #[arg(long, value_name = "LIST", env = "STREAMSESSION_STORE_NO_PROXY")]
+    pub store_no_proxy: Option<String>,
     /// Sessions that are worked on at once
     #[arg(long, value_name = "NUMBER", env = "STREAMSESSION_CONCURRENCY", default_value = "4", value_parser = concurrency)]
     pub concurrency: NonZeroU16,
@@ -224,6 +233,17 @@ impl ScopeArgs {
     /// Namespaces to watch, each once; empty for all.
     pub fn namespaces(&self) -> Vec<String> {
         distinct(&self.watch_namespace)
+    }
+}
+
+fn proxy(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match host {
+        Some(host) if host.contains('@') => {
+            Err("a pod's environment is no place for a password: leave it out".to_owned())
+        }
+        Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(text.to_owned()),
+        _ => Err("write a URL such as http://proxy.example.com:3128".to_owned()),
     }
 }
 

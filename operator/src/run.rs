@@ -9,7 +9,7 @@ use crate::election::Election;
 use crate::error::StartError;
 use crate::http;
 use crate::metrics::Metrics;
-use crate::plan::{Images, Settings};
+use crate::plan::{Images, Proxies, Settings};
 use crate::readiness::Readiness;
 use crate::reconcile::{self, Clients, Options};
 use futures_util::FutureExt;
@@ -134,6 +134,11 @@ fn options(args: &Args, clients: &Clients) -> Options {
             pull_secrets: args.images.image_pull_secret.clone(),
             operator_namespace: args.scope.operator_namespace.clone().or_else(|| clients.namespace.clone()),
             rotate_secrets_after: args.scope.rotate_secrets_after.0,
+            proxies: Proxies {
+                http: args.scope.store_http_proxy.clone(),
+                https: args.scope.store_https_proxy.clone(),
+                direct: args.scope.store_no_proxy.clone(),
+            },
         },
     }
 }

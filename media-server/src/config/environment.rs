@@ -1,6 +1,6 @@
 //! The environment variables that the server knows, as they were given.
 
-use super::{ConfigError, TurnConfig, TurnCredentials};
+use super::{ConfigError, Proxies, TurnConfig, TurnCredentials};
 use crate::auth::Secret;
 
 /// Variables, not yet judged. An empty variable counts as absent, as it does in most charts.
@@ -30,12 +30,18 @@ pub struct Environment {
     pub pod_namespace: Option<String>,
     /// `MEDIA_STORE_ENDPOINT`: where the store of storage.mode Managed answers, seen from another pod than its own.
     pub store_endpoint: Option<String>,
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, which may have a password, and `NO_PROXY`.
+    pub(crate) http_proxy: Option<Secret>,
+    pub(crate) https_proxy: Option<Secret>,
+    pub(crate) all_proxy: Option<Secret>,
+    pub(crate) no_proxy: Option<String>,
 }
 
 impl Environment {
     /// Asks `get` for each variable.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Environment {
         let get = |name: &str| get(name).filter(|value| !value.trim().is_empty());
+        let either = |name: &str| get(name).or_else(|| get(&name.to_ascii_lowercase()));
         Environment {
             mode: get("MEDIA_MODE"),
             turn_urls: get("TURN_URLS"),
@@ -49,6 +55,10 @@ impl Environment {
             pod_ip: get("POD_IP"),
             pod_namespace: get("POD_NAMESPACE"),
             store_endpoint: get("MEDIA_STORE_ENDPOINT"),
+            http_proxy: either("HTTP_PROXY").map(Secret::new),
+            https_proxy: either("HTTPS_PROXY").map(Secret::new),
+            all_proxy: either("ALL_PROXY").map(Secret::new),
+            no_proxy: either("NO_PROXY"),
         }
     }
 
@@ -67,6 +77,19 @@ impl Environment {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns the proxies that the variables name.
+    pub(crate) fn proxies(&self) -> Result<Proxies, ConfigError> {
+        let one = |name: &str, own: &Option<Secret>| match own.as_ref().or(self.all_proxy.as_ref()) {
+            Some(url) => proxy(name, url).map(Some),
+            None => Ok(None),
+        };
+        Ok(Proxies {
+            http: one("HTTP_PROXY", &self.http_proxy)?,
+            https: one("HTTPS_PROXY", &self.https_proxy)?,
+            direct: self.no_proxy.clone().unwrap_or_default(),
+        })
     }
 
     /// The servers that the three TURN variables name.
@@ -99,6 +122,20 @@ impl Environment {
         let credentials = credentials
             .map_or(TurnCredentials::None, |(username, credential)| TurnCredentials::Fixed(username, credential));
         Ok(Some(TurnConfig { urls, credentials }))
+    }
+}
+
+/// Returns a proxy's URL with its scheme. It is not shown, since it may have a password.
+fn proxy(name: &str, url: &Secret) -> Result<Secret, ConfigError> {
+    let remedy =
+        "write http://HOST:PORT or https://HOST:PORT, with USER:PASSWORD@ in front of the host if it needs them";
+    let refused = || ConfigError::value(name, "(hidden)", remedy);
+    let text = std::str::from_utf8(url.expose()).map_err(|_| refused())?.trim();
+    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or_else(refused)?;
+    match aws_smithy_http_client::proxy::ProxyConfig::all(text.as_str()) {
+        Ok(_) if !host.is_empty() => Ok(Secret::new(text)),
+        _ => Err(refused()),
     }
 }
 

@@ -10,17 +10,20 @@ mod environment;
 mod error;
 mod http;
 mod resolve;
+mod store;
 
 pub use document::SessionDocument;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use http::HttpSettings;
-pub use resolve::{DEFAULT_DATA_DIR, resolve, store_of};
+pub use resolve::{DEFAULT_DATA_DIR, resolve};
+pub use store::{Proxies, StoreConfig, StoreFiles, store_of};
 
 pub(crate) use answers::{answers_of, gop_cache_of};
 pub(crate) use environment::check_ice_urls as check_turn_urls;
 pub(crate) use http::http_of;
 pub(crate) use resolve::{limits_of, refuse_unsupported as check_spec};
+pub(crate) use store::region_of;
 
 use crate::args::{Announce, LogFormat, ServeArgs};
 use crate::auth::{AdminTokens, AuthPlan, Secret};
@@ -28,9 +31,9 @@ use crate::control::Limits;
 use sfu::sdp::AnswerOptions;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
-use streamsession_api::{Retention, StorageMode, TurnMode};
+use streamsession_api::{Retention, TurnMode};
 
 /// Everything the server was told.
 #[derive(Clone, Debug)]
@@ -125,27 +128,6 @@ pub struct RecordingConfig {
     pub retention: Retention,
 }
 
-/// An object store that speaks the S3 API.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreConfig {
-    /// `Managed` or `External`.
-    pub mode: StorageMode,
-    /// `http://` or `https://`, without a final slash.
-    pub endpoint: String,
-    /// That requests are signed for.
-    pub region: String,
-    /// That recordings go to.
-    pub bucket: String,
-    /// The bucket stands in the path, not in the host name.
-    pub path_style: bool,
-    /// What every key begins with: empty, or `NAMESPACE/NAME/`.
-    pub prefix: String,
-    /// Holds `accessKeyId` and `secretAccessKey`; `None`: the environment's own identity (`AWS_*`).
-    pub credentials_dir: Option<PathBuf>,
-    /// Make the bucket when it is missing.
-    pub create_bucket: bool,
-}
-
 /// TURN and STUN servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TurnConfig {
@@ -187,5 +169,15 @@ pub fn load(args: &ServeArgs, environment: &Environment) -> Result<Config, Confi
         // Read again where it is used; but what is wrong with it is said before anything is started.
         AdminTokens::read(path).map_err(ConfigError::from)?;
     }
+    if let Some(path) = config.store.as_ref().and_then(|store| store.ca_file.as_deref()) {
+        check_ca_file(path)?;
+    }
     Ok(config)
+}
+
+/// Checks that a file has certificates. It is read again where it is used.
+pub(crate) fn check_ca_file(path: &Path) -> Result<(), ConfigError> {
+    crate::objects::read_authorities(path)
+        .map(drop)
+        .map_err(|error| ConfigError::value("--store-ca-file", path.display(), error.to_string()))
 }

@@ -4,8 +4,8 @@ use super::answers::{answers_of, gop_cache_of};
 use super::environment::check_ice_urls;
 use super::http::http_of;
 use super::{
-    Config, ConfigError, Environment, MediaMode, RecordingConfig, SessionDocument, StoreConfig, TurnConfig,
-    TurnCredentials, UdpConfig,
+    Config, ConfigError, Environment, MediaMode, RecordingConfig, SessionDocument, StoreFiles, TurnConfig,
+    TurnCredentials, UdpConfig, store_of,
 };
 use crate::args::{Announce, ServeArgs};
 use crate::auth::key::{self, MIN_SECRET};
@@ -13,9 +13,7 @@ use crate::auth::{AuthPlan, KeySource, Secret};
 use crate::control::Limits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use streamsession_api::{
-    AuthMode as SpecAuthMode, DatabaseMode, ExposureType, StorageMode, StreamSessionSpec, TurnMode,
-};
+use streamsession_api::{AuthMode as SpecAuthMode, DatabaseMode, ExposureType, StreamSessionSpec, TurnMode};
 
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// The data folder when nobody names one.
@@ -30,6 +28,8 @@ const CLUSTER_ONLY: &[(&str, &str)] = &[
         "storage.external.credentialsSecretRef",
         "remove it, or give the keys by --store-credentials-dir; without it AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY count",
     ),
+    ("storage.external.caBundle", "remove it, or give the certificates by --store-ca-file"),
+    ("storage.external.webIdentity", "remove it; AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE name role and token"),
     ("turn.tlsSecretName", "remove it; a Secret cannot be read here"),
     (
         "turn.external.secretRef",
@@ -110,7 +110,7 @@ pub fn resolve(
         gop_cache: gop_cache_of(&spec.media),
         recording,
         idle_timeout: spec.recording.idle_timeout.as_duration(),
-        store: session.and_then(|session| store_of(session, args.access.store_credentials_dir.clone(), environment)),
+        store: session.map(|session| store_of(session, store_files(args), environment)).transpose()?.flatten(),
         turn_mode: turn_mode(environment, spec),
         turn: turn(args, environment, spec)?,
         any_host: spec.auth.acknowledge_open || !http.ip().to_canonical().is_loopback(),
@@ -132,6 +132,7 @@ fn refuse_cluster_only(args: &ServeArgs, session: &SessionDocument) -> Result<()
     // What the Secret holds may be given beside the document.
     let given = |path| match path {
         "storage.external.credentialsSecretRef" => args.access.store_credentials_dir.is_some(),
+        "storage.external.caBundle" => args.access.store_ca_file.is_some(),
         "turn.external.secretRef" => args.access.turn_secret_dir.is_some(),
         _ => false,
     };
@@ -139,6 +140,11 @@ fn refuse_cluster_only(args: &ServeArgs, session: &SessionDocument) -> Result<()
         Some((path, remedy)) => Err(ConfigError::cluster_only(&format!("spec.{path}"), remedy)),
         None => Ok(()),
     }
+}
+
+fn store_files(args: &ServeArgs) -> StoreFiles {
+    let access = &args.access;
+    StoreFiles { credentials_dir: access.store_credentials_dir.clone(), ca_file: access.store_ca_file.clone() }
 }
 
 /// What is a valid spec, and yet more than this version does.
@@ -181,47 +187,6 @@ fn pod_ip(environment: &Environment) -> Result<Option<IpAddr>, ConfigError> {
         _ => {
             Err(ConfigError::value("POD_IP", text, "write the pod's address (fieldRef status.podIP), or leave it out"))
         }
-    }
-}
-
-/// The object store: the one in the pod, any elsewhere, or none.
-pub fn store_of(
-    session: &SessionDocument,
-    credentials_dir: Option<PathBuf>,
-    environment: &Environment,
-) -> Option<StoreConfig> {
-    let storage = &session.spec().storage;
-    let namespace = environment.pod_namespace.as_deref().or(session.namespace());
-    let prefix = match (namespace, session.name()) {
-        (Some(namespace), Some(name)) => format!("{namespace}/{name}/"),
-        _ => String::new(),
-    };
-    match (storage.mode, &storage.external) {
-        (StorageMode::Managed, _) if environment.in_cluster => Some(StoreConfig {
-            mode: StorageMode::Managed,
-            // In the server's own pod, unless this is another.
-            endpoint: environment.store_endpoint.as_deref().map_or_else(
-                || "http://127.0.0.1:9000".to_owned(),
-                |endpoint| endpoint.trim().trim_end_matches('/').to_owned(),
-            ),
-            region: "us-east-1".to_owned(),
-            bucket: "recordings".to_owned(),
-            path_style: true,
-            prefix,
-            credentials_dir,
-            create_bucket: true,
-        }),
-        (StorageMode::External, Some(external)) => Some(StoreConfig {
-            mode: StorageMode::External,
-            endpoint: external.endpoint.trim_end_matches('/').to_owned(),
-            region: external.region.clone(),
-            bucket: external.bucket.clone(),
-            path_style: external.path_style,
-            prefix,
-            credentials_dir,
-            create_bucket: false,
-        }),
-        _ => None,
     }
 }
 

@@ -50,11 +50,15 @@ pub enum Reason {
     Refused,
     /// The file that was to be sent cannot be read here.
     FileUnreadable,
+    /// Another store than the present one holds it.
+    InAnotherStore,
+    /// The prefix is another server's.
+    OwnedByAnother,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 16] = [
         Reason::CredentialsMissing,
         Reason::AccessDenied,
         Reason::ClockSkewed,
@@ -69,6 +73,8 @@ impl Reason {
         Reason::Failed,
         Reason::Refused,
         Reason::FileUnreadable,
+        Reason::InAnotherStore,
+        Reason::OwnedByAnother,
     ];
 
     /// In CamelCase.
@@ -88,6 +94,8 @@ impl Reason {
             Reason::Failed => "Failed",
             Reason::Refused => "Refused",
             Reason::FileUnreadable => "FileUnreadable",
+            Reason::InAnotherStore => "InAnotherStore",
+            Reason::OwnedByAnother => "OwnedByAnother",
         }
     }
 
@@ -102,7 +110,9 @@ impl Reason {
             Reason::NoSuchBucket => "make the bucket, or name one that exists",
             Reason::WrongRegion => "name the store's region",
             Reason::NotFound => "it may have been deleted",
-            Reason::Unreachable => "check the endpoint, the network to it and its certificate",
+            Reason::Unreachable => {
+                "check the endpoint, the network to it (proxies, too) and the authorities of its certificate (caBundle, --store-ca-file)"
+            }
             Reason::TimedOut => "check the network to the store and its load",
             Reason::SlowDown => "it is tried again more slowly",
             Reason::Full => "free space in the store, or raise its quota",
@@ -110,6 +120,12 @@ impl Reason {
             Reason::Failed => "look at the store's log",
             Reason::Refused => "check endpoint, bucket, region and pathStyle",
             Reason::FileUnreadable => "look at the disk",
+            Reason::InAnotherStore => {
+                "copy its objects into the present store below the same keys, or configure that store again"
+            }
+            Reason::OwnedByAnother => {
+                "set another prefix (spec.storage.external.prefix), or, if that server no longer exists, take the prefix over with `media-server recordings take-over OWNER`"
+            }
         }
     }
 

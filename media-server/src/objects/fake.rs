@@ -49,8 +49,12 @@ struct Contents {
     plain: bool,
     /// It cannot delete many at once.
     one_by_one: bool,
+    /// It obeys If-None-Match; else it refuses that.
+    conditions: bool,
     /// The access key that it knows.
     access_key: String,
+    /// The session token that requests must have signed.
+    session_token: Option<String>,
     /// How many puts run now, and ran at once at most.
     puts: (usize, usize),
     delay: Duration,
@@ -60,7 +64,7 @@ struct Contents {
 pub(crate) struct FakeStore {
     contents: Arc<Mutex<Contents>>,
     endpoint: String,
-    /// Holds the keys.
+    /// Holds the keys, and a session token if one is put there.
     pub(crate) credentials: tempfile::TempDir,
     serving: JoinHandle<()>,
 }
@@ -90,7 +94,7 @@ impl FakeStore {
             path_style: true,
             prefix: "default/cams/".to_owned(),
             credentials_dir: Some(self.credentials.path().to_owned()),
-            create_bucket: false,
+            ..StoreConfig::default()
         }
     }
 
@@ -104,6 +108,11 @@ impl FakeStore {
         let file = |name: &str| -> PathBuf { Path::new(self.credentials.path()).join(name) };
         std::fs::write(file("accessKeyId"), key).unwrap();
         std::fs::write(file("secretAccessKey"), "secret").unwrap();
+    }
+
+    /// Requests must have this session token among their signed headers.
+    pub(crate) fn require_token(&self, token: &str) {
+        self.lock().session_token = Some(token.to_owned());
     }
 
     /// From now on it does this wrong, or nothing.
@@ -125,6 +134,11 @@ impl FakeStore {
         self.lock().plain = true;
     }
 
+    /// It obeys conditional writes, or refuses them.
+    pub(crate) fn know_conditions(&self, known: bool) {
+        self.lock().conditions = known;
+    }
+
     pub(crate) fn delete_one_by_one(&self) {
         self.lock().one_by_one = true;
     }
@@ -134,10 +148,11 @@ impl FakeStore {
         self.lock().delay = delay;
     }
 
-    /// Keys below the prefix.
+    /// Keys below the prefix, without the owner's marker.
     pub(crate) fn keys(&self) -> Vec<String> {
         let keys = self.lock().objects.keys().cloned().collect::<Vec<_>>();
-        keys.into_iter().filter_map(|key| key.strip_prefix("default/cams/").map(str::to_owned)).collect()
+        let keys = keys.into_iter().filter_map(|key| key.strip_prefix("default/cams/").map(str::to_owned));
+        keys.filter(|key| key != super::owner::MARKER).collect()
     }
 
     pub(crate) fn object(&self, key: &str) -> Option<Vec<u8>> {
@@ -149,9 +164,15 @@ impl FakeStore {
         self.lock().objects.insert(format!("default/cams/{key}"), bytes.to_owned());
     }
 
-    /// `PUT KEY`, `GET KEY` …, as they came.
+    /// `PUT KEY`, `GET KEY` …, as they came, but for those of the owner's marker.
     pub(crate) fn requests(&self) -> Vec<String> {
-        self.lock().requests.clone()
+        let requests = self.lock().requests.clone();
+        requests.into_iter().filter(|request| !request.ends_with(super::owner::MARKER)).collect()
+    }
+
+    /// Counts from here on.
+    pub(crate) fn reset_requests(&self) {
+        self.lock().requests.clear();
     }
 
     /// Requests that begin so.
@@ -213,6 +234,14 @@ async fn answer(State(contents): Shared, request: Request) -> Response<Body> {
     if !signed.contains(&format!("Credential={}/", contents.access_key)) {
         return refuse(403, "InvalidAccessKeyId", &head.method);
     }
+    if let Some(token) = &contents.session_token {
+        let sent = head.headers.get("x-amz-security-token").and_then(|value| value.to_str().ok());
+        let headers = signed.split_once("SignedHeaders=").and_then(|(_, rest)| rest.split(',').next());
+        let covered = headers.is_some_and(|headers| headers.split(';').any(|name| name == "x-amz-security-token"));
+        if sent != Some(token) || !covered {
+            return refuse(403, "InvalidToken", &head.method);
+        }
+    }
     if !contents.bucket {
         if key.is_empty() && head.method == Method::PUT {
             contents.bucket = true;
@@ -240,6 +269,13 @@ fn serve(
             }
             if sent("x-amz-checksum-sha256") != Some(Digest::of(body).base64()) {
                 return refuse(400, "BadDigest", method);
+            }
+            match (sent("if-none-match"), contents.conditions) {
+                (Some(_), false) => return refuse(501, "NotImplemented", method),
+                (Some(_), true) if contents.objects.contains_key(key) => {
+                    return refuse(412, "PreconditionFailed", method);
+                }
+                _ => {}
             }
             if fault != Some(Fault::Forgets) {
                 contents.objects.insert(key.to_owned(), body.to_owned());

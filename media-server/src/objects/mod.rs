@@ -3,16 +3,21 @@
 //! It works with any store that speaks S3, so it asks for little: single PUTs, no multipart, no tags, no locks. Checksums
 //! are pinned: what is put carries its SHA-256, once as the signed `x-amz-content-sha256` and once as
 //! `x-amz-checksum-sha256`, so that a store keeps what we hashed or refuses; nothing else is added to requests, since older
-//! stores refuse newer checksums. Keys are relative to the session's prefix; nothing outside of it can be named.
+//! stores refuse newer checksums. Keys are relative to the session's prefix; nothing outside of it can be named,
+//! and a marker there names the one server that writes (`owner`).
 //!
 //! Nothing is retried here but short reads, once: who uploads has a journal and a pace of its own. Every request has a
 //! time limit. Rules: the S3 API reference (PutObject, HeadObject, GetObject, ListObjectsV2, DeleteObjects).
 
+mod client;
 mod credentials;
 mod digest;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+mod owner;
+#[cfg(test)]
+mod reach;
 mod read;
 mod reader;
 #[cfg(test)]
@@ -20,6 +25,7 @@ mod tests;
 mod url;
 mod write;
 
+pub use client::{AuthoritiesError, read_authorities};
 pub use digest::{Digest, Digesting};
 pub use error::{ObjectsError, Reason};
 pub use read::{Content, Head, Listed, Page, Unfinished};
@@ -33,18 +39,16 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+    BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::Builder as HttpClientBuilder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use credentials::{EnvironmentCredentials, FileCredentials};
 use error::Place;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use url::{KeepUrl, printable, with_url};
+use streamsession_api::StorageMode;
+use url::{KeepUrl, identity, printable, with_url};
 
 /// For a connection to stand, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -63,6 +67,9 @@ struct Inner {
     /// Tries short reads a second time.
     reader: Client,
     place: Place,
+    identity: String,
+    /// Other servers may write to the store.
+    shared: bool,
     bucket: String,
     prefix: String,
     create_bucket: bool,
@@ -77,13 +84,13 @@ impl Objects {
 
     /// With another time limit for small requests.
     pub(crate) fn with_patience(config: &StoreConfig, answer: Duration) -> Objects {
-        let http = http_client(&config.endpoint);
+        let http = client::of_store(config);
         let region = Region::new(config.region.clone());
         let behavior = BehaviorVersion::v2026_01_12();
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).build();
         let builder = aws_sdk_s3::Config::builder()
             .behavior_version(behavior)
-            .http_client(http.clone())
+            .http_client(http)
             .region(region.clone())
             .endpoint_url(with_slash(&config.endpoint))
             .interceptor(KeepUrl)
@@ -98,6 +105,7 @@ impl Objects {
                 builder.credentials_provider(FileCredentials::new(folder)).identity_cache(IdentityCache::no_cache())
             }
             None => {
+                let http = client::of_credentials(config);
                 let settings = ProviderConfig::default().with_region(Some(region)).with_http_client(http);
                 builder.credentials_provider(EnvironmentCredentials::new(settings))
             }
@@ -109,11 +117,23 @@ impl Objects {
             client: Client::from_conf(settings),
             reader: Client::from_conf(reader),
             place: Place { endpoint: printable(&config.endpoint), bucket: config.bucket.clone() },
+            identity: identity(config),
+            shared: config.mode == StorageMode::External,
             bucket: config.bucket.clone(),
             prefix: config.prefix.clone(),
             create_bucket: config.create_bucket,
             answer,
         }))
+    }
+
+    /// Returns the name of this store and prefix, the same however the endpoint is written.
+    pub fn identity(&self) -> &str {
+        &self.0.identity
+    }
+
+    /// Returns whether other servers may write to the store, so that the prefix has an owner's marker.
+    pub fn is_shared(&self) -> bool {
+        self.0.shared
     }
 
     /// The whole key of one that is relative to the prefix.
@@ -166,12 +186,4 @@ impl fmt::Debug for Objects {
 /// separator.
 fn with_slash(endpoint: &str) -> String {
     format!("{}/", endpoint.trim_end_matches('/'))
-}
-
-/// For plain HTTP it needs no authorities, which an image without a system does not have.
-fn http_client(endpoint: &str) -> SharedHttpClient {
-    match endpoint.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://")) {
-        true => HttpClientBuilder::new().build_http(),
-        false => HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https(),
-    }
 }

@@ -158,7 +158,7 @@ fn content_type(key: &str) -> &'static str {
 
 /// Signs the digest that we know, so that the store must compare it, in place of "unsigned payload".
 #[derive(Debug)]
-struct Signed(Digest);
+pub(super) struct Signed(pub(super) Digest);
 
 impl Intercept for Signed {
     fn name(&self) -> &'static str {

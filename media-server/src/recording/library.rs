@@ -156,15 +156,19 @@ impl Library {
             let composed = if finished { self.0.composer.recording(row, number).await? } else { None };
             return composed.map(Opened::Composed).ok_or(OpenError::NotFound);
         }
-        let shared = &self.0.shared;
-        let uploads = shared.uploads.as_ref().ok_or(OpenError::NotFound)?;
-        let upload = shared.store.verified_upload(id, file).await?.ok_or(OpenError::NotFound)?;
-        Ok(Opened::Stored(StoredFile::new(uploads.objects().clone(), upload)))
+        let (objects, upload) = self.0.composer.source().stored(id, file).await?;
+        Ok(Opened::Stored(StoredFile::new(objects, upload)))
     }
 
     /// Returns the MP4 files of a finished recording: start and duration in seconds, and codecs.
     pub async fn mp4s(&self, row: &Recording) -> Result<Vec<(f64, f64, Vec<String>)>, OpenError> {
         self.0.composer.list(row).await
+    }
+
+    /// Returns why the present store cannot give a recording: another one holds it.
+    async fn elsewhere(&self, id: &RecordingId) -> Result<Option<ObjectsError>, StoreError> {
+        let place = self.0.shared.store.elsewhere(id).await?;
+        Ok(place.map(|place| in_another_store(id, &place)))
     }
 
     async fn open_local(&self, id: &RecordingId, file: File) -> io::Result<(tokio::fs::File, Metadata)> {
@@ -218,6 +222,9 @@ impl Library {
     /// Only of a recording that is there as a whole: before, whoever holds it does so here.
     async fn is_held_in_the_store(&self, row: &Recording) -> Result<bool, LibraryError> {
         let Some(uploads) = &self.0.shared.uploads else { return Ok(false) };
+        if let Some(error) = self.elsewhere(&row.id).await? {
+            return Err(LibraryError::Objects(error));
+        }
         if !self.0.shared.store.stored(&row.id).await? {
             return Ok(false);
         }
@@ -279,6 +286,10 @@ impl Library {
         known.insert(id.clone(), Arc::clone(&gaps));
         gaps
     }
+}
+
+pub(super) fn in_another_store(id: &RecordingId, place: &str) -> ObjectsError {
+    ObjectsError::new(Reason::InAnotherStore, format!("recording {id} is only in {place}"))
 }
 
 /// What is needed of a manifest here.

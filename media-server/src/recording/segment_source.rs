@@ -1,9 +1,10 @@
 //! Reads files of recordings from wherever they are: the disk, or the object store.
 
+use super::library::in_another_store;
 use super::shared::Shared;
 use crate::control::RecordingId;
-use crate::objects::ObjectsError;
-use crate::store::StoreError;
+use crate::objects::{Objects, ObjectsError};
+use crate::store::{StoreError, Upload};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
@@ -96,20 +97,26 @@ impl SegmentSource {
         .boxed()
     }
 
-    async fn stored(
-        &self,
-        recording: &RecordingId,
-        file: File,
-    ) -> Result<(crate::objects::Objects, crate::store::Upload), SourceError> {
-        let uploads = self.0.uploads.as_ref().ok_or(SourceError::NotFound)?;
-        let upload = self.0.store.verified_upload(recording, file).await?.ok_or(SourceError::NotFound)?;
+    /// Finds a file in the object store.
+    pub(super) async fn stored(&self, recording: &RecordingId, file: File) -> Result<(Objects, Upload), SourceError> {
+        let store = &self.0.store;
+        let Some(uploads) = &self.0.uploads else {
+            return Err(match store.stored(recording).await? {
+                true => in_another_store(recording, "a store, and none is configured").into(),
+                false => SourceError::NotFound,
+            });
+        };
+        if let Some(place) = store.elsewhere(recording).await? {
+            return Err(in_another_store(recording, &place).into());
+        }
+        let upload = store.verified_upload(recording, file).await?.ok_or(SourceError::NotFound)?;
         Ok((uploads.objects().clone(), upload))
     }
 }
 
 enum Place {
     Disk(tokio::fs::File),
-    Store(crate::objects::Objects, String),
+    Store(Objects, String),
 }
 
 struct Reader {

@@ -22,7 +22,7 @@ pub use recordings::{
 pub use segments::{FinishedIndex, Stretch};
 pub use sessions::SessionRow;
 pub use streams::{Change, Leftovers, StreamRow};
-pub use uploads::{NewUpload, Removal, Upload, UploadBacklog, UploadState, key_prefix};
+pub use uploads::{NewUpload, Removal, StoreChange, Upload, UploadBacklog, UploadState, key_prefix};
 
 use jiff::Timestamp;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};

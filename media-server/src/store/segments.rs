@@ -171,17 +171,21 @@ impl Store {
             let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             super::uploads::adopt(&mut transaction, id, room, files).await?;
             if let Some(gaps) = gaps {
+                let now = text(Timestamp::now());
                 let gaps = serde_json::to_string(&gaps[..gaps.len().min(MAX_GAPS)])
                     .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
                 sqlx::query(
-                    "INSERT INTO stored_recordings (recording, gaps, committed_at, evicted_at) VALUES (?1, ?2, ?3, ?3)
+                    "INSERT INTO stored_recordings (recording, gaps, committed_at) VALUES (?, ?, ?)
                      ON CONFLICT (recording) DO NOTHING",
                 )
                 .bind(id.as_str())
                 .bind(gaps)
-                .bind(text(Timestamp::now()))
+                .bind(&now)
                 .execute(&mut *transaction)
                 .await?;
+                // By itself: the totals count updates.
+                let update = sqlx::query("UPDATE stored_recordings SET evicted_at = ? WHERE recording = ?");
+                update.bind(&now).bind(id.as_str()).execute(&mut *transaction).await?;
             }
             transaction.commit().await
         };

@@ -2,8 +2,12 @@
 //!
 //! It alone decides: a file whose row says verified is in the store, a recording whose manifest is verified is there as a
 //! whole. A row is written before what it tells of is relied upon, so that after a crash at worst something is done again.
+//! It describes one store, by name (`identity`).
 
 mod due;
+mod identity;
+
+pub use identity::StoreChange;
 
 use super::{Store, StoreError, text, word};
 use crate::control::{RecordingId, RoomName};
@@ -92,6 +96,12 @@ pub struct UploadBacklog {
     pub removals: u64,
     /// Since when the file waits that waits longest.
     pub oldest: Option<Timestamp>,
+    /// Recordings that have left the disk.
+    pub evicted: u64,
+    /// Of those, recordings that another store than the present one holds.
+    pub elsewhere: u64,
+    /// Of those, recordings in the managed store, on this volume.
+    pub elsewhere_on_volume: u64,
 }
 
 /// What a recording's keys begin with, below the session's prefix.
@@ -214,16 +224,6 @@ impl Store {
         found.map(|row| row.is_some()).map_err(|e| self.error(e))
     }
 
-    /// A file that the store holds, of a recording that it holds as a whole.
-    pub async fn uploaded(&self, recording: &RecordingId, file: File) -> Result<Option<Upload>, StoreError> {
-        let found = sqlx::query(
-            "SELECT uploads.* FROM uploads JOIN stored_recordings USING (recording)
-             WHERE recording = ? AND file = ? AND state = 'verified' AND committed_at IS NOT NULL",
-        );
-        let found = found.bind(recording.as_str()).bind(file.to_string()).fetch_optional(&self.pool).await;
-        found.and_then(|row| row.as_ref().map(upload).transpose()).map_err(|e| self.error(e))
-    }
-
     /// Returns a file that the object store holds, whether or not it has the whole recording.
     pub async fn verified_upload(&self, recording: &RecordingId, file: File) -> Result<Option<Upload>, StoreError> {
         let found = sqlx::query("SELECT * FROM uploads WHERE recording = ? AND file = ? AND state = 'verified'");
@@ -231,14 +231,7 @@ impl Store {
         found.and_then(|row| row.as_ref().map(upload).transpose()).map_err(|e| self.error(e))
     }
 
-    /// Whether the store holds a recording as a whole.
-    pub async fn stored(&self, recording: &RecordingId) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT 1 FROM stored_recordings WHERE recording = ? AND committed_at IS NOT NULL");
-        let found = found.bind(recording.as_str()).fetch_optional(&self.pool).await;
-        found.map(|row| row.is_some()).map_err(|e| self.error(e))
-    }
-
-    /// Whether the store holds a recording as a whole; then with the gaps of its manifest.
+    /// Returns the gaps of a recording's manifest, if a store holds the entire recording.
     pub async fn stored_gaps(&self, recording: &RecordingId) -> Result<Option<Vec<Gap>>, StoreError> {
         let found = sqlx::query("SELECT gaps FROM stored_recordings WHERE recording = ? AND committed_at IS NOT NULL");
         let found = found.bind(recording.as_str()).fetch_optional(&self.pool).await;
@@ -276,18 +269,16 @@ impl Store {
         found.and_then(read).map_err(|e| self.error(e))
     }
 
-    /// Notes that a recording's folder has left the disk, or is back.
-    pub async fn evicted(&self, recording: &RecordingId, at: Option<Timestamp>) -> Result<(), StoreError> {
+    /// Notes that a recording's directory has left the disk.
+    pub async fn evicted(&self, recording: &RecordingId, at: Timestamp) -> Result<(), StoreError> {
         let write = async {
             let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             let update = sqlx::query(
                 "UPDATE stored_recordings SET evicted_at = ? WHERE recording = ? AND committed_at IS NOT NULL",
             );
-            update.bind(at.map(text)).bind(recording.as_str()).execute(&mut *transaction).await?;
-            if at.is_some() {
-                let update = sqlx::query("UPDATE recordings SET evicted_segments = 0 WHERE id = ?");
-                update.bind(recording.as_str()).execute(&mut *transaction).await?;
-            }
+            update.bind(text(at)).bind(recording.as_str()).execute(&mut *transaction).await?;
+            let update = sqlx::query("UPDATE recordings SET evicted_segments = 0 WHERE id = ?");
+            update.bind(recording.as_str()).execute(&mut *transaction).await?;
             transaction.commit().await
         };
         write.await.map_err(|e| self.error(e))

@@ -93,7 +93,7 @@ impl Evictor {
                     removed += 1;
                     tracing::info!(%recording, "recording evicted from the disk, the store holds it");
                     measure::evicted();
-                    if let Err(error) = self.store.evicted(recording, Some(Timestamp::now())).await {
+                    if let Err(error) = self.store.evicted(recording, Timestamp::now()).await {
                         tracing::error!(%recording, %error, "upload journal not written");
                     }
                 }

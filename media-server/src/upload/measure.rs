@@ -15,6 +15,7 @@ const BYTES: &str = "media_server_upload_bytes_total";
 const FAILURES: &str = "media_server_store_failures_total";
 const UP: &str = "media_server_store_up";
 const EVICTED: &str = "media_server_recordings_evicted_total";
+const ELSEWHERE: &str = "media_server_store_recordings_elsewhere";
 
 pub(super) fn describe() {
     metrics::describe_gauge!(PENDING, "Files that are not known to be in the object store yet.");
@@ -27,6 +28,10 @@ pub(super) fn describe() {
     metrics::describe_counter!(FAILURES, "Requests to the object store that failed, by reason.");
     metrics::describe_gauge!(UP, "1 while the object store does what it is asked.");
     metrics::describe_counter!(EVICTED, "Recordings whose folder left the disk since they are in the store.");
+    metrics::describe_gauge!(
+        ELSEWHERE,
+        "Recordings that only a store of before holds, neither the disk nor the present store."
+    );
     metrics::counter!(FILES).absolute(0);
     metrics::counter!(BYTES).absolute(0);
     metrics::counter!(EVICTED).absolute(0);
@@ -41,6 +46,7 @@ pub(super) fn backlog(backlog: &UploadBacklog, now: Timestamp) {
     metrics::gauge!(OLDEST).set(age);
     metrics::gauge!(RECORDINGS).set(backlog.recordings as f64);
     metrics::gauge!(REMOVALS).set(backlog.removals as f64);
+    metrics::gauge!(ELSEWHERE).set(backlog.elsewhere as f64);
 }
 
 pub(super) fn up(up: bool) {

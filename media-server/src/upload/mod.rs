@@ -6,6 +6,9 @@
 //! so a restart goes on where it was; what the journal does not know is found on the disk. What fails is tried again for
 //! ever, more and more slowly. The MP4 stays here: it can be made of the segments, byte for byte.
 //!
+//! The journal describes one store. When another one is configured, recordings on the disk are uploaded to that one,
+//! and recordings that only the store before holds are reported until they are found in the present one (`uploader::elsewhere`).
+//!
 //! A directory leaves the disk only after its manifest was verified: at once where the store lies on the same volume, else
 //! when less is free than `recording.retention.keepFree`. If that is not enough, closed segments of recordings under way
 //! follow, once they are verified. No recording ever waits for this: the recorder leaves a note and continues.
@@ -24,7 +27,7 @@ use crate::control::{RecordingId, RoomName};
 use crate::objects::{Digest, Objects};
 use crate::recording::MIN_FREE;
 use crate::status::StatusBoard;
-use crate::store::{NewUpload, Store};
+use crate::store::{NewUpload, Store, StoreError};
 use gate::Delays;
 use recorder::File;
 use std::fmt;
@@ -91,6 +94,11 @@ pub struct UploadParts {
     pub store: Store,
     /// Is told how store and uploads fare.
     pub status: StatusBoard,
+}
+
+/// Reports recordings that have left the disk for a store, where no store is configured any more.
+pub async fn report_without_store(store: &Store, status: &StatusBoard) -> Result<(), StoreError> {
+    uploader::report_without_store(store, status).await
 }
 
 /// The running uploads. A cheap handle.

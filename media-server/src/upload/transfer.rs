@@ -1,14 +1,24 @@
 //! One file to the store, and one recording out of it.
 
+use crate::control::RecordingId;
 use crate::objects::{Digest, Digesting, Objects, ObjectsError, Reason, Source};
 use crate::store::{Removal, Store, Upload, UploadState};
 use futures_util::StreamExt as _;
 use recorder::File;
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
 /// Lists that are made at most, for one removal.
 const ROUNDS: usize = 3;
+
+/// Checks that the bucket exists and that the prefix belongs to this server.
+pub(super) async fn probe(objects: &Objects, store: &Store) -> Result<(), ObjectsError> {
+    objects.ensure_bucket().await?;
+    let owner = store.store_owner().await;
+    let owner = owner.map_err(|error| ObjectsError::new(Reason::Failed, format!("no owner known: {error}")))?;
+    objects.claim(&owner).await
+}
 
 /// Puts a file, unless it is there already, and has the store show that it holds it.
 pub(super) async fn upload(
@@ -99,6 +109,25 @@ async fn sweep(objects: &Objects, store: &Store, manifest: &Upload) -> Result<()
         tracing::info!(recording = %manifest.recording, objects = strays.len(), "segments that are no part of the recording are removed");
     }
     objects.delete(&strays).await
+}
+
+/// Looks whether the store holds all objects of a recording: each with its length, and the manifest with its digest.
+pub(super) async fn find(objects: &Objects, store: &Store, recording: &RecordingId) -> Result<(), ObjectsError> {
+    let files = store.stored_files(recording).await;
+    let files = files.map_err(|error| ObjectsError::new(Reason::FileUnreadable, error.to_string()))?;
+    let absent = |what: &str| ObjectsError::new(Reason::NotFound, format!("the store does not hold {what}"));
+    let Some(manifest) = files.iter().find(|file| file.file == File::Manifest) else {
+        return Err(absent("a recording without a manifest"));
+    };
+    // The last one that is put. Most recordings that are not there cost one request.
+    objects.head(&manifest.key).await?;
+    let prefix = manifest.key.strip_suffix(&File::Manifest.to_string()).unwrap_or(&manifest.key);
+    let held: HashMap<String, u64> =
+        objects.list_all(prefix).await?.into_iter().map(|object| (object.key, object.len)).collect();
+    match files.iter().find(|file| held.get(&file.key) != Some(&file.bytes)) {
+        Some(file) => Err(absent(&format!("{} with {} bytes", file.key, file.bytes))),
+        None => verify(objects, manifest).await,
+    }
 }
 
 /// Removes all objects of a recording, the manifest first: what is half removed is not taken for whole.

@@ -1,5 +1,10 @@
 //! The one task that decides: takes notes into the journal, starts what the gate allows, and acts on what comes of it.
 
+mod elsewhere;
+mod report;
+
+pub(super) use elsewhere::report_without_store;
+
 use super::disk::{self, blocking};
 use super::due::DueClock;
 use super::evict::Evictor;
@@ -8,8 +13,9 @@ use super::transfer;
 use super::{Note, UploadParts, UploadSettings, measure};
 use crate::control::RecordingId;
 use crate::objects::{Digest, Objects, ObjectsError, Reason};
-use crate::status::{StatusBoard, UploadStatus};
+use crate::status::StatusBoard;
 use crate::store::{Removal, Store, StoreError, Upload, UploadBacklog};
+use elsewhere::Elsewhere;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -25,6 +31,8 @@ const TAKEN: usize = 8;
 const NOTES: usize = 64;
 /// Files that have waited so long fall behind.
 const LATE: Duration = Duration::from_secs(300);
+/// Between two looks at the owner of the prefix, at most.
+const OWNER_CHECK: Duration = Duration::from_secs(60);
 /// How often a store that goes on failing is told of in the log.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -34,6 +42,8 @@ enum Work {
     Probe,
     Upload(Upload),
     Removal(Removal),
+    /// A recording that is in another store is looked for in this one.
+    Search(RecordingId),
 }
 
 /// See the module.
@@ -59,11 +69,15 @@ pub(super) struct Uploader {
     backlog: UploadBacklog,
     /// The database failed: nothing is started before this.
     rest_until: Instant,
+    probed_at: Instant,
     told_at: Option<Instant>,
     /// What the keys were when they were refused.
     refused_keys: Option<Digest>,
     /// What is wrong with single files, for people.
     trouble: Option<String>,
+    /// The journal describes this store. Before it does, none of its rows counts.
+    journal_ready: bool,
+    elsewhere: Elsewhere,
 }
 
 impl Uploader {
@@ -88,9 +102,12 @@ impl Uploader {
             asking: Vec::new(),
             backlog: UploadBacklog::default(),
             rest_until: now,
+            probed_at: now,
             told_at: None,
             refused_keys: None,
             trouble: None,
+            journal_ready: false,
+            elsewhere: Elsewhere::default(),
         }
     }
 
@@ -98,9 +115,11 @@ impl Uploader {
     pub(super) async fn run(mut self) {
         let message = "the store has not answered yet".to_owned();
         self.status.set_store(false, Some("Connecting".to_owned()), Some(message));
-        self.begin().await;
         let stop = self.stop.clone();
         loop {
+            if !self.journal_ready {
+                self.begin().await;
+            }
             self.take_finished().await;
             self.start().await;
             self.tell().await;
@@ -126,7 +145,7 @@ impl Uploader {
                         self.ended(work, started, outcome).await;
                     }
                 }
-                () = self.evictor.due() => {
+                () = self.evictor.due(), if self.journal_ready => {
                     // A manifest may have been repaired.
                     self.finished.extend(self.unreadable.keys().cloned());
                     self.evictor.run_pass().await;
@@ -137,24 +156,36 @@ impl Uploader {
         }
     }
 
-    /// Takes up what an earlier process left.
+    /// Takes up recordings of earlier processes. It is tried again until the journal describes this store.
     async fn begin(&mut self) {
+        if Instant::now() < self.rest_until {
+            return;
+        }
         let folder = self.settings.folder.clone();
-        match blocking(move || disk::leftovers(&folder)).await {
-            Ok(found) => {
-                for recording in found.evicted {
-                    self.noted(self.store.evicted(&recording, Some(Timestamp::now())).await);
-                }
-                for recording in &found.finished {
-                    self.noted(self.store.evicted(recording, None).await);
-                }
-                self.finished.extend(found.finished);
-            }
+        let begun = match blocking(move || disk::leftovers(&folder)).await {
+            Ok(found) => self.begin_with(found).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match begun {
+            Ok(()) => self.journal_ready = true,
             Err(error) => {
-                tracing::error!(%error, "the recordings folder cannot be searched for what is to be uploaded")
+                tracing::error!(%error, "recordings of before not taken up, nothing is uploaded");
+                self.rest_until = Instant::now() + BUSY;
             }
         }
-        self.noted(self.store.uploads_at_once(self.due_now()).await);
+    }
+
+    async fn begin_with(&mut self, found: disk::Leftovers) -> Result<(), StoreError> {
+        for recording in &found.evicted {
+            self.store.evicted(recording, Timestamp::now()).await?;
+        }
+        for recording in &found.finished {
+            self.store.returned(recording).await?;
+        }
+        self.name_store().await?;
+        self.store.uploads_at_once(self.due_now()).await?;
+        self.finished.extend(found.finished);
+        Ok(())
     }
 
     async fn take(&mut self, note: Note) {
@@ -219,7 +250,7 @@ impl Uploader {
             Permit::Probe => return,
             Permit::Transfers(most) => most.saturating_sub(self.running.len()),
         };
-        if free == 0 || now < self.rest_until {
+        if free == 0 || now < self.rest_until || !self.journal_ready {
             return;
         }
         match self.due(free).await {
@@ -231,7 +262,7 @@ impl Uploader {
         }
     }
 
-    async fn due(&self, free: usize) -> Result<Vec<Work>, StoreError> {
+    async fn due(&mut self, free: usize) -> Result<Vec<Work>, StoreError> {
         let (now, longest, most) = (self.due_now(), self.settings.longest_delay, free + self.work.len());
         let mut due = Vec::new();
         for upload in self.store.uploads_due(now, longest, most).await? {
@@ -243,14 +274,19 @@ impl Uploader {
             // What is still being put would come back.
             if !self.runs(|work| match work {
                 Work::Probe => false,
-                Work::Upload(Upload { recording, .. }) | Work::Removal(Removal { recording, .. }) => {
-                    *recording == removal.recording
-                }
+                Work::Upload(Upload { recording, .. })
+                | Work::Removal(Removal { recording, .. })
+                | Work::Search(recording) => *recording == removal.recording,
             }) {
                 due.push(Work::Removal(removal));
             }
         }
         due.truncate(free);
+        if due.len() < free
+            && let Some(recording) = self.search_due().await?
+        {
+            due.push(Work::Search(recording));
+        }
         Ok(due)
     }
 
@@ -259,13 +295,14 @@ impl Uploader {
     }
 
     fn probe(&mut self) {
+        self.probed_at = Instant::now();
         self.spawn(Work::Probe);
     }
 
     fn spawn(&mut self, work: Work) {
         let (objects, store, folder) = (self.objects.clone(), self.store.clone(), self.settings.folder.clone());
         let task = match &work {
-            Work::Probe => self.running.spawn(async move { objects.ensure_bucket().await }),
+            Work::Probe => self.running.spawn(async move { transfer::probe(&objects, &store).await }),
             Work::Upload(upload) => {
                 let upload = upload.clone();
                 self.running.spawn(async move { transfer::upload(&objects, &store, &folder, &upload).await })
@@ -274,12 +311,16 @@ impl Uploader {
                 let removal = removal.clone();
                 self.running.spawn(async move { transfer::remove(&objects, &removal).await })
             }
+            Work::Search(recording) => {
+                let recording = recording.clone();
+                self.running.spawn(async move { transfer::find(&objects, &store, &recording).await })
+            }
         };
         self.work.insert(task.id(), (work, Instant::now()));
     }
 
     async fn ended(&mut self, work: Work, started: Instant, outcome: Result<(), ObjectsError>) {
-        let by = if matches!(work, Work::Probe) { By::Probe } else { By::Transfer };
+        let by = if matches!(work, Work::Probe | Work::Search(_)) { By::Probe } else { By::Transfer };
         let Err(error) = outcome else {
             let was_failing = self.gate.is_failing();
             let now = Instant::now();
@@ -297,14 +338,19 @@ impl Uploader {
                     tracing::info!(recording = %removal.recording, "a deleted recording has left the store");
                     self.noted(self.store.removal_done(&removal.recording).await);
                 }
+                Work::Search(recording) => self.found(&recording).await,
             };
         };
+        if matches!(work, Work::Search(_)) && !is_of_the_store(error.reason()) {
+            // Not there, or not complete: the search is repeated.
+            return tracing::debug!(%error, "recording in another store not found in this one");
+        }
         measure::failed(error.reason());
         if is_of_the_store(error.reason()) {
             self.store_failed(by, started, &error);
         }
         match work {
-            Work::Probe => {}
+            Work::Probe | Work::Search(_) => {}
             Work::Upload(upload) => self.upload_failed(&upload, &error).await,
             Work::Removal(removal) => {
                 let next_at = self.next_at(removal.attempts);
@@ -362,7 +408,8 @@ impl Uploader {
     fn keys(&self) -> Option<Digest> {
         let folder = self.settings.credentials.as_ref()?;
         let read = |name: &str| std::fs::read(folder.join(name)).unwrap_or_default();
-        Some(Digest::of(&[read("accessKeyId"), vec![0], read("secretAccessKey")].concat()))
+        let keys = [read("accessKeyId"), read("secretAccessKey"), read("sessionToken")];
+        Some(Digest::of(&keys.join(&0)))
     }
 
     /// Retries with changed keys at once, and probes a store that was not used for a while.
@@ -374,87 +421,17 @@ impl Uploader {
             self.hurry().await;
         }
         let silent = now.saturating_duration_since(self.gate.contact()) >= self.settings.probe_every;
-        if silent && self.running.is_empty() && !matches!(self.gate.permit(now), Permit::Wait(_)) {
+        let unchecked = now.saturating_duration_since(self.probed_at) >= OWNER_CHECK;
+        let due = silent && self.running.is_empty() || unchecked && !self.runs(|work| matches!(work, Work::Probe));
+        if due && !matches!(self.gate.permit(now), Permit::Wait(_)) {
             self.probe();
         }
     }
 
     async fn hurry(&mut self) {
         self.gate.open(Instant::now());
+        self.elsewhere.search_now();
         self.noted(self.store.uploads_at_once(self.due_now()).await);
-    }
-
-    /// Tells how things are, and those who wait for the end.
-    async fn tell(&mut self) {
-        match self.store.upload_backlog().await {
-            Ok(backlog) => self.backlog = backlog,
-            Err(error) => {
-                self.answer(false);
-                return tracing::error!(%error, "the journal of uploads cannot be read");
-            }
-        }
-        let now = Timestamp::now();
-        measure::backlog(&self.backlog, now);
-        let UploadBacklog { files, recordings, removals, oldest, .. } = self.backlog;
-        self.gate.set_backlog(files.saturating_add(removals));
-        if (files, removals) == (0, 0) {
-            self.gate.nothing_waits();
-            self.trouble = None;
-        }
-        let well = !self.gate.is_failing() && self.gate.is_reached();
-        measure::up(well);
-        if well && !self.status.store().ok {
-            self.told_at = None;
-            self.refused_keys = None;
-            tracing::info!("the object store answers");
-            self.status.set_store(true, None, None);
-        }
-        // A file that was queued before the clock stepped back is not late.
-        let late =
-            oldest.is_some_and(|oldest| Duration::try_from(now.duration_since(oldest)).is_ok_and(|age| age > LATE));
-        let waits = files > 0 || removals > 0 || !self.finished.is_empty();
-        let trouble = self.trouble.as_ref().or(self.unreadable.values().next());
-        let message = match (self.gate.is_failing() && waits, trouble) {
-            (true, _) => self.status.store().message,
-            (false, Some(trouble)) => Some(trouble.clone()),
-            (false, None) if late => Some(format!(
-                "{files} files wait, the oldest since {:.0}: the store or the network to it is too slow",
-                oldest.unwrap_or(now)
-            )),
-            _ => None,
-        };
-        let pending = files + self.finished.len() as u64;
-        let (oldest_pending, failing) = (oldest, message.is_some());
-        self.status.set_uploads(UploadStatus { pending, recordings, oldest_pending, failing, message });
-        self.answer(pending == 0 && removals == 0 && self.unreadable.is_empty());
-        if pending == 0 && self.notes.is_empty() {
-            for done in self.waiting.drain(..) {
-                // Who no longer waits need not be told.
-                let _ = done.send(());
-            }
-        }
-    }
-
-    /// Tells those who asked whether nothing waits. After the end nobody knows any more.
-    fn answer(&mut self, nothing: bool) {
-        for answer in self.asking.drain(..) {
-            // Who no longer asks need not be told.
-            let _ = answer.send(nothing && !self.stop.is_cancelled());
-        }
-    }
-
-    /// How long nothing is to be done, if nothing happens.
-    fn pause(&self) -> Duration {
-        let now = Instant::now();
-        let waits = self.backlog.files > 0 || self.backlog.removals > 0 || !self.finished.is_empty();
-        let probe = (self.gate.contact() + self.settings.probe_every).saturating_duration_since(now);
-        let work = match self.gate.permit(now) {
-            // Keys may change before.
-            Permit::Wait(until) => until.saturating_duration_since(now).min(BUSY),
-            _ if waits => BUSY,
-            _ => probe,
-        };
-        work.max(Duration::from_millis(10))
     }
 
     fn due_now(&self) -> Timestamp {

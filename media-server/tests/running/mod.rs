@@ -98,6 +98,7 @@ impl Running {
             prefix: "cams/door/".into(),
             credentials_dir: Some(keys),
             create_bucket: true,
+            ..StoreConfig::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let objects = runtime.block_on(async { Objects::connect(&config) });

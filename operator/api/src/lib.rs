@@ -39,6 +39,6 @@ pub use session::{
     UpdatePolicy,
 };
 pub use status::{Endpoints, EnforcedLimits, LastCleanup, RecordingTotals, StreamSessionStatus, condition};
-pub use storage::{ExternalStorage, Storage, StorageMode};
+pub use storage::{CaBundle, ConfigMapKeyRef, ExternalStorage, Storage, StorageMode, WebIdentity};
 pub use turn::{ExternalTurn, Turn, TurnMode};
 pub use yaml::{Location, MAX_YAML_BYTES, YamlError, YamlProblem, from_yaml, locate};

@@ -75,7 +75,7 @@ pub(crate) const METADATA_NAME: RootRule = RootRule {
 };
 
 /// Every rule about the spec, in the order of its fields.
-pub(crate) const SPEC_RULES: [&SpecRule; 36] = [
+pub(crate) const SPEC_RULES: [&SpecRule; 41] = [
     &MAX_PUBLISHERS,
     &MAX_SUBSCRIBERS,
     &MAX_STREAMS,
@@ -95,6 +95,10 @@ pub(crate) const SPEC_RULES: [&SpecRule; 36] = [
     &STORAGE_EXTERNAL,
     &STORAGE_ENDPOINT,
     &STORAGE_BUCKET,
+    &STORAGE_PREFIX,
+    &STORAGE_CA_BUNDLE,
+    &STORAGE_WEB_IDENTITY,
+    &STORAGE_STS_ENDPOINT,
     &STORAGE_SIZE,
     &SEGMENT_DURATION,
     &MAX_DURATION,
@@ -102,6 +106,7 @@ pub(crate) const SPEC_RULES: [&SpecRule; 36] = [
     &MAX_AGE,
     &MAX_BYTES,
     &CLEANUP_SCHEDULE,
+    &RECLAIM_DELETE,
     &AUTH_OPEN,
     &AUTH_CALLBACK,
     &CALLBACK_URL,

@@ -70,6 +70,10 @@ use crate::{
 #[x_kube(validation = rules::STORAGE_EXTERNAL.rule())]
 #[x_kube(validation = rules::STORAGE_ENDPOINT.rule())]
 #[x_kube(validation = rules::STORAGE_BUCKET.rule())]
+#[x_kube(validation = rules::STORAGE_PREFIX.rule())]
+#[x_kube(validation = rules::STORAGE_CA_BUNDLE.rule())]
+#[x_kube(validation = rules::STORAGE_WEB_IDENTITY.rule())]
+#[x_kube(validation = rules::STORAGE_STS_ENDPOINT.rule())]
 #[x_kube(validation = rules::STORAGE_SIZE.rule())]
 #[x_kube(validation = rules::SEGMENT_DURATION.rule())]
 #[x_kube(validation = rules::MAX_DURATION.rule())]
@@ -77,6 +81,7 @@ use crate::{
 #[x_kube(validation = rules::MAX_AGE.rule())]
 #[x_kube(validation = rules::MAX_BYTES.rule())]
 #[x_kube(validation = rules::CLEANUP_SCHEDULE.rule())]
+#[x_kube(validation = rules::RECLAIM_DELETE.rule())]
 #[x_kube(validation = rules::AUTH_OPEN.rule())]
 #[x_kube(validation = rules::AUTH_CALLBACK.rule())]
 #[x_kube(validation = rules::CALLBACK_URL.rule())]
@@ -215,6 +220,9 @@ pub struct PodOverrides {
     pub tolerations: Vec<Toleration>,
     /// Where the pod may run, in full. Default none. When the pod is replaced.
     pub affinity: Affinity,
+    /// Annotations of the pod's ServiceAccount, such as eks.amazonaws.com/role-arn. Default none. Live; a pod gets an identity by them when it is replaced.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_account_annotations: BTreeMap<String, String>,
 }
 
 /// One key of a Secret in the session's namespace.

@@ -55,6 +55,9 @@ pub struct StreamSessionStatus {
     /// The clean-up that ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleanup: Option<LastCleanup>,
+    /// Id by which the media server marks its prefix in an External store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_owner: Option<String>,
     /// Name of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Quantity, SecretRef};
+use crate::{Quantity, SecretKeyRef, SecretRef};
 
 /// Where recordings end up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +58,70 @@ pub struct ExternalStorage {
     /// Secret with the keys accessKeyId and secretAccessKey. Default none: the environment's own identity. When the pod is replaced; other keys in it are taken over live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
+    /// Start of every key in the bucket, such as site-2/door/; one server alone may use it. Default: NAMESPACE/NAME/. When the pod is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub prefix: Option<String>,
+    /// Certificate authorities (PEM) to trust for the store, in place of the public ones. Default none: the public ones. When the pod is replaced; other certificates in the same key are taken over live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<CaBundle>,
+    /// Identity of the pod's service account in place of keys: a token for AssumeRoleWithWebIdentity. Excludes credentialsSecretRef. Default none. When the pod is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_identity: Option<WebIdentity>,
+}
+
+impl ExternalStorage {
+    /// Returns the start of every key: `prefix` with one slash at its end, or else `NAMESPACE/NAME/`.
+    pub fn key_prefix(&self, namespace: &str, name: &str) -> String {
+        match &self.prefix {
+            Some(prefix) => format!("{}/", prefix.trim_end_matches('/')),
+            None => format!("{namespace}/{name}/"),
+        }
+    }
+}
+
+/// Where certificates of authorities are: one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CaBundle {
+    /// Key of a ConfigMap in the session's namespace. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<ConfigMapKeyRef>,
+    /// Key of a Secret in the session's namespace. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+}
+
+/// One key of a ConfigMap in the session's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigMapKeyRef {
+    /// Name of the ConfigMap; no default.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the ConfigMap's data; no default.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// A role that the pod's service account assumes by its token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebIdentity {
+    /// ARN of the role; it must trust system:serviceaccount:NAMESPACE:NAME; no default. When the pod is replaced.
+    #[schemars(length(min = 1, max = 2048))]
+    pub role_arn: String,
+    /// Audience of the token. Default sts.amazonaws.com. When the pod is replaced.
+    #[serde(default = "sts_audience")]
+    #[schemars(length(min = 1, max = 255))]
+    pub audience: String,
+    /// URL of the token service, https:// or http://. Default none: that of AWS in the store's region. When the pod is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub sts_endpoint: Option<String>,
+}
+
+fn sts_audience() -> String {
+    "sts.amazonaws.com".to_owned()
 }
 
 fn us_east_1() -> String {

@@ -49,6 +49,8 @@ pub(crate) struct Findings<'a> {
     pub(crate) violations: Vec<String>,
     /// What the spec asks for and this version does not do.
     pub(crate) unsupported: Vec<&'static str>,
+    /// Why the change to another store is not made.
+    pub(crate) store_change: Option<String>,
 }
 
 /// All conditions, in the order in which they are read.
@@ -250,6 +252,9 @@ fn stalled(scene: &Scene<'_>, findings: &Findings<'_>) -> Verdict {
     }
     if !findings.unsupported.is_empty() {
         return verdict(type_, "True", reasons::UNSUPPORTED, findings.unsupported.join("; "));
+    }
+    if let Some(refused) = &findings.store_change {
+        return verdict(type_, "True", reasons::RECORDINGS_IN_MANAGED_STORE, refused.clone());
     }
     if let Some(child) = findings.writes.taken.first() {
         return verdict(

@@ -26,18 +26,20 @@ mod scene;
 mod server;
 mod settings;
 mod status;
+mod store_change;
 mod trouble;
 mod unsupported;
 
 use std::{fmt, time::Duration};
 
+pub(crate) use children::final_job::AUTHORITIES;
 pub use observed::{CleanupRun, Copied, FinalJob, Observed, OwnSecret, PushRefused, Refusal, SecretSummary, Warning};
 pub use outcome::{Apply, Child, Cleaned, Delete, DeletePod, Elsewhere, Kind, Note, Plan, SecretCopy, Write};
 pub use server::{
-    ReportedLimits, ReportedRecordings, ReportedStore, ReportedTurn, ReportedUploads, ServerError, ServerReport,
-    SessionPush,
+    ReportedElsewhere, ReportedLimits, ReportedRecordings, ReportedStore, ReportedTurn, ReportedUploads, ServerError,
+    ServerReport, SessionPush,
 };
-pub use settings::{Images, Settings};
+pub use settings::{Images, Proxies, Settings};
 use streamsession_api::{StreamSession, condition};
 
 use conditions::Findings;
@@ -101,7 +103,8 @@ pub fn plan(session: &StreamSession, settings: &Settings, observed: &Observed, r
     let mut plan = Plan::nothing(ASLEEP);
     let violations: Vec<String> = session.validate().iter().map(ToString::to_string).collect();
     let unsupported = unsupported::unsupported(&session.spec);
-    let acts = violations.is_empty() && unsupported.is_empty() && !session.spec.paused;
+    let store_change = store_change::refused(&scene);
+    let acts = violations.is_empty() && unsupported.is_empty() && store_change.is_none() && !session.spec.paused;
 
     let template = children::pod::template(&scene);
     let wanted = children::pod::template_hash(&template).unwrap_or_default();
@@ -128,6 +131,7 @@ pub fn plan(session: &StreamSession, settings: &Settings, observed: &Observed, r
             replacing: plan.delete_pod.is_some(),
             violations,
             unsupported,
+            store_change,
         },
     );
     plan.events.extend(events::of_conditions(&scene, &verdicts));

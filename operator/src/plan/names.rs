@@ -35,6 +35,12 @@ pub const SECRETS_HASH: &str = "media.streamsession.io/secrets-hash";
 /// Annotation of a session: each new value makes the operator rotate the secrets that it made.
 pub const ROTATE_SECRETS: &str = "media.streamsession.io/rotate-secrets";
 
+/// Annotation of a session: accepts that recordings stay behind in the store that it names, when the mode changes.
+pub const LEAVE_RECORDINGS: &str = "media.streamsession.io/leave-recordings";
+
+/// Value of that annotation: the store in the pod.
+pub const MANAGED: &str = "managed";
+
 /// Annotation of a Secret that rotates: when its value was made (RFC 3339).
 pub const ROTATED_AT: &str = "media.streamsession.io/rotated-at";
 

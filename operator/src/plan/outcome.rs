@@ -5,7 +5,7 @@
 use std::{fmt, time::Duration};
 
 use serde_json::Value;
-use streamsession_api::StreamSessionStatus;
+use streamsession_api::{CaBundle, StreamSessionStatus};
 
 use super::SessionPush;
 
@@ -86,6 +86,8 @@ pub struct SecretCopy {
     pub from: String,
     /// Keys whose values are taken; what else it has is not.
     pub keys: Vec<String>,
+    /// Where the authorities of the store are, which the copy gets as `ca.crt`.
+    pub authorities: Option<CaBundle>,
     /// The copy, without values: it says in [`COPIED_FROM`](super::names::COPIED_FROM) what it is a copy of.
     pub to: Value,
 }

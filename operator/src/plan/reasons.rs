@@ -51,9 +51,11 @@ reasons! {
     STORE_REFUSES = "StoreRefuses";
     UPLOADS_FAILING = "UploadsFailing";
     FALLING_BEHIND = "FallingBehind";
+    RECORDINGS_ELSEWHERE = "RecordingsElsewhere";
 
     INVALID_SPEC = "InvalidSpec";
     UNSUPPORTED = "Unsupported";
+    RECORDINGS_IN_MANAGED_STORE = "RecordingsInManagedStore";
     NAME_TAKEN = "NameTaken";
     REFUSED = "Refused";
     SETTINGS_REFUSED = "SettingsRefused";

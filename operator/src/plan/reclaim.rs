@@ -24,7 +24,8 @@ use super::{
     endpoints, events, names, reasons,
     report::Report,
     scene::Scene,
-    status, trouble,
+    status,
+    trouble::{self, clipped},
 };
 
 /// Between two looks while something goes on.
@@ -93,11 +94,14 @@ pub(crate) fn plan(scene: &Scene<'_>) -> Plan {
         return Plan::nothing(super::ASLEEP);
     }
     let external = scene.spec.storage.mode == StorageMode::External;
+    // A server that was not replaced yet has the store of the spec before.
+    let on_volume = |mode: &str| matches!(mode, "Managed" | "Local");
+    let serves_external = external && !scene.report().is_some_and(|report| on_volume(&report.store.mode));
     match scene.spec.recording.reclaim_policy {
         ReclaimPolicy::Retain => kept(scene, "spec.recording.reclaimPolicy is Retain"),
         ReclaimPolicy::Delete if external => delete(scene),
         ReclaimPolicy::Delete => let_go(scene, true, None),
-        ReclaimPolicy::WaitForUploads => wait(scene, external),
+        ReclaimPolicy::WaitForUploads => wait(scene, serves_external),
     }
 }
 
@@ -167,12 +171,16 @@ fn draining(scene: &Scene<'_>) -> Plan {
         });
         return plan;
     }
+    if let Some(elsewhere) = report.uploads.elsewhere.as_ref().filter(|elsewhere| elsewhere.on_volume > 0) {
+        let message = format!("{}; {}", clipped(&elsewhere.message), way_out(scene));
+        return progress(scene, reasons::RECLAIM_FAILED, message, GOES_ON);
+    }
     let (files, recordings) = (report.uploads.pending, report.recordings.pending_uploads);
     let words = report.uploads.message.as_deref().filter(|_| report.uploads.failing);
     let words = words.or(report.store.message.as_deref()).unwrap_or("it does not answer");
     match report.uploads.failing || !report.store.ok {
         true => {
-            let why = trouble::clipped(words);
+            let why = clipped(words);
             let message = format!("{recordings} recordings wait for the store: {why}; {}", way_out(scene));
             progress(scene, reasons::RECLAIM_FAILED, message, GOES_ON)
         }
@@ -247,10 +255,8 @@ fn begin(scene: &Scene<'_>) -> Plan {
 
 /// The final Job has failed: told, and after a while made anew.
 fn again(scene: &Scene<'_>, job: &FinalJob, at: jiff::Timestamp) -> Plan {
-    let said = job
-        .said
-        .as_deref()
-        .map(|said| Report::parse(said).map_or_else(|| trouble::clipped(said), |report| report.text()));
+    let said =
+        job.said.as_deref().map(|said| Report::parse(said).map_or_else(|| clipped(said), |report| report.text()));
     let namespace = scene.settings.operator_namespace.as_deref().unwrap_or_default();
     let name = names::reclaim(scene.session);
     let why = said.filter(|said| !said.is_empty()).unwrap_or_else(|| {

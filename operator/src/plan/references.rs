@@ -46,6 +46,11 @@ pub(crate) fn needs(session: &StreamSession) -> Vec<(Need, Reference)> {
         let keys = STORE_KEYS.map(str::to_owned).into();
         add(Need::Storage, &secret.name, keys, "spec.storage.external.credentialsSecretRef");
     }
+    if let (StorageMode::External, Some(external)) = (spec.storage.mode, &spec.storage.external)
+        && let Some(secret) = external.ca_bundle.as_ref().and_then(|bundle| bundle.secret_key_ref.as_ref())
+    {
+        add(Need::Storage, &secret.name, vec![secret.key.clone()], "spec.storage.external.caBundle.secretKeyRef");
+    }
     if let Some(name) = spec.exposure.ingress.as_ref().and_then(|ingress| ingress.tls_secret_name.as_ref()) {
         add(Need::Ingress, name, certificate(), "spec.exposure.ingress.tlsSecretName");
     }

@@ -65,6 +65,8 @@ pub struct ReportedRecordings {
     pub bytes: u64,
     /// Finished recordings that are not wholly in the store.
     pub pending_uploads: u64,
+    /// Recordings that have left the volume's directories: only a store holds them. Absent from older servers.
+    pub only_in_store: Option<u64>,
     /// Start of the oldest.
     pub oldest: Option<Timestamp>,
 }
@@ -83,11 +85,13 @@ pub struct ReportedStore {
     pub message: Option<String>,
     /// Since when.
     pub since: Option<Timestamp>,
+    /// Id by which the server marks its prefix there.
+    pub owner: Option<String>,
 }
 
 impl Default for ReportedStore {
     fn default() -> Self {
-        Self { mode: String::new(), ok: true, reason: None, message: None, since: None }
+        Self { mode: String::new(), ok: true, reason: None, message: None, since: None, owner: None }
     }
 }
 
@@ -103,6 +107,20 @@ pub struct ReportedUploads {
     pub failing: bool,
     /// Why, and what to do.
     pub message: Option<String>,
+    /// Recordings that only a store of before holds.
+    pub elsewhere: Option<ReportedElsewhere>,
+}
+
+/// Recordings that only a store of before holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReportedElsewhere {
+    /// Their number.
+    pub recordings: u64,
+    /// Of those, recordings in the managed store of before, on the volume.
+    pub on_volume: u64,
+    /// Where they are, and what to do.
+    pub message: String,
 }
 
 /// The relay.

@@ -15,6 +15,19 @@ pub struct Settings {
     pub operator_namespace: Option<String>,
     /// Age at which the secrets of relay and admin API are made anew; `None`: only when the session's annotation asks.
     pub rotate_secrets_after: Option<Duration>,
+    /// Proxies on the way to stores elsewhere.
+    pub proxies: Proxies,
+}
+
+/// Proxies on the way to stores elsewhere, without passwords.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// For `http://`.
+    pub http: Option<String>,
+    /// For `https://`.
+    pub https: Option<String>,
+    /// Hosts, domains and networks that are reached directly.
+    pub direct: Option<String>,
 }
 
 /// Images of the pod's containers.

@@ -35,6 +35,7 @@ pub(crate) fn status(scene: &Scene<'_>, endpoints: &Endpoints, verdicts: &[Verdi
         pod_name: scene.pod().map(ResourceExt::name_any),
         // Recordings outlive the pod.
         recordings: before.recordings.clone(),
+        store_owner: before.store_owner.clone(),
         cleanup: cleanup(scene).or_else(|| before.cleanup.clone()),
         ..StreamSessionStatus::default()
     };
@@ -44,6 +45,8 @@ pub(crate) fn status(scene: &Scene<'_>, endpoints: &Endpoints, verdicts: &[Verdi
             status.publishers = Some(report.publishers);
             status.subscribers = Some(report.subscribers);
             status.recordings = Some(recordings(report));
+            // It outlives a change of the mode: the prefix stays marked.
+            status.store_owner = report.store.owner.clone().or(status.store_owner);
         }
         None if scene.living_pod().is_some() => {
             status.limits = before.limits;

@@ -87,6 +87,7 @@ pub(super) fn context(api: &Api) -> Context {
             pull_secrets: Vec::new(),
             operator_namespace: None,
             rotate_secrets_after: None,
+            proxies: Default::default(),
         },
         caches: Caches::empty(),
         explanations: Explanations::default(),

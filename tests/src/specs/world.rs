@@ -52,6 +52,7 @@ impl World {
                 pull_secrets: Vec::new(),
                 operator_namespace: Some("streamsession-system".into()),
                 rotate_secrets_after: Some(Duration::from_secs(30 * 24 * 3600)),
+                proxies: Default::default(),
             },
             counter: 0,
         };

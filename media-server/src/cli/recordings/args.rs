@@ -47,6 +47,11 @@ pub enum RecordingsCommand {
     /// A server whose registry is new does this by itself. Recordings that the registry knows are left alone. One without a
     /// manifest gets its entry, and the next start of the server finishes it.
     Reindex(ReindexArgs),
+    /// Make this server the owner of its prefix in the store, in place of another server.
+    ///
+    /// A server refuses to upload to a prefix that another one owns, and names that one in its status. It notices the
+    /// change within a minute. The other server, should it still run, refuses from then on.
+    TakeOver(TakeOverArgs),
 }
 
 /// Where recordings lie.
@@ -77,10 +82,13 @@ pub struct PlaceArgs {
     /// Whether the bucket stands in the path (most stores) or in the host name (AWS)
     #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", requires = "endpoint", action = clap::ArgAction::Set)]
     pub path_style: bool,
-    /// Folder with the store's keys (files called accessKeyId and secretAccessKey) [default: AWS_ACCESS_KEY_ID and
-    /// AWS_SECRET_ACCESS_KEY]
+    /// Directory with the store's keys (files called accessKeyId, secretAccessKey and, if it has one, sessionToken)
+    /// [default: AWS_ACCESS_KEY_ID and the like, or AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub store_credentials_dir: Option<PathBuf>,
+    /// File with the certificates (PEM) of the authorities that are trusted for the store [default: the system's]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub store_ca_file: Option<PathBuf>,
     /// These are the places of a pod of the operator's, in which a server may not have made the folder yet.
     #[arg(skip)]
     pub in_pod: bool,
@@ -175,6 +183,9 @@ pub struct PruneArgs {
     /// How long nothing may have changed before it counts as left behind; 0s: at once
     #[arg(long, value_name = "DURATION", default_value = "24h", requires = "orphans")]
     pub orphan_age: DurationString,
+    /// Delete objects on behalf of this owner of the store's prefix [default: the server of --data-dir]
+    #[arg(long, value_name = "ID")]
+    pub owner: Option<String>,
     /// Only show what would go
     #[arg(long)]
     pub dry_run: bool,
@@ -187,6 +198,17 @@ pub struct PruneArgs {
     /// Write besides what became of it, in at most 3 KiB of JSON, also when it fails: a container's termination message
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub report: Option<PathBuf>,
+    /// Where recordings lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Flags of `media-server recordings take-over`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct TakeOverArgs {
+    /// The id of the server that owns the prefix now, as the server's status names it
+    #[arg(value_name = "OWNER")]
+    pub owner: String,
     /// Where recordings lie.
     #[command(flatten)]
     pub place: PlaceArgs,

@@ -16,6 +16,7 @@ mod list;
 #[path = "../../../tests/made/mod.rs"]
 #[allow(dead_code)]
 mod made;
+mod ownership;
 mod place;
 mod prune;
 mod registry;
@@ -27,13 +28,15 @@ mod talk;
 mod verify;
 
 pub use args::{
-    ExportArgs, ListArgs, PlaceArgs, PruneArgs, RecordingsArgs, RecordingsCommand, ReindexArgs, VerifyArgs,
+    ExportArgs, ListArgs, PlaceArgs, PruneArgs, RecordingsArgs, RecordingsCommand, ReindexArgs, TakeOverArgs,
+    VerifyArgs,
 };
 
 use crate::config::Environment;
 use catalogue::CatalogueError;
 use export::ExportError;
 use jiff::Timestamp;
+use ownership::TakeOverError;
 use place::PlaceError;
 use prune::PruneError;
 use registry::RegistryError;
@@ -65,6 +68,8 @@ enum Failure {
     #[error(transparent)]
     Prune(#[from] PruneError),
     #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+    #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Reindex(#[from] reindex::Error),
@@ -78,7 +83,7 @@ impl Failure {
     fn is_use(&self) -> bool {
         match self {
             Failure::Place(error) => !matches!(error, PlaceError::Runtime(_)),
-            Failure::Prune(_) => true,
+            Failure::Prune(_) | Failure::TakeOver(_) => true,
             Failure::NotFound(error) => matches!(error, NotFound::Several(..)),
             Failure::Export(error) => {
                 use ExportError::{NoName, NoPart, Several, Terminal};
@@ -139,18 +144,36 @@ fn act(args: &RecordingsArgs, environment: &Environment, now: Timestamp) -> Resu
         RecordingsCommand::Export(args) => &args.place,
         RecordingsCommand::Prune(args) => &args.place,
         RecordingsCommand::Reindex(args) => &args.place,
+        RecordingsCommand::TakeOver(args) => &args.place,
     };
     let places = place::places(&place::in_pod(place, environment, Path::new("/")), environment)?;
-    if let RecordingsCommand::Reindex(args) = &args.command {
-        return reindex::reindex(&places, args).map(|done| (done, None));
+    match &args.command {
+        RecordingsCommand::Reindex(args) => return reindex::reindex(&places, args).map(|done| (done, None)),
+        RecordingsCommand::TakeOver(args) => return ownership::take_over(args, &places).map(|done| (done, None)),
+        _ => {}
     }
     let shelf = place::open(&places)?;
+    if let RecordingsCommand::List(_) | RecordingsCommand::Verify(_) = &args.command {
+        report_elsewhere(&places)?;
+    }
     match &args.command {
         RecordingsCommand::List(args) => list::list(&shelf, args, now).map(|()| (Done::Well, None)),
         RecordingsCommand::Verify(args) => verify::verify(&shelf, args).map(|done| (done, None)),
         RecordingsCommand::Export(args) => export::export(&shelf, args).map(|()| (Done::Well, None)),
         RecordingsCommand::Prune(args) => prune::prune(&shelf, args, &places, now)
             .map(|(done, pruned)| (done, Some(Report::Pruned(Box::new(pruned))))),
-        RecordingsCommand::Reindex(_) => Ok((Done::Well, None)),
+        RecordingsCommand::Reindex(_) | RecordingsCommand::TakeOver(_) => Ok((Done::Well, None)),
     }
+}
+
+/// Names the stores that hold recordings which none of the places has.
+fn report_elsewhere(places: &place::Places) -> Result<(), Failure> {
+    let Some(registry) = places.folder.as_ref().and_then(place::Folder::registry) else { return Ok(()) };
+    for (store, count) in registry::elsewhere(&registry)? {
+        let count = talk::count(usize::try_from(count).unwrap_or(0), "recording");
+        talk::tell(&format!(
+            "not here, but only in the store {store}: {count}; copy their objects into the present store below the same keys, or configure that store again"
+        ));
+    }
+    Ok(())
 }

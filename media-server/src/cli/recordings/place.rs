@@ -8,7 +8,10 @@ use super::disk::Disk;
 use super::registry;
 use super::shelf::Shelf;
 use super::store::Store;
-use crate::config::{ConfigError, DEFAULT_DATA_DIR, Environment, SessionDocument, StoreConfig, store_of};
+use crate::config::{
+    ConfigError, DEFAULT_DATA_DIR, Environment, SessionDocument, StoreConfig, StoreFiles, check_ca_file, region_of,
+    store_of,
+};
 use std::io;
 use std::path::{Path, PathBuf};
 use streamsession_api::{Retention, StorageMode};
@@ -62,10 +65,12 @@ pub(super) fn in_pod(args: &PlaceArgs, environment: &Environment, root: &Path) -
         return args.clone();
     }
     let keys = Some(root.join("etc/streamsession-store")).filter(|keys| keys.is_dir());
+    let authorities = Some(root.join("etc/streamsession-store-ca/ca.crt")).filter(|file| file.is_file());
     PlaceArgs {
         session: Some(session),
         data_dir: Some(data),
         store_credentials_dir: args.store_credentials_dir.clone().or(keys),
+        store_ca_file: args.store_ca_file.clone().or(authorities),
         in_pod: true,
         ..args.clone()
     }
@@ -76,11 +81,14 @@ pub(super) fn places(args: &PlaceArgs, environment: &Environment) -> Result<Plac
     environment.check_store_endpoint()?;
     let session = args.session.as_deref().map(SessionDocument::read).transpose()?;
     let store = match (&args.endpoint, &args.bucket) {
-        (Some(endpoint), Some(bucket)) => Some(given(args, endpoint, bucket)),
-        _ => session.as_ref().and_then(|session| store_of(session, args.store_credentials_dir.clone(), environment)),
+        (Some(endpoint), Some(bucket)) => Some(given(args, environment, endpoint, bucket)?),
+        _ => session.as_ref().map(|session| store_of(session, files(args), environment)).transpose()?.flatten(),
     };
     if store.is_none() && args.store_credentials_dir.is_some() {
         return Err(PlaceError::NoStore);
+    }
+    if let Some(path) = store.as_ref().and_then(|store| store.ca_file.as_deref()) {
+        check_ca_file(path)?;
     }
     let folder = match (&args.dir, &args.data_dir) {
         (Some(dir), _) => {
@@ -99,18 +107,29 @@ pub(super) fn places(args: &PlaceArgs, environment: &Environment) -> Result<Plac
     Ok(Places { folder, store, retention })
 }
 
-fn given(args: &PlaceArgs, endpoint: &str, bucket: &str) -> StoreConfig {
+fn files(args: &PlaceArgs) -> StoreFiles {
+    StoreFiles { credentials_dir: args.store_credentials_dir.clone(), ca_file: args.store_ca_file.clone() }
+}
+
+fn given(
+    args: &PlaceArgs,
+    environment: &Environment,
+    endpoint: &str,
+    bucket: &str,
+) -> Result<StoreConfig, ConfigError> {
     let slash = if args.prefix.is_empty() || args.prefix.ends_with('/') { "" } else { "/" };
-    StoreConfig {
+    Ok(StoreConfig {
         mode: StorageMode::External,
         endpoint: endpoint.to_owned(),
-        region: args.region.clone(),
+        region: region_of(endpoint, &args.region),
         bucket: bucket.to_owned(),
         path_style: args.path_style,
         prefix: format!("{}{slash}", args.prefix.trim_start_matches('/')),
         credentials_dir: args.store_credentials_dir.clone(),
+        ca_file: args.store_ca_file.clone(),
+        proxies: environment.proxies()?,
         create_bucket: false,
-    }
+    })
 }
 
 /// Opens them.

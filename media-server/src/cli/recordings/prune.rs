@@ -4,6 +4,7 @@
 
 use super::args::PruneArgs;
 use super::catalogue::{CatalogueError, Debris, Kind};
+use super::ownership;
 use super::place::Places;
 use super::registry;
 use super::report::Pruned;
@@ -35,6 +36,11 @@ pub(super) enum PruneError {
          is not uploaded yet stays", .0.display()
     )]
     StoreUnnamed(PathBuf),
+    #[error(
+        "{prefix} belongs to the server {owner}: run this beside it, by --session and --data-dir, or give --owner {owner} to \
+         delete on its behalf"
+    )]
+    NotOwner { prefix: String, owner: String },
     #[error("there is no terminal to ask on: give --yes to delete, or --dry-run to see what would go")]
     NoTerminal,
 }
@@ -159,7 +165,7 @@ pub(super) fn prune(
         return Err(PruneError::StoreUnnamed(folder.recordings.clone()).into());
     }
     let (rules, free) = rules(shelf, args, places.retention.as_ref())?;
-    let no_orphans = PruneArgs { orphans: false, ..args.clone() };
+    let no_orphans = PruneArgs { orphans: false, owner: None, ..args.clone() };
     let (holdings, args) = match shelf.holdings() {
         Err(error) if args.all && has_no_bucket(&error, shelf) => {
             talk::tell(&format!("nothing is there to delete: {error}"));
@@ -190,7 +196,12 @@ pub(super) fn prune(
                 return Ok((Done::Well, plan.pruned(false, Counts::default(), Vec::new())));
             }
         }
+        ownership::check(places, args)?;
         (deleted, failures) = carry_out(shelf, &plan);
+    }
+    if args.all && args.owner.is_some() && !args.dry_run && failures.is_empty() {
+        ownership::check(places, args)?;
+        ownership::release(places)?;
     }
     for failure in &failures {
         talk::tell(failure);

@@ -49,6 +49,29 @@ pub(super) fn wanted(registry: &Path) -> Result<BTreeSet<RecordingId>, RegistryE
     })
 }
 
+/// Returns the id by which the server marks its prefix in a store.
+pub(super) fn owner(registry: &Path) -> Result<Option<String>, RegistryError> {
+    within(registry, true, async |connection| {
+        if !has(connection, "journal_store").await? {
+            return Ok(None);
+        }
+        sqlx::query_scalar("SELECT owner FROM journal_store").fetch_optional(connection).await
+    })
+}
+
+/// Returns the stores that alone hold recordings of this server while it is configured for another one, each with their
+/// number.
+pub(super) fn elsewhere(registry: &Path) -> Result<Vec<(String, i64)>, RegistryError> {
+    within(registry, true, async |connection| {
+        if !columns(connection, "stored_recordings").await?.iter().any(|column| column == "elsewhere") {
+            return Ok(Vec::new());
+        }
+        let counted =
+            "SELECT elsewhere, count(*) FROM stored_recordings WHERE elsewhere IS NOT NULL GROUP BY elsewhere";
+        sqlx::query_as(counted).fetch_all(connection).await
+    })
+}
+
 /// Has the registry forget a recording.
 pub(super) fn forget(registry: &Path, id: &RecordingId) -> Result<(), RegistryError> {
     within(registry, false, async |connection| {
@@ -66,9 +89,12 @@ pub(super) fn forget(registry: &Path, id: &RecordingId) -> Result<(), RegistryEr
 /// Returns the column that holds the ids of recordings; `None` without such a table. In older registries, where a stream had
 /// one recording, it is `stream`.
 async fn id_column(connection: &mut SqliteConnection, table: &str) -> Result<Option<&'static str>, sqlx::Error> {
-    let query = sqlx::query_scalar("SELECT name FROM pragma_table_info(?)");
-    let columns: Vec<String> = query.bind(table).fetch_all(connection).await?;
+    let columns = columns(connection, table).await?;
     Ok(["id", "recording", "stream"].into_iter().find(|name| columns.iter().any(|column| column == name)))
+}
+
+async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT name FROM pragma_table_info(?)").bind(table).fetch_all(connection).await
 }
 
 async fn has(connection: &mut SqliteConnection, table: &str) -> Result<bool, sqlx::Error> {
@@ -122,6 +148,11 @@ mod tests {
         assert!(!knows_a_store(&path).unwrap());
         execute(&path, &["INSERT INTO stored_recordings VALUES ('x')"]);
         assert!(knows_a_store(&path).unwrap());
+        assert_eq!(elsewhere(&path).unwrap(), []);
+        execute(&path, &["ALTER TABLE stored_recordings ADD COLUMN elsewhere TEXT"]);
+        assert_eq!(elsewhere(&path).unwrap(), []);
+        execute(&path, &["INSERT INTO stored_recordings VALUES ('y', 'managed:/b/'), ('z', 'managed:/b/')"]);
+        assert_eq!(elsewhere(&path).unwrap(), [("managed:/b/".to_owned(), 2)]);
     }
 
     #[test]

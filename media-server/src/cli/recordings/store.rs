@@ -40,6 +40,31 @@ impl Store {
         Ok(Store { runtime, objects, title })
     }
 
+    /// Returns the owner of the prefix.
+    pub(super) fn owner(&self) -> Result<Option<String>, ObjectsError> {
+        self.runtime.block_on(self.objects.owner())
+    }
+
+    /// Makes a server the owner of the prefix.
+    pub(super) fn take_over(&self, owner: &str) -> Result<(), ObjectsError> {
+        self.runtime.block_on(self.objects.take_over(owner))
+    }
+
+    /// Removes the owner's marker, if nothing else is below the prefix.
+    pub(super) fn release(&self) -> Result<(), ObjectsError> {
+        self.runtime.block_on(self.objects.release())
+    }
+
+    /// Returns the error of a prefix that another server owns.
+    pub(super) fn owned_by(&self, owner: &str) -> ObjectsError {
+        self.objects.owned_by(owner)
+    }
+
+    /// Returns the name of the store and prefix.
+    pub(super) fn identity(&self) -> String {
+        self.objects.identity().to_owned()
+    }
+
     async fn recordings(&self) -> Result<Vec<Found>, ObjectsError> {
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
         let (mut from, mut last) = (None, false);

@@ -10,7 +10,7 @@ use crate::http::body::read_json_of;
 use crate::http::refusals::AdminRefused;
 use crate::problem::{Kind, Problem};
 use crate::session::{Change, SessionError};
-use crate::status::{StoreStatus, TurnStatus, UploadStatus};
+use crate::status::{ElsewhereStatus, StoreStatus, TurnStatus, UploadStatus};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -109,6 +109,8 @@ struct RecordingTotals {
     bytes: u64,
     /// Finished recordings that are not wholly in the store.
     pending_uploads: u64,
+    /// Recordings that have left the disk: only a store holds them.
+    only_in_store: u64,
     /// Start of the oldest.
     #[schema(value_type = Option<String>, format = DateTime)]
     oldest: Option<Timestamp>,
@@ -126,6 +128,8 @@ struct Uploads {
     failing: bool,
     /// What is wrong and what to do.
     message: Option<String>,
+    /// Recordings that only a store of before holds.
+    elsewhere: Option<ElsewhereStatus>,
 }
 
 impl Uploads {
@@ -136,6 +140,7 @@ impl Uploads {
             oldest_pending_seconds: status.oldest_pending.map(waited),
             failing: status.failing,
             message: status.message,
+            elsewhere: status.elsewhere,
         }
     }
 }
@@ -205,6 +210,7 @@ async fn document(app: &App) -> Result<SessionDocument, Problem> {
             count: totals.count,
             bytes: totals.bytes + app.session.bytes_under_way(),
             pending_uploads: uploads.recordings,
+            only_in_store: uploads.evicted,
             oldest: totals.oldest,
         },
         store: app.status.store(),

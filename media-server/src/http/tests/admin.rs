@@ -43,9 +43,9 @@ async fn a_session_says_what_is_in_force_and_how_the_server_does() {
         },
         "announced": ["192.0.2.1:8189"], "turnUrls": [],
         "publishers": 1, "subscribers": 0, "rooms": 1,
-        "recordings": {"count": 0, "bytes": 0, "pendingUploads": 0, "oldest": null},
-        "store": {"mode": "Local", "ok": true, "reason": null, "message": null},
-        "uploads": {"pending": 0, "oldestPendingSeconds": null, "failing": false, "message": null},
+        "recordings": {"count": 0, "bytes": 0, "pendingUploads": 0, "onlyInStore": 0, "oldest": null},
+        "store": {"mode": "Local", "ok": true, "reason": null, "message": null, "owner": null},
+        "uploads": {"pending": 0, "oldestPendingSeconds": null, "failing": false, "message": null, "elsewhere": null},
         "turn": {"mode": "Disabled", "ok": true, "message": null},
     });
     assert_eq!(session, expected);
@@ -128,11 +128,14 @@ async fn what_the_parts_say_of_themselves_is_told() {
         oldest_pending: Some(jiff::Timestamp::now() - Duration::from_secs(90)),
         failing: true,
         message: Some("mend the key".into()),
+        evicted: 3,
+        elsewhere: None,
     });
     let session = bench.get("/admin/session").await.json();
     assert_eq!((&session["store"]["ok"], &session["store"]["reason"]), (&json!(false), &json!("AccessDenied")));
     assert_eq!(session["turn"]["message"], "it does not answer");
     assert_eq!((&session["uploads"]["pending"], &session["recordings"]["pendingUploads"]), (&json!(3), &json!(1)));
+    assert_eq!(session["recordings"]["onlyInStore"], 3);
     assert!((90..100).contains(&session["uploads"]["oldestPendingSeconds"].as_u64().unwrap()), "{session}");
 }
 

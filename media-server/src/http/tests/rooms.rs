@@ -4,7 +4,7 @@ use super::bench::{Answer, Bench as Http, Wishes, bench, jwt};
 use crate::auth::AuthMode;
 use crate::http::{recording_routes, router_with};
 use crate::recording::RecordingSettings;
-use crate::recording::tests::bench::{Bench as Recordings, Camera, settings};
+use crate::recording::tests::bench::{Bench as Recordings, Camera, NEVER, settings};
 use crate::store::{Recording, RecordingQuery, Store};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
@@ -21,20 +21,17 @@ struct Bench {
 
 /// Ten seconds of the room `front-door`, in recordings of three seconds and segments of one.
 async fn recorded(auth: AuthMode) -> Bench {
-    let bench = recording(auth, 10.0).await;
+    let bench = recording(auth, 10.0, Duration::from_secs(3)).await;
     bench.recordings.finish(&bench.camera).await;
     bench.until_finished().await;
     bench
 }
 
-/// The same, but the camera still sends.
-async fn recording(auth: AuthMode, seconds: f64) -> Bench {
+/// So many seconds, and the camera still sends.
+async fn recording(auth: AuthMode, seconds: f64, max_duration: Duration) -> Bench {
     let place = tempfile::tempdir().unwrap();
-    let settings = RecordingSettings {
-        max_duration: Duration::from_secs(3),
-        segment_duration: Duration::from_secs(1),
-        ..settings(place.path())
-    };
+    let settings =
+        RecordingSettings { max_duration, segment_duration: Duration::from_secs(1), ..settings(place.path()) };
     let recordings = Recordings::with(settings, Store::in_memory().await.unwrap()).await;
     let mut camera = recordings.start(1);
     recordings.send(&mut camera, seconds);
@@ -191,7 +188,7 @@ async fn rooms_need_a_token_for_the_room() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_recording_is_played_and_clipped() {
-    let bench = recording(AuthMode::Open, 2.8).await;
+    let bench = recording(AuthMode::Open, 2.8, NEVER).await;
     bench.recordings.until(&bench.camera, crate::store::RecordingState::Recording).await;
     let row = bench.recordings.row(&bench.camera).await;
     let deadline = std::time::Instant::now() + Duration::from_secs(20);

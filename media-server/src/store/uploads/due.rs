@@ -24,7 +24,7 @@ const DISTANT_RETRIES: &str = "SELECT * FROM uploads
     ORDER BY next_at LIMIT ?2";
 const REMOVALS: &str = "SELECT * FROM removals WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2";
 const DISTANT_REMOVALS: &str = "SELECT * FROM removals WHERE next_at > ?1 ORDER BY next_at LIMIT ?2";
-const BACKLOG: &str = "SELECT files, bytes, recordings, removals,
+const BACKLOG: &str = "SELECT files, bytes, recordings, removals, evicted, elsewhere, elsewhere_on_volume,
         (SELECT min(queued_at) FROM uploads WHERE state <> 'verified') AS oldest
     FROM upload_totals WHERE id = 1";
 const RETRY_UPLOADS: &str = "UPDATE uploads SET next_at = ?1
@@ -107,6 +107,9 @@ impl Store {
                 recordings: number("recordings")?,
                 removals: number("removals")?,
                 oldest: optional_time(&row, "oldest")?,
+                evicted: number("evicted")?,
+                elsewhere: number("elsewhere")?,
+                elsewhere_on_volume: number("elsewhere_on_volume")?,
             })
         };
         sqlx::query(BACKLOG).fetch_one(&self.pool).await.and_then(read).map_err(|e| self.error(e))
@@ -276,7 +279,8 @@ mod tests {
         let files: Vec<String> = due.iter().map(|upload| upload.file.to_string()).collect();
         assert_eq!(files, ["segment-000001.m4s", "manifest.json"]);
         let oldest = Some(Timestamp::UNIX_EPOCH);
-        let expected = UploadBacklog { files: 4, bytes: 28, recordings: 1, removals: 0, oldest };
+        let expected =
+            UploadBacklog { files: 4, bytes: 28, recordings: 1, removals: 0, oldest, ..UploadBacklog::default() };
         assert_eq!(store.upload_backlog().await.unwrap(), expected);
     }
 

@@ -33,7 +33,7 @@ async fn eviction_keeps_its_period_under_notes() {
         until("the journal has the eviction", async || bench.store.evictable().await.unwrap().is_empty()).await;
         // It returns, and has to leave with the next period.
         fs::create_dir(&directory).unwrap();
-        bench.store.evicted(&recording, None).await.unwrap();
+        bench.store.returned(&recording).await.unwrap();
     }
 }
 

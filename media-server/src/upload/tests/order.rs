@@ -76,7 +76,9 @@ async fn what_the_journal_lost_is_found_on_the_disk() {
     let before = bench.fake.keys();
     bench.stop();
     // Such as one that was restored without its database.
-    bench.go_on_with(Store::in_memory().await.unwrap());
+    let store = Store::in_memory().await.unwrap();
+    bench.fake.objects().take_over(&store.store_owner().await.unwrap()).await.unwrap();
+    bench.go_on_with(store);
     bench.until("it is known", |bench| bench.status.store().ok).await;
     bench.drained().await;
     assert_eq!(bench.fake.keys(), before, "to put it again changes nothing");

@@ -258,6 +258,9 @@ async fn lost_disk_is_restored_from_the_store() {
     }
     let row = bench.recordings.until(&running, RecordingState::Repaired).await;
     assert!((9_900..=10_100).contains(&row.duration_ms) && row.gaps == 0, "{row:?}");
+    // It is another owner: nothing is written before that is confirmed.
+    let owner = bench.recordings.store.store_owner().await.unwrap();
+    bench.fake.objects().take_over(&owner).await.unwrap();
     bench.drained().await;
     for (camera, expected) in &whole {
         let shown = bench.recordings.shown(camera).await;
@@ -279,4 +282,25 @@ async fn lost_disk_is_restored_from_the_store() {
     let again = reindex.run().await.unwrap();
     assert_eq!((again.added, again.unfinished.len(), again.unreadable.len()), (0, 0, 0), "{again:?}");
     assert_eq!(bench.fake.count("PUT"), puts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recording_of_another_store_has_a_reason() {
+    let bench = bench(true).await;
+    let camera = bench.record().await;
+    bench.drained().await;
+    bench.until_gone(&camera).await;
+    let store = &bench.recordings.store;
+    while store.upload_backlog().await.unwrap().evicted == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    store.set_journal_store("https://s3.example.com/other/", jiff::Timestamp::now()).await.unwrap();
+    for file in [File::Playlist, File::Export(1)] {
+        match bench.read(&camera, file).await {
+            Err(OpenError::Objects(error)) => assert_eq!(error.reason().as_str(), "InAnotherStore", "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let removed = bench.recordings.library().remove(&camera.id).await;
+    assert!(matches!(removed, Err(LibraryError::Objects(_))), "nobody knows whether it is held: {removed:?}");
 }

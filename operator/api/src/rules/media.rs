@@ -147,6 +147,51 @@ pub(crate) const STORAGE_BUCKET: SpecRule = SpecRule {
     },
 };
 
+pub(crate) const STORAGE_PREFIX: SpecRule = SpecRule {
+    field: "storage.external.prefix",
+    cel: "!has(self.storage.external) || !has(self.storage.external.prefix) || self.storage.external.prefix.matches('^[A-Za-z0-9_][A-Za-z0-9_.=-]*(/[A-Za-z0-9_][A-Za-z0-9_.=-]*)*/?$')",
+    remedy: "prefix: write names of letters, digits, '_', '.', '=' and '-' with slashes between them, such as site-2/door/",
+    offending: |spec| {
+        let prefix = spec.storage.external.as_ref()?.prefix.as_ref()?;
+        (!is_key_prefix(prefix)).then(|| quoted(prefix))
+    },
+};
+
+pub(crate) const STORAGE_CA_BUNDLE: SpecRule = SpecRule {
+    field: "storage.external.caBundle",
+    cel: "!has(self.storage.external) || !has(self.storage.external.caBundle) || has(self.storage.external.caBundle.configMapKeyRef) != has(self.storage.external.caBundle.secretKeyRef)",
+    remedy: "caBundle: write one key, such as `caBundle: {configMapKeyRef: {name: store-ca, key: ca.crt}}`",
+    offending: |spec| {
+        let bundle = spec.storage.external.as_ref()?.ca_bundle.as_ref()?;
+        match (&bundle.config_map_key_ref, &bundle.secret_key_ref) {
+            (None, None) => Some("empty".to_owned()),
+            (Some(_), Some(_)) => Some("both of a ConfigMap and of a Secret".to_owned()),
+            _ => None,
+        }
+    },
+};
+
+pub(crate) const STORAGE_WEB_IDENTITY: SpecRule = SpecRule {
+    field: "storage.external.webIdentity",
+    cel: "!has(self.storage.external) || !has(self.storage.external.webIdentity) || !has(self.storage.external.credentialsSecretRef)",
+    remedy: "webIdentity takes the place of keys: write it or credentialsSecretRef, not both",
+    offending: |spec| {
+        let external = spec.storage.external.as_ref()?;
+        let both = external.web_identity.is_some() && external.credentials_secret_ref.is_some();
+        both.then(|| "present with credentialsSecretRef".to_owned())
+    },
+};
+
+pub(crate) const STORAGE_STS_ENDPOINT: SpecRule = SpecRule {
+    field: "storage.external.webIdentity.stsEndpoint",
+    cel: r"!has(self.storage.external) || !has(self.storage.external.webIdentity) || !has(self.storage.external.webIdentity.stsEndpoint) || self.storage.external.webIdentity.stsEndpoint.matches('^https?://[^\\s/]+(/\\S*)?$')",
+    remedy: "stsEndpoint: write the token service's URL with https:// or http://, such as https://sts.example.com",
+    offending: |spec| {
+        let endpoint = spec.storage.external.as_ref()?.web_identity.as_ref()?.sts_endpoint.as_ref()?;
+        http_authority(endpoint).is_none().then(|| quoted(endpoint))
+    },
+};
+
 pub(crate) const STORAGE_SIZE: SpecRule = SpecRule {
     field: "storage.size",
     cel: cel_at_least!("self.storage.size", "1Gi"),
@@ -158,6 +203,15 @@ pub(crate) const STORAGE_SIZE: SpecRule = SpecRule {
 fn node_port(port: Option<u16>, exposure: ExposureType) -> Option<String> {
     let port = port?;
     (port < 1 || exposure != ExposureType::NodePort).then(|| format!("{port} with type {exposure:?}"))
+}
+
+/// Names with slashes between them, and perhaps one at the end. None starts with a dot: `..` is refused by many clients.
+fn is_key_prefix(text: &str) -> bool {
+    let name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.=-".contains(&byte))
+    };
+    text.strip_suffix('/').unwrap_or(text).split('/').all(name)
 }
 
 fn is_address(text: &str) -> bool {

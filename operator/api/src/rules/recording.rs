@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{SpecRule, cel_at_least, cel_duration, duration_outside, present_unless, quantity_below, quoted};
-use crate::DatabaseMode;
+use crate::{DatabaseMode, ReclaimPolicy};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -61,6 +61,17 @@ pub(crate) const CLEANUP_SCHEDULE: SpecRule = SpecRule {
     offending: |spec| {
         let schedule = &spec.recording.cleanup_schedule;
         (!is_schedule(schedule)).then(|| quoted(schedule))
+    },
+};
+
+pub(crate) const RECLAIM_DELETE: SpecRule = SpecRule {
+    field: "recording.reclaimPolicy",
+    cel: "self.recording.reclaimPolicy != 'Delete' || !has(self.storage.external) || !has(self.storage.external.webIdentity)",
+    remedy: "reclaimPolicy: write Retain or WaitForUploads with storage.external.webIdentity, since Delete runs where its service account is not",
+    offending: |spec| {
+        let external = spec.storage.external.as_ref()?;
+        let delete = spec.recording.reclaim_policy == ReclaimPolicy::Delete;
+        (delete && external.web_identity.is_some()).then(|| "Delete with storage.external.webIdentity".to_owned())
     },
 };
 

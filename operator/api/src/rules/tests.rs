@@ -173,6 +173,35 @@ fn external_is_there_exactly_when_the_mode_says_so() {
     breaks(json!({"database": {"urlSecretRef": {"name": "db", "key": "url"}}}), &[&DATABASE_URL]);
 }
 
+/// A spec with a store elsewhere that has these fields, too.
+fn external(fields: Value) -> Value {
+    let mut store = json!({"endpoint": "https://s3.example.com", "bucket": "recordings"});
+    store.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    json!({"storage": {"mode": "External", "external": store}})
+}
+
+#[test]
+fn store_identity_fields_exclude_each_other() {
+    let (identity, key) = (json!({"roleArn": "arn:aws:iam::1:role/r"}), json!({"name": "ca", "key": "ca.crt"}));
+    for good in [
+        json!({"prefix": "site-2/door/"}),
+        json!({"prefix": "year=2026/a_b.c"}),
+        json!({"webIdentity": identity}),
+        json!({"webIdentity": {"roleArn": "r", "audience": "minio", "stsEndpoint": "https://minio:9000/sts"}}),
+        json!({"caBundle": {"configMapKeyRef": key}}),
+        json!({"caBundle": {"secretKeyRef": key}}),
+    ] {
+        breaks(external(good), &[]);
+    }
+    breaks(external(json!({"caBundle": {}})), &[&STORAGE_CA_BUNDLE]);
+    breaks(external(json!({"caBundle": {"configMapKeyRef": key, "secretKeyRef": key}})), &[&STORAGE_CA_BUNDLE]);
+    let both = json!({"webIdentity": identity, "credentialsSecretRef": {"name": "s3"}});
+    breaks(external(both), &[&STORAGE_WEB_IDENTITY]);
+    let mut delete = external(json!({"webIdentity": identity}));
+    delete["recording"] = json!({"reclaimPolicy": "Delete"});
+    breaks(delete, &[&RECLAIM_DELETE]);
+}
+
 #[test]
 fn urls_of_another_scheme_are_refused() {
     for urls in [json!([]), json!(["https://turn.example.com"]), json!(["turn:a", "turn:"]), json!(["turn://a"])] {
@@ -185,6 +214,14 @@ fn urls_of_another_scheme_are_refused() {
     for bucket in ["", "ab", "Recordings", "a_b_c", "-abc"] {
         let external = json!({"endpoint": "https://s3.example.com", "bucket": bucket});
         breaks(json!({"storage": {"mode": "External", "external": external}}), &[&STORAGE_BUCKET]);
+    }
+    for prefix in ["", "/", "/a", "a//b", "../a", "a/.b", "a b", "é"] {
+        let external = json!({"endpoint": "https://s3.example.com", "bucket": "recordings", "prefix": prefix});
+        breaks(json!({"storage": {"mode": "External", "external": external}}), &[&STORAGE_PREFIX]);
+    }
+    for endpoint in ["", "sts.example.com", "https://"] {
+        let identity = json!({"roleArn": "arn:aws:iam::1:role/r", "stsEndpoint": endpoint});
+        breaks(external(json!({"webIdentity": identity})), &[&STORAGE_STS_ENDPOINT]);
     }
     for url in ["", "auth.example.com", "https:///check"] {
         breaks(json!({"auth": {"mode": "Callback", "callback": {"url": url}}}), &[&CALLBACK_URL]);

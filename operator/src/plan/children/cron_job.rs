@@ -16,7 +16,7 @@ use streamsession_api::StorageMode;
 use super::{
     container::{container, data, env, field, media_image, mount, read_only, resources, words},
     media::PROGRAM,
-    metadata, pod,
+    metadata, pod, reach,
     services::STORE_PORT,
 };
 use crate::plan::{names, scene::Scene};
@@ -93,6 +93,8 @@ fn cleanup(scene: &Scene<'_>) -> Container {
     if pod::store_credentials(scene).is_some() {
         mounts.push(read_only("store-credentials", "/etc/streamsession-store"));
     }
+    variables.extend(reach::variables(scene));
+    mounts.extend(reach::mounts(scene));
     Container {
         command: Some(words(&[PROGRAM])),
         args: Some(words(&["recordings", "prune", "--orphans", "--yes", "--json", "--report", REPORT])),

@@ -6,6 +6,7 @@ use streamsession_api::{AuthMode, ExposureType};
 use super::{
     container::{container, data, env, field, media_image, mount, port, probe, read_only, resources, words},
     pod::{Keys, turn_secret},
+    reach,
 };
 use crate::plan::scene::Scene;
 
@@ -55,17 +56,18 @@ pub(super) fn media(scene: &Scene<'_>) -> Container {
         args.extend(words(&["--store-credentials-dir", "/etc/streamsession-store"]));
         mounts.push(read_only("store-credentials", "/etc/streamsession-store"));
     }
+    args.extend(reach::args(scene));
+    mounts.extend(reach::mounts(scene));
+    let mut variables =
+        vec![field("POD_IP", "status.podIP"), field("POD_NAMESPACE", "metadata.namespace"), env("HOME", "/tmp")];
+    variables.extend(reach::variables(scene));
     let given = &scene.spec.pod.resources;
     let resources =
         if *given == ResourceRequirements::default() { resources("100m", "128Mi", "1Gi") } else { given.clone() };
     Container {
         command: Some(words(&[PROGRAM])),
         args: Some(args),
-        env: Some(vec![
-            field("POD_IP", "status.podIP"),
-            field("POD_NAMESPACE", "metadata.namespace"),
-            env("HOME", "/tmp"),
-        ]),
+        env: Some(variables),
         ports: Some(vec![
             port("http", "TCP", HTTP_PORT, false),
             port("management", "TCP", MANAGEMENT_PORT, false),

@@ -15,6 +15,7 @@ mod ingress;
 pub(crate) mod media;
 mod network_policy;
 pub(crate) mod pod;
+pub(crate) mod reach;
 pub(crate) mod relay;
 pub(crate) mod secrets;
 mod service_account;

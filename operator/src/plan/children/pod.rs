@@ -17,7 +17,7 @@ use kube::ResourceExt;
 use serde_json::json;
 use streamsession_api::{AuthMode, StorageMode, TurnMode};
 
-use super::{claim, media, relay, secrets, store};
+use super::{claim, media, reach, relay, secrets, store};
 use crate::plan::{
     Apply, Child, Kind, SecretSummary, hash, names,
     references::{self, Need},
@@ -29,7 +29,7 @@ const NOBODY: i64 = 65532;
 /// Seconds that a pod is given beyond the drain's deadline.
 const GRACE: u64 = 10;
 /// Mode of a Secret's files: for owner and group to read.
-const SECRET_MODE: i32 = 0o440;
+pub(super) const SECRET_MODE: i32 = 0o440;
 
 /// A Secret, and the keys of it that are mounted with the names that they get; all keys when there are none.
 pub(super) struct Mounted {
@@ -72,16 +72,12 @@ pub(super) fn turn_secret(scene: &Scene<'_>) -> Option<Mounted> {
     }
 }
 
-/// The credentials of the store.
-pub(super) fn store_credentials(scene: &Scene<'_>) -> Option<Mounted> {
+/// Returns the volume with the credentials of the store.
+pub(super) fn store_credentials(scene: &Scene<'_>) -> Option<Volume> {
     let storage = &scene.spec.storage;
     match storage.mode {
-        StorageMode::Managed => Some(Mounted::all(names::store(&scene.name))),
-        StorageMode::External => {
-            let secret = storage.external.as_ref()?.credentials_secret_ref.as_ref()?;
-            let items = references::STORE_KEYS.map(|key| (key.to_owned(), key)).into();
-            Some(Mounted { name: secret.name.clone(), items })
-        }
+        StorageMode::Managed => Some(secret("store-credentials", Mounted::all(names::store(&scene.name)))),
+        StorageMode::External => Some(reach::keys(&storage.external.as_ref()?.credentials_secret_ref.as_ref()?.name)),
         StorageMode::Local => None,
     }
 }
@@ -200,7 +196,8 @@ pub(super) fn data_volumes(scene: &Scene<'_>) -> Vec<Volume> {
             ..named("session")
         },
     ];
-    volumes.extend(store_credentials(scene).map(|mounted| secret("store-credentials", mounted)));
+    volumes.extend(store_credentials(scene));
+    volumes.extend(reach::volumes(scene));
     volumes
 }
 

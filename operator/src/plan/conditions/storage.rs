@@ -77,12 +77,20 @@ pub(super) fn uploads(scene: &Scene<'_>, findings: &Findings<'_>) -> Verdict {
             "a finished file has waited for more than ten minutes: the store is slower than what is recorded; give it more bandwidth, or lower spec.limits.maxBitrate",
         );
     }
+    if let Some(elsewhere) = uploads.elsewhere.as_ref().filter(|elsewhere| elsewhere.recordings > 0) {
+        return verdict(type_, "False", reasons::RECORDINGS_ELSEWHERE, clipped(&elsewhere.message));
+    }
     verdict(type_, "True", reasons::UPLOADING, "finished files reach the store")
 }
 
 /// The field or the Secret to mend; the server, which gives the reason, knows of neither.
 fn remedy(scene: &Scene<'_>, reason: &str) -> Option<String> {
     let (namespace, name) = (&scene.namespace, &scene.name);
+    if reason == "OwnedByAnother" {
+        return Some(format!(
+            "give this session a prefix of its own in spec.storage.external.prefix, or run `kubectl -n {namespace} exec {name}-0 -c media -- /media-server recordings take-over OWNER`"
+        ));
+    }
     let external = scene.spec.storage.external.as_ref();
     let secret = external.and_then(|external| external.credentials_secret_ref.as_ref());
     match (reason, scene.spec.storage.mode) {
@@ -91,6 +99,10 @@ fn remedy(scene: &Scene<'_>, reason: &str) -> Option<String> {
                 "give Secret {} in namespace {namespace} the right accessKeyId and secretAccessKey",
                 secret.name
             ),
+            None if external.is_some_and(|external| external.web_identity.is_some()) => {
+                "have the role of spec.storage.external.webIdentity trust the pod's service account, and allow it the bucket"
+                    .to_owned()
+            }
             None => "name a Secret with accessKeyId and secretAccessKey in spec.storage.external.credentialsSecretRef"
                 .to_owned(),
         }),

@@ -153,7 +153,9 @@ fn secrets_of_the_user_are_mounted_by_the_keys_that_are_named() {
     assert_eq!(secret("keys")["secretName"], "jwt");
     assert_eq!(secret("keys")["items"], json!([{"key": "hs256", "path": "secret"}]));
     assert_eq!(secret("turn-secret")["items"], json!([{"key": "hmac", "path": "secret"}]));
-    assert_eq!(secret("store-credentials")["secretName"], "s3");
+    let keys = volumes.iter().find(|volume| volume["name"] == "store-credentials").unwrap();
+    assert_eq!(keys["projected"]["sources"][0]["secret"]["name"], "s3");
+    assert_eq!(keys["projected"]["defaultMode"], 0o440);
     assert_eq!(secret("keys")["defaultMode"], 0o440);
 }
 

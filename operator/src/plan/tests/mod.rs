@@ -11,6 +11,7 @@ mod remedies;
 mod secrets;
 mod security;
 mod specs;
+mod stores;
 mod turmoil;
 mod world;
 
@@ -30,6 +31,7 @@ fn settings() -> Settings {
         pull_secrets: Vec::new(),
         operator_namespace: Some("streamsession".into()),
         rotate_secrets_after: Some(Duration::from_secs(30 * 24 * 3600)),
+        proxies: Proxies::default(),
     }
 }
 

@@ -459,7 +459,12 @@ impl World {
             "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
             "containerStatuses": statuses,
         });
-        self.server = Some(ServerReport::default());
+        let mode = format!("{:?}", self.session.spec.storage.mode);
+        let owner = (mode == "External").then(|| "owner-of-the-volume".to_owned());
+        self.server = Some(ServerReport {
+            store: crate::plan::ReportedStore { mode, owner, ..Default::default() },
+            ..Default::default()
+        });
     }
 
     pub(super) fn change(&mut self, change: impl FnOnce(&mut Value)) {

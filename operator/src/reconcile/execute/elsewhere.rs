@@ -6,12 +6,15 @@ use super::super::Context;
 use super::super::memory::Remembered;
 use super::{counted, only};
 use crate::error::ApiError;
+use crate::plan::AUTHORITIES;
 use crate::plan::names::FIELD_MANAGER;
 use crate::plan::{Elsewhere, SecretCopy};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
+use streamsession_api::CaBundle;
 
 /// In their order; the first that fails ends it, since what follows rests on it.
 pub(super) async fn carry_out(
@@ -70,6 +73,10 @@ async fn copy_secret(
         .map_err(|error| ApiError::without_words(words("copy"), &kube::Error::SerdeError(error)))?;
     let mut data = read.data.unwrap_or_default();
     data.retain(|key, _| copy.keys.contains(key));
+    if let Some(bundle) = &copy.authorities {
+        let pem = authorities(context, namespace, bundle).await?;
+        data.insert(AUTHORITIES.to_owned(), pem);
+    }
     secret.data = Some(data);
     let name = secret.name_any();
     let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -77,4 +84,21 @@ async fn copy_secret(
     counted(context, "apply", "Secret", result, &[]).map_err(|error| ApiError::without_words(words("copy"), &error))?;
     tracing::info!(from = copy.from, to = name, "the store's keys are copied for the session's end");
     Ok(())
+}
+
+/// Reads the authorities of the store.
+async fn authorities(context: &Context, namespace: &str, bundle: &CaBundle) -> Result<ByteString, ApiError> {
+    let words =
+        |name: &str| format!("read the authorities in {name} (spec.storage.external.caBundle) for the final Job");
+    if let Some(reference) = &bundle.config_map_key_ref {
+        let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+        let map = maps.get(&reference.name).await.map_err(|error| ApiError::new(words(&reference.name), &error))?;
+        let text = map.data.and_then(|mut data| data.remove(&reference.key)).unwrap_or_default();
+        return Ok(ByteString(text.into_bytes()));
+    }
+    let Some(reference) = &bundle.secret_key_ref else { return Ok(ByteString::default()) };
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let secret =
+        secrets.get(&reference.name).await.map_err(|error| ApiError::without_words(words(&reference.name), &error))?;
+    Ok(secret.data.and_then(|mut data| data.remove(&reference.key)).unwrap_or_default())
 }
