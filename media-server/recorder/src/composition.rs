@@ -1,14 +1,14 @@
 //! `recording.mp4` and clips on demand: one fragmented MP4 file over segments that stay where they are.
 //!
-//! The file is a head (`ftyp`, `moov`, `sidx`) and then the bytes of the segments. The head lists each segment with its
-//! length and duration, so that players seek by byte range, and its own length depends on the number of segments alone.
-//! Nothing of the media is read to make it.
+//! The file is a head (`ftyp`, `moov`, `sidx`) and then a fragment per segment, as long as the segment ([`merge`]). The head
+//! lists each with its length and duration, so that players seek by byte range, and its own length depends on the number
+//! of segments alone. Nothing of the media is read to make it.
 //!
 //! A file has one sample entry per track, the first one: parameter sets are in band, so decoders follow changes of size
-//! within a codec. Another codec needs another file ([`InitSegment::accepts`]). A clip across recordings shifts the times
-//! of later ones ([`TimeShift`]).
+//! within a codec. Another codec needs another file ([`InitSegment::accepts`]). In a clip across recordings later
+//! ones are shifted on the timeline.
 
-mod shift;
+mod fragment;
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use shiguredo_mp4::{
     boxes::{Brand, EdtsBox, ElstBox, ElstEntry, FtypBox, MoovBox, SidxBox, SidxReference},
 };
 
-pub use shift::{PartExtent, ShiftError, TimeShift, parts};
+pub use fragment::{Merged, cut, merge};
 
 use crate::{
     index::{IndexedSegment, SegmentIndex},
@@ -220,7 +220,9 @@ pub fn write<R: Read>(
     let skip = skip(number, &fragments);
     out.write_all(&head(&file.init, manifest.description.started_at, &fragments, skip).map_err(io::Error::other)?)?;
     for segment in segments {
-        io::copy(&mut open(&File::Segment(segment.number).to_string())?, out)?;
+        let mut bytes = Vec::new();
+        open(&File::Segment(segment.number).to_string())?.read_to_end(&mut bytes)?;
+        out.write_all(&merge(&bytes, Duration::ZERO).map_or(bytes, |merged| merged.bytes))?;
     }
     Ok(true)
 }

@@ -1,20 +1,33 @@
 //! MP4 files that are composed of segments while they are read: a whole recording, or a clip of a room.
 //!
-//! A file is its head and then segments, which may lie on the disk or in the object store, each in its own place. Any range
-//! of bytes is read alone, in blocks: whoever pauses holds one block, not a request to the store.
+//! A file is its head and then a fragment per segment, which may lie on the disk or in the object store, each in its own
+//! place. Of a range of bytes only the segments in it are read. A player that pauses holds one segment, and no request to
+//! the store; all players together hold at most [`MAX_IN_FLIGHT_KIB`].
 
 use super::segment_source::SegmentSource;
 use crate::control::RecordingId;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use recorder::composition::TimeShift;
+use recorder::File;
+use recorder::composition::merge;
 use std::fmt;
 use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// A segment has at most so many bytes.
+const MAX_SEGMENT: u64 = 256 << 20;
+/// Segments that players read take at most so much memory together; further ones wait.
+const MAX_IN_FLIGHT_KIB: u32 = 64 << 10;
+static IN_FLIGHT: Semaphore = Semaphore::const_new(MAX_IN_FLIGHT_KIB as usize);
+/// How long a read waits for memory.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes given at once.
+const BLOCK: usize = 64 << 10;
 
 /// A recording in a composed file.
 #[derive(Clone, Debug)]
@@ -128,56 +141,62 @@ impl Inner {
                 let Some(Part { recording, shift }) = self.parts.get(usize::from(*part)) else {
                     return stream::iter([Err(io::ErrorKind::NotFound.into())]).boxed();
                 };
-                if shift.is_zero() {
-                    return self.source.read(recording, *number, within);
-                }
-                // The times are in headers: all of the segment before the range has to be read.
-                let shifted = shifted(self.source.read(recording, *number, 0..end - start), *shift);
-                slice(shifted, within)
+                let (source, recording, number) = (self.source.clone(), recording.clone(), *number);
+                let (shift, len) = (*shift, end - start);
+                let fragment = async move {
+                    let held = hold(len).await?;
+                    let bytes = source.whole(&recording, File::Segment(number), MAX_SEGMENT).await;
+                    let bytes = bytes.map_err(io::Error::other)?;
+                    if bytes.len() as u64 != len {
+                        return Err(io::Error::other(format!(
+                            "{recording}: segment {number} is not as long as indexed"
+                        )));
+                    }
+                    // One that cannot be merged is served as it is.
+                    let bytes = merge(&bytes, shift).map_or(bytes, |merged| merged.bytes.into());
+                    let at = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(bytes.len());
+                    Ok((bytes.slice(at(within.start)..at(within.end)), held))
+                };
+                stream::once(fragment).map(blocks).flatten().boxed()
             }
         }
     }
 }
 
-/// Moves the samples of a segment while its bytes pass.
-pub(super) fn shifted(
-    bytes: BoxStream<'static, io::Result<Bytes>>,
-    shift: Duration,
-) -> BoxStream<'static, io::Result<Bytes>> {
-    let mut shift = TimeShift::new(shift);
-    let moved = bytes.map(move |bytes| {
-        let bytes = bytes?;
-        let mut out = Vec::with_capacity(bytes.len() + 4096);
-        shift.push(&bytes, &mut out).map_err(io::Error::other)?;
-        Ok(Bytes::from(out))
-    });
-    moved.boxed()
+/// Waits until this many more bytes may be in memory.
+async fn hold(bytes: u64) -> io::Result<SemaphorePermit<'static>> {
+    let permits = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(MAX_IN_FLIGHT_KIB);
+    tokio::time::timeout(PATIENCE, IN_FLIGHT.acquire_many(permits))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "too many players at once"))?
+        .map_err(io::Error::other)
 }
 
-/// Returns some of a stream of bytes.
-fn slice(bytes: BoxStream<'static, io::Result<Bytes>>, within: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
-    let mut at = 0;
-    let cut = bytes.map_ok(move |bytes| {
-        let start = at;
-        at += bytes.len() as u64;
-        let place = |place: u64| usize::try_from(place.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len());
-        bytes.slice(place(within.start)..place(within.end))
-    });
-    cut.try_filter(|bytes| std::future::ready(!bytes.is_empty())).boxed()
+/// Returns a fragment in blocks. It counts as held until the last one is taken.
+fn blocks(fragment: io::Result<(Bytes, SemaphorePermit<'static>)>) -> BoxStream<'static, io::Result<Bytes>> {
+    let (bytes, held) = match fragment {
+        Ok(fragment) => fragment,
+        Err(error) => return stream::iter([Err(error)]).boxed(),
+    };
+    stream::unfold((bytes, held), |(mut rest, held)| async move {
+        let block = rest.split_to(rest.len().min(BLOCK));
+        (!block.is_empty()).then_some((Ok(block), (rest, held)))
+    })
+    .boxed()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::TryStreamExt as _;
 
     #[tokio::test]
-    async fn slice_gives_the_range_whatever_the_chunks() {
-        let all: Vec<u8> = (0..100).collect();
-        for size in [1, 7, 100] {
-            let chunks: Vec<io::Result<Bytes>> =
-                all.chunks(size).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-            let cut: Vec<Bytes> = slice(stream::iter(chunks).boxed(), 13..57).try_collect().await.unwrap();
-            assert_eq!(cut.concat(), all[13..57]);
-        }
+    async fn blocks_give_the_fragment_and_release_it() {
+        let bytes = Bytes::from(vec![7; 3 * BLOCK + 5]);
+        let before = IN_FLIGHT.available_permits();
+        let held = hold(bytes.len() as u64).await.unwrap();
+        assert!(IN_FLIGHT.available_permits() < before);
+        let given: Vec<Bytes> = blocks(Ok((bytes.clone(), held))).try_collect().await.unwrap();
+        assert_eq!((given.len(), given.concat()), (4, bytes.to_vec()));
     }
 }

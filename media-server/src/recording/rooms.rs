@@ -1,19 +1,16 @@
 //! A room through time: its timeline, playlists and clips over any range, across recordings, from disk and object store.
 
-use super::composed::{ComposedMp4, Part, Piece, shifted};
+use super::composed::{ComposedMp4, Part, Piece};
 use super::composer::{head, tag};
 use super::library::{Library, OpenError};
 use crate::control::{RecordingId, RoomName};
 use crate::store::{Recording, RecordingState, Stretch};
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
-use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use recorder::composition::{Fragment, InitSegment, parts};
+use recorder::composition::{Fragment, InitSegment, Merged, cut};
 use recorder::index::IndexedSegment;
 use recorder::{File, GapReason, Track};
 use std::fmt::Write as _;
-use std::io;
 use std::time::Duration;
 
 /// A range covers at most this many recordings: 90 days of hours.
@@ -194,19 +191,18 @@ impl Library {
             let (row, shift) = (&range.stretches[placed.recording].recording, shifts[placed.recording]);
             let segment = &placed.segment;
             let wanted = wanted(row, segment, (place == 0).then_some(from), (place == last).then_some(to));
-            let cut = match wanted {
+            let whole = match wanted {
                 Some(_) if segment.bytes <= MAX_CUT => Some(self.read_whole(&row.id, segment).await?),
                 _ => None,
             };
             if place == 0 {
                 skip = shift + wanted.map_or(segment.start, |wanted| wanted.0.max(segment.start));
             }
-            match cut.zip(wanted).and_then(|(bytes, (start, end))| cut_parts(&bytes, start, end)) {
-                Some((bytes, start, end, keyframe)) => {
-                    let bytes = shift_bytes(bytes, shift).await?;
+            match whole.zip(wanted).and_then(|(bytes, (start, end))| cut(&bytes, start..end, shift)) {
+                Some(Merged { bytes, start, end, keyframe }) => {
                     let (len, duration) = (bytes.len() as u64, end.saturating_sub(start));
                     fragments.push(Fragment { bytes: len, start: start + shift, duration, keyframe });
-                    pieces.push((len, Piece::Bytes(bytes)));
+                    pieces.push((len, Piece::Bytes(bytes.into())));
                 }
                 None => {
                     fragments.push(Fragment { start: segment.start + shift, ..Fragment::of(segment) });
@@ -336,22 +332,4 @@ fn wanted(
     let all = segment.start + segment.duration;
     let end = to.map_or(all, |to| apart(row.started_at, to).min(all));
     (start > segment.start || end < all).then_some((start, end))
-}
-
-/// Returns the parts of a segment between two times, from the newest keyframe before on, with their start and end.
-fn cut_parts(segment: &Bytes, start: Duration, end: Duration) -> Option<(Bytes, Duration, Duration, bool)> {
-    let parts = parts(segment);
-    let first = parts.iter().rposition(|part| part.keyframe && part.start <= start).unwrap_or(0);
-    let last = parts.iter().rposition(|part| part.start < end).unwrap_or(parts.len().saturating_sub(1)).max(first);
-    let (first, last) = (parts.get(first)?, parts.get(last)?);
-    let bytes = segment.slice(first.offset..last.offset + last.bytes);
-    Some((bytes, first.start, last.end, first.keyframe))
-}
-
-async fn shift_bytes(bytes: Bytes, shift: Duration) -> Result<Bytes, RoomError> {
-    if shift.is_zero() {
-        return Ok(bytes);
-    }
-    let moved: io::Result<Vec<Bytes>> = shifted(stream::iter([Ok(bytes)]).boxed(), shift).try_collect().await;
-    moved.map(|bytes| Bytes::from(bytes.concat())).map_err(|error| RoomError::Open(OpenError::Io(error)))
 }

@@ -13,8 +13,8 @@ use crate::{
     types::Track,
 };
 
-const SYNC: SampleFlags = SampleFlags::new(0x0200_0000);
-const NOT_SYNC: SampleFlags = SampleFlags::new(0x0101_0000);
+pub(crate) const SYNC: SampleFlags = SampleFlags::new(0x0200_0000);
+pub(crate) const NOT_SYNC: SampleFlags = SampleFlags::new(0x0101_0000);
 
 /// A frame on the timeline.
 #[derive(Clone, Debug, PartialEq)]
