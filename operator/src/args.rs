@@ -177,7 +177,7 @@ pub struct ScopeArgs {
     /// Age at which the secrets that the operator makes are rotated, at least 1h; 0 rotates them by annotation alone
     #[arg(long, value_name = "DURATION", env = "STREAMSESSION_ROTATE_SECRETS_AFTER", default_value = "30d", value_parser = rotation)]
     pub rotate_secrets_after: Rotation,
-    /// Proxy of sessions' pods to stores elsewhere with https://, such as http://proxy.example.com:3128; without a password
+    /// Proxy of sessions' pods to stores elsewhere with https://, such as `http://proxy.example.com:3128`; without a password
     #[arg(long, value_name = "URL", env = "STREAMSESSION_STORE_HTTPS_PROXY", value_parser = proxy)]
     pub store_https_proxy: Option<String>,
     /// The same for stores with http://
