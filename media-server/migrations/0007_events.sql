@@ -1,9 +1,9 @@
--- Events survive a restart, and what is over ages out by index.
+-- Events survive a restart; old rows expire by index.
 
 -- Written in the transaction of the changes that they report, before they are announced.
 CREATE TABLE events (
     id       INTEGER PRIMARY KEY NOT NULL,
-    -- The event before this one: whoever has seen it has missed none. Ids have jumps.
+    -- The event before this one: a listener that has it has missed none. Ids have jumps.
     previous INTEGER NOT NULL CHECK (previous < id),
     at       TEXT NOT NULL,
     name     TEXT NOT NULL,
@@ -15,7 +15,7 @@ CREATE TABLE events (
 
 CREATE INDEX events_by_at ON events (at);
 
--- The ids of a process come after this one. Each start raises it, so that ids that were announced and not written before a crash
+-- The ids of a process follow this one. Each start raises it, so that ids that were announced and not written before a crash
 -- are not used again.
 CREATE TABLE event_ids (
     id   INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),

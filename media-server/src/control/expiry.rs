@@ -1,6 +1,6 @@
-//! Deletes from the registry what is over and old: events, sessions, and streams without a recording.
+//! Deletes old rows of the registry: events, sessions, and streams without a recording.
 //!
-//! A pass each hour works in small batches with pauses, so that the journal is not held up. What is kept is bounded by age and
+//! A pass each hour works in small batches with pauses, so that the journal is not held up. Each table is bounded by age and
 //! by number. A stream with a recording stays as long as the recording.
 
 use crate::store::{Kept, Store, StoreError};
@@ -13,9 +13,9 @@ const FIRST: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_secs(3600);
 /// Between two batches.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Events are kept for so long, and so many.
+/// The age and the number of events that are kept.
 const EVENTS: (Duration, u32) = (Duration::from_secs(7 * DAY), 50_000);
-/// Sessions and streams, after their end.
+/// Of sessions and streams, from their end on.
 const SESSIONS: (Duration, u32) = (Duration::from_secs(30 * DAY), 500_000);
 const STREAMS: (Duration, u32) = (Duration::from_secs(30 * DAY), 100_000);
 const DAY: u64 = 86_400;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-/// The ids that a process gives to events.
+/// The ids of a process's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventIds {
     /// The newest event of the processes before, or 0.

@@ -1,4 +1,4 @@
-//! Deletes what is over and old, in small batches: between two of them other writers get their turn.
+//! Deletes old rows in small batches, so that other writers wait for a short time only.
 
 use super::{Store, StoreError, text, time};
 use jiff::Timestamp;
@@ -8,16 +8,16 @@ use std::time::Duration;
 /// Rows of one transaction.
 const BATCH: i64 = 500;
 
-/// What is kept of a table.
+/// The rows of a table that are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {
-    /// What is older is deleted.
+    /// Older rows are deleted.
     pub since: Timestamp,
-    /// At most so many rows, the newest.
+    /// The maximum number of rows; the newest stay.
     pub rows: u32,
 }
 
-/// Where a pass over the ended streams stands.
+/// The position of a pass over the ended streams.
 #[derive(Clone, Debug)]
 pub struct StreamCursor {
     ended_at: Timestamp,
@@ -61,7 +61,7 @@ impl Store {
     }
 
     /// Reads a batch of ended streams, from the oldest on, and deletes those without a recording, with their sessions. Returns
-    /// how many, and where to go on; `None` at the end. Sessions expire first: then few go with their stream.
+    /// how many, and the position for the next batch; `None` at the end. Sessions expire first: then few go with their stream.
     pub async fn expire_streams(
         &self,
         kept: Kept,
@@ -94,7 +94,7 @@ impl Store {
     async fn end_of(&self, kept: Kept, by_count: &'static str) -> Result<String, sqlx::Error> {
         let surplus = sqlx::query(by_count).bind(kept.rows).fetch_optional(&self.pool).await?;
         let surplus = surplus.map(|row| time(&row, "ended_at")).transpose()?;
-        // That row goes, too.
+        // That row expires, too.
         let after = surplus.map(|at| at + Duration::from_micros(1));
         Ok(text(after.map_or(kept.since, |after| after.max(kept.since))))
     }
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(store.expire_sessions(kept(10, 100)).await.unwrap(), 1);
         assert_eq!(left().await, ["b", "c", "d"]);
         assert_eq!(store.expire_sessions(kept(10, 1)).await.unwrap(), 1);
-        assert_eq!(left().await, ["c", "d"], "the newest that ended, and whoever is there");
+        assert_eq!(left().await, ["c", "d"], "the newest that ended, and the one that is connected");
         assert_eq!(store.expire_sessions(kept(10, 1)).await.unwrap(), 0);
     }
 
