@@ -10,7 +10,7 @@ use crate::store::{FinishedIndex, Recording, RecordingState};
 use bytes::Bytes;
 use jiff::Timestamp;
 use recorder::composition::{self, ComposedFile, Fragment, InitSegment};
-use recorder::index::SegmentIndex;
+use recorder::index::{IndexedSegment, SegmentIndex};
 use recorder::{File, Manifest, SegmentRecord};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -46,7 +46,7 @@ impl Composer {
             return Ok(Some(known));
         }
         let index = self.index(row).await?;
-        let inits = self.inits(&row.id, &index).await?;
+        let inits = self.inits(&row.id, &index.segments).await?;
         let Some(file) = number.checked_sub(1).and_then(|n| files(&inits, &index).into_iter().nth(n as usize)) else {
             return Ok(None);
         };
@@ -67,7 +67,7 @@ impl Composer {
     /// Returns the MP4 files of a finished recording: start and duration in seconds, and codecs.
     pub(super) async fn list(&self, row: &Recording) -> Result<Vec<(f64, f64, Vec<String>)>, OpenError> {
         let index = self.index(row).await?;
-        let inits = self.inits(&row.id, &index).await?;
+        let inits = self.inits(&row.id, &index.segments).await?;
         let listed = files(&inits, &index).into_iter().filter_map(|file| {
             let segments = &index.segments[file.segments];
             let (first, last) = (segments.first()?, segments.last()?);
@@ -96,14 +96,14 @@ impl Composer {
         Ok(SegmentIndex::of_manifest(&manifest))
     }
 
-    /// Reads the init segments that an index names.
+    /// Reads the init segments of these segments, each once.
     pub(super) async fn inits(
         &self,
         id: &RecordingId,
-        index: &SegmentIndex,
+        segments: &[IndexedSegment],
     ) -> Result<BTreeMap<u32, InitSegment>, OpenError> {
         let mut inits = BTreeMap::new();
-        for segment in &index.segments {
+        for segment in segments {
             if inits.contains_key(&segment.init) {
                 continue;
             }

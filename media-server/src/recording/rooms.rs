@@ -97,6 +97,8 @@ struct Placed {
 /// Recordings and their segments in a range.
 struct Range {
     stretches: Vec<Stretch>,
+    /// Of each recording: its segments repeat parameter sets.
+    in_band: Vec<bool>,
     segments: Vec<Placed>,
 }
 
@@ -232,10 +234,12 @@ impl Library {
     }
 
     async fn range(&self, room: &RoomName, from: Timestamp, to: Timestamp) -> Result<Range, RoomError> {
-        let mut range = Range { stretches: self.stretches(room, from, to).await?, segments: Vec::new() };
+        let stretches = self.stretches(room, from, to).await?;
+        let mut range = Range { stretches, in_band: Vec::new(), segments: Vec::new() };
         for (recording, stretch) in range.stretches.iter().enumerate() {
             let row = &stretch.recording;
             let index = self.composer().index(row).await?;
+            range.in_band.push(index.in_band);
             let segments = index.segments.into_iter().filter(|segment| {
                 row.started_at + segment.start < to && row.started_at + segment.start + segment.duration > from
             });
@@ -253,21 +257,19 @@ impl Library {
     /// Returns the tracks of a clip, when one file can have them.
     async fn clip_init(&self, range: &Range) -> Result<InitSegment, RoomError> {
         let mut tracks: Option<InitSegment> = None;
-        for (recording, stretch) in range.stretches.iter().enumerate() {
-            let index = self.composer().index(&stretch.recording).await?;
-            let mut of_range = index.clone();
-            of_range.segments = range
+        for (recording, (stretch, in_band)) in range.stretches.iter().zip(&range.in_band).enumerate() {
+            let segments: Vec<IndexedSegment> = range
                 .segments
                 .iter()
                 .filter(|placed| placed.recording == recording)
                 .map(|placed| placed.segment)
                 .collect();
-            let inits = self.composer().inits(&stretch.recording.id, &of_range).await?;
-            for segment in &of_range.segments {
+            let inits = self.composer().inits(&stretch.recording.id, &segments).await?;
+            for segment in &segments {
                 let Some(init) = inits.get(&segment.init) else { continue };
                 match &mut tracks {
                     None => tracks = Some(init.clone()),
-                    Some(tracks) if tracks.accepts(init, index.in_band) => tracks.merge(init),
+                    Some(tracks) if tracks.accepts(init, *in_band) => tracks.merge(init),
                     Some(_) => return Err(RoomError::CodecChange(stretch.recording.started_at + segment.start)),
                 }
             }

@@ -4,7 +4,7 @@
 //! store has shown that it holds it. When the recording is finished the playlist follows, and last of all
 //! `manifest.json`: where that is, everything is. Every step is in the journal (`store::uploads`) before it is relied upon,
 //! so a restart goes on where it was; what the journal does not know is found on the disk. What fails is tried again for
-//! ever, more and more slowly. The MP4 stays here: it can be made of the segments, byte for byte.
+//! ever, more and more slowly.
 //!
 //! The journal describes one store. When another one is configured, recordings on the disk are uploaded to that one,
 //! and recordings that only the store before holds are reported until they are found in the present one (`uploader::elsewhere`).
