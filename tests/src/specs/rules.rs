@@ -177,7 +177,7 @@ fn pod(pod: &Value, world: &World, say: &mut impl FnMut(String)) {
     sources(pod, world, say);
 }
 
-/// Every volume's Secret, ConfigMap and claim is one of the session's, or one that the spec names.
+/// Checks that every volume's Secret, ConfigMap and claim is one of the session's, or one that the spec names.
 fn sources(pod: &Value, world: &World, say: &mut impl FnMut(String)) {
     let session = &world.session;
     let name = session.metadata.name.as_deref().unwrap_or_default();
@@ -194,7 +194,8 @@ fn sources(pod: &Value, world: &World, say: &mut impl FnMut(String)) {
         }
         let claim = volume["persistentVolumeClaim"]["claimName"].as_str();
         let map = volume["configMap"]["name"].as_str();
-        if claim.is_some_and(|claim| claim != names::claim(name)) || map.is_some_and(|map| map != name) {
+        let foreign_map = map.is_some_and(|map| map != name && Some(map) != authorities(session));
+        if claim.is_some_and(|claim| claim != names::claim(name)) || foreign_map {
             say(format!("mounts {volume}"));
         }
     }
@@ -205,6 +206,12 @@ fn sources(pod: &Value, world: &World, say: &mut impl FnMut(String)) {
             say(format!("{} has a Secret in a variable", container["name"]));
         }
     }
+}
+
+/// Returns the ConfigMap with the store's certificate authorities, if the spec names one.
+fn authorities(session: &StreamSession) -> Option<&str> {
+    let external = session.spec.storage.external.as_ref()?;
+    Some(&external.ca_bundle.as_ref()?.config_map_key_ref.as_ref()?.name)
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {

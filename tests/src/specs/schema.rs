@@ -110,10 +110,10 @@ pub(super) enum Bound {
     Least(i64),
 }
 
-/// A rule about the whole spec.
+/// A rule about the whole spec, or about values of fields.
 pub(super) struct Rule {
     pub(super) message: String,
-    /// Those that it names, as indices of the definition's fields.
+    /// The fields that it names or stands at, as indices of the definition's fields.
     pub(super) fields: Vec<usize>,
 }
 
@@ -176,6 +176,13 @@ fn walk(definition: &mut Definition, schema: &'static Value, path: Path) {
     definition.messages.extend(rules.filter_map(|rule| Some(rule["message"].as_str()?.to_owned())));
     let form = form(schema);
     if !path.0.is_empty() {
+        for rule in list(schema, "x-kubernetes-validations") {
+            let (message, field) = (rule["message"].as_str().unwrap_or_default(), definition.fields.len());
+            match definition.rules.iter_mut().find(|known| known.message == message) {
+                Some(known) => known.fields.push(field),
+                None => definition.rules.push(Rule { message: message.to_owned(), fields: vec![field] }),
+            }
+        }
         definition.fields.push(Field { path: path.clone(), form, schema });
     }
     match form {
