@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     clock::{Clock, Report, nanos, seconds, since, ticks},
+    decode_order::{DecodeOrder, make_room},
     depacketize::opus_silence,
     frames::{Assembler, Timed},
     manifest::{Gap, GapReason},
@@ -59,6 +60,7 @@ pub(crate) struct Lane {
     pub(crate) report: Option<Report>,
     /// Frames that wait for the clocks to be set.
     pub(crate) held: Vec<Timed>,
+    pub(crate) order: DecodeOrder,
     pace: Pace,
     /// Nanoseconds by which reports want this track later than arrival.
     pub(crate) bias: i64,
@@ -109,6 +111,7 @@ impl Lane {
             clock: None,
             report: None,
             held: Vec::new(),
+            order: DecodeOrder::default(),
             pace: Pace::default(),
             bias: 0,
             dropping: false,
@@ -143,6 +146,7 @@ impl Lane {
         self.assembler = None;
         self.clock = None;
         self.report = None;
+        self.order = DecodeOrder::default();
         self.pace = Pace::default();
         self.bias = 0;
         self.dropping = false;
@@ -243,6 +247,11 @@ impl Lane {
         self.pace.last().map(|(_, arrival)| arrival)
     }
 
+    /// Returns the unwrapped timestamp of its newest frame.
+    pub(crate) fn newest_timestamp(&self) -> Option<i64> {
+        self.pace.last().map(|(rtp, _)| rtp)
+    }
+
     /// Keeps a sender report of its source. Those of a stopped clock are ignored.
     pub(crate) fn note_report(&mut self, ntp: u64, rtp: u32) {
         if self.pace.is_still() {
@@ -325,8 +334,22 @@ impl Lane {
         let passed = self.placed.map_or(0, |placed| since(timed.arrival, placed));
         self.placed = self.placed.max(Some(timed.arrival));
         let pts = clock.advance(timed.rtp, passed);
-        let floor = self.tail.as_ref().map_or(self.end, |tail| tail.sample.dts + 1);
-        Some(Place { pts, dts: pts.max(floor) })
+        let dts = if self.track == Track::Video { self.order.decode_time(pts) } else { pts };
+        let floor = |lane: &Lane| lane.tail.as_ref().map_or(lane.end, |tail| tail.sample.dts + 1);
+        if dts < floor(self) && self.order.is_reordered() {
+            self.move_before(dts);
+        }
+        Some(Place { pts, dts: dts.max(floor(self)) })
+    }
+
+    /// Moves the samples that wait, so that the next one can be decoded at `dts`.
+    fn move_before(&mut self, dts: i64) {
+        let Some(Tail { sample, arrival }) = self.tail.take() else { return };
+        self.ready.push(sample);
+        if make_room(&mut self.ready, dts) {
+            self.end = self.ready.last().map_or(self.end, |tail| tail.dts);
+        }
+        self.tail = self.ready.pop().map(|sample| Tail { sample: Sample { duration: 0, ..sample }, arrival });
     }
 
     /// Puts a frame on the timeline.
@@ -338,7 +361,7 @@ impl Lane {
             data: timed.frame.data,
             dts,
             duration: timed.frame.duration.unwrap_or(0),
-            cts: (pts - dts).clamp(i64::from(i32::MIN), 0) as i32,
+            cts: i32::try_from(pts - dts).unwrap_or(0),
             sync: timed.frame.keyframe,
         };
         self.tail = Some(Tail { sample, arrival: timed.arrival });

@@ -60,6 +60,7 @@
 
 mod clock;
 pub mod composition;
+mod decode_order;
 mod depacketize;
 mod export;
 pub mod finalize;

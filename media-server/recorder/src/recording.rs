@@ -59,6 +59,8 @@ pub struct Recording {
     next: Option<Continuation>,
     /// A reading of the wall clock, and its time.
     clock: (Instant, Timestamp),
+    /// How long the media took from its source to here, in nanoseconds, by the source's clock.
+    delay: i64,
     requested: Option<Instant>,
 }
 
@@ -80,6 +82,7 @@ impl Recording {
             segments,
             next: None,
             clock,
+            delay: 0,
             requested: None,
         }
     }
@@ -117,7 +120,13 @@ impl Recording {
         lane.note_report(ntp, rtp);
         match self.phase {
             Phase::Starting(_) => self.start_if_ready(now),
-            Phase::Running => self.align(),
+            Phase::Running => {
+                self.align();
+                // Later, dates that are given already would contradict it.
+                if self.segments.stats().parts == 0 {
+                    self.note_delay();
+                }
+            }
             Phase::Done => {}
         }
     }
@@ -270,6 +279,14 @@ impl Recording {
             None => wall.checked_sub(read.saturating_duration_since(at)),
         };
         moved.unwrap_or(wall)
+    }
+
+    /// Returns the wall clock at a place of the timeline, in nanoseconds: dates of segments are as far apart as the segments.
+    fn date(&self, at: i64) -> Timestamp {
+        let after = self.epoch.unwrap_or(0).saturating_add(at).saturating_sub(self.delay);
+        let distance = Duration::from_nanos(after.unsigned_abs());
+        let instant = if after < 0 { self.created.checked_sub(distance) } else { self.created.checked_add(distance) };
+        self.wall(instant.unwrap_or(self.created))
     }
 
     fn drain(&mut self, now: Instant, track: Track) {

@@ -36,7 +36,7 @@ pub(crate) struct Info {
     pub(crate) sequence: u32,
     /// Number of the init segment.
     pub(crate) init: u32,
-    /// Wall clock of the first sample's arrival.
+    /// Wall clock of the first sample: when its source sent it, or when it arrived if the source's clock is wrong.
     pub(crate) at: Timestamp,
     /// The timeline does not go on from the part before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -307,3 +307,50 @@ proptest! {
         prop_assert!(holes.is_empty(), "holes {:?}: {:#?}", holes, recorded.gaps);
     }
 }
+
+/// Records a second of pictures each 40 ms whose reports give `ntp` seconds at media time 0; returns the dates of the parts.
+fn dates(ntp: f64) -> Vec<f64> {
+    let start = Instant::now();
+    let started_at = jiff::Timestamp::from_second(1_700_000_000).unwrap();
+    let description = crate::types::Description { started_at, ..super::tests::description() };
+    let mut recording = Recording::new(start, Config::default(), description, Tracks { audio: false, video: true });
+    let mut found = Vec::new();
+    for frame in 0..125u64 {
+        let now = start + Duration::from_millis(500 + frame * 40);
+        let payload = if frame % 25 == 0 { KEY } else { INTER };
+        let timestamp = frame as u32 * 3600;
+        recording
+            .handle_rtp(now, Packet { codec: Codec::Vp8, source: 1, index: frame, timestamp, marker: true, payload });
+        if frame == 2 {
+            recording.handle_sender_report(now, Track::Video, 1, (ntp * 4_294_967_296.0) as u64, 0);
+        }
+        while let Some(output) = recording.poll_output() {
+            if let Output::Append { file: File::Segment(_), bytes } = output
+                && let Some(read) = part::decode(&bytes)
+            {
+                found.push(read.info.at.as_nanosecond() as f64 / 1e9 - 1_700_000_000.0);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn part_dates_are_as_far_apart_as_the_media() {
+    let dates = dates(0.0);
+    assert!(dates.len() >= 4, "{dates:?}");
+    assert!((dates[0] - 0.5).abs() < 1e-6, "by arrival: {dates:?}");
+    dates.windows(2).for_each(|pair| assert!((pair[1] - pair[0] - 0.48).abs() < 1e-6, "parts of 12 frames: {dates:?}"));
+}
+
+#[test]
+fn synchronized_source_dates_its_media() {
+    const UNIX_IN_NTP: f64 = 2_208_988_800.0 + 1_700_000_000.0;
+    // Sent at 0.2 s, arrived at 0.5 s.
+    let right = dates(UNIX_IN_NTP + 0.2);
+    assert!((right[0] - 0.2).abs() < 1e-3, "{right:?}");
+    for wrong in [-60.0, -3.0, 1.0, 3600.0] {
+        let dates = dates(UNIX_IN_NTP + 0.5 + wrong);
+        assert!((dates[0] - 0.5).abs() < 1e-6, "{wrong}: {dates:?}");
+    }
+}

@@ -158,8 +158,7 @@ impl Recording {
             if !all && bytes < self.config.max_part_bytes && ready().all(|(_, to)| to < limit) {
                 return;
             }
-            let arrived = self.lanes.iter().filter_map(|lane| lane.waiting_since().0).min().unwrap_or(self.created);
-            let at = self.wall(arrived);
+            let at = self.date(start);
             let [video, audio] = self.lanes.each_mut().map(|lane| {
                 let mut samples = lane.take(start, limit, before, self.config.max_part_bytes);
                 let origin = self.segments.origin(lane.track);

@@ -269,3 +269,67 @@ proptest! {
         assert_exact(&video, &audio, key_every);
     }
 }
+
+/// Records 10 s of 25 frames a second: one frame, then groups whose frames are shown in this order. Returns the times of
+/// decoding and presentation of all samples, in ticks.
+fn record_reordered(group: &[i64]) -> Vec<(i64, i64)> {
+    let start = Instant::now();
+    let config = Config { segment_duration: SEGMENT, ..Config::default() };
+    let mut recording =
+        Recording::new(start, config, super::tests::description(), Tracks { audio: false, video: true });
+    let mut written = Written::default();
+    let mut shown: Vec<i64> = vec![0];
+    while shown.len() < 250 {
+        let base = shown.len() as i64;
+        shown.extend(group.iter().map(|place| base + place));
+    }
+    for (n, place) in shown.iter().enumerate() {
+        let now = start + Duration::from_millis(n as u64 * 40);
+        while let Some(due) = recording.poll_timeout().filter(|due| *due <= now) {
+            recording.handle_timeout(due);
+            written.take(&mut recording);
+        }
+        let payload = if n % (group.len() * 6) == 0 { KEY } else { INTER };
+        let timestamp = (*place * 3600) as u32;
+        recording.handle_rtp(
+            now,
+            Packet { codec: Codec::Vp8, source: 1, index: n as u64, timestamp, marker: true, payload },
+        );
+        written.take(&mut recording);
+    }
+    recording.finish(start + Duration::from_secs(10));
+    written.take(&mut recording);
+    let mut samples = Vec::new();
+    for (_, bytes) in written.files.iter().filter(|(file, _)| matches!(file, File::Segment(_))) {
+        let mut rest = &bytes[part::styp().len()..];
+        while let Some(part) = part::decode(rest) {
+            rest = &rest[part.len as usize..];
+            for run in &part.runs {
+                let mut dts = run.dts;
+                for sample in &run.samples {
+                    samples.push((dts, dts + i64::from(sample.cts)));
+                    dts += i64::from(sample.duration);
+                }
+            }
+        }
+    }
+    assert!(written.gaps.is_empty(), "{:?}", written.gaps);
+    samples
+}
+
+#[test]
+fn reordered_frames_keep_their_presentation() {
+    // P B, P B B, and a pyramid of three B-frames.
+    for group in [&[1, 0][..], &[2, 0, 1], &[3, 1, 0, 2]] {
+        let samples = record_reordered(group);
+        let mut shown: Vec<i64> = samples.iter().map(|(_, pts)| *pts).collect();
+        shown.sort_unstable();
+        let expected: Vec<i64> = (0..shown.len() as i64).map(|n| n * 3600).collect();
+        assert_eq!(shown, expected, "{group:?}");
+        assert!(samples.len() >= 250);
+        assert!(samples.iter().all(|(dts, pts)| dts <= pts), "{group:?}: shown before decoded: {samples:?}");
+        assert!(samples.windows(2).all(|pair| pair[0].0 < pair[1].0), "{group:?}: {samples:?}");
+        let even = samples.windows(2).skip(2 * group.len()).filter(|pair| pair[1].0 - pair[0].0 == 3600).count();
+        assert!(even + 2 * group.len() + 2 >= samples.len(), "{group:?}: decoded at even times: {samples:?}");
+    }
+}

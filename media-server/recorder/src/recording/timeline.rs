@@ -18,6 +18,11 @@ pub(super) const REPORT_WAIT: Duration = Duration::from_millis(600);
 pub(super) const TRACK_WAIT: Duration = Duration::from_secs(1);
 /// A clock set back by at most this continues at the end of the last one; beyond it, media is dropped until there.
 const SQUEEZED: i64 = 200_000_000;
+/// Nanoseconds from the epoch of NTP, 1900, to that of Unix.
+const NTP_EPOCH: i128 = 2_208_988_800_000_000_000;
+/// Nanoseconds between a source's clock and arrival that a synchronized clock and a network explain.
+const PLAUSIBLE_DELAY: i64 = 2_000_000_000;
+const PLAUSIBLE_LEAD: i64 = 50_000_000;
 /// How long audio waits for the first picture, so that one init segment has both.
 const PICTURE_WAIT: Duration = Duration::from_secs(5);
 
@@ -145,12 +150,35 @@ impl Recording {
                 let lane = &mut self.lanes[slot];
                 let rtp = lane.held.first().map_or(0, |frame| frame.rtp);
                 lane.clock = Some(Clock::new(lane.rate, rtp, times[slot] - epoch));
+                lane.order.restart();
                 lane.fresh = true;
             }
+            self.note_delay();
         }
         self.phase = Phase::Running;
         self.place_held();
         self.align();
+    }
+
+    /// Notes the delay of the media by a sender report, of the picture or else of the sound.
+    pub(super) fn note_delay(&mut self) {
+        if let Some(delay) = [VIDEO, AUDIO].into_iter().find_map(|slot| self.delay_by_report(slot)) {
+            self.delay = delay;
+        }
+    }
+
+    /// Returns how long the newest frame of a track took from its source to here, in nanoseconds. None when the source's
+    /// clock cannot be right.
+    fn delay_by_report(&self, slot: usize) -> Option<i64> {
+        let (lane, epoch) = (&self.lanes[slot], self.epoch?);
+        let (report, clock, rtp) = (lane.report?, lane.clock.as_ref()?, lane.newest_timestamp()?);
+        let at = clock.at(rtp).saturating_add(epoch);
+        let arrived = self.wall(self.created + Duration::from_nanos(u64::try_from(at).ok()?));
+        // Seconds have 32 bits in NTP.
+        let era = 1_000_000_000i128 << 32;
+        let delay = (arrived.as_nanosecond() + NTP_EPOCH - report.wall(rtp, lane.rate)).rem_euclid(era);
+        let delay = i64::try_from(if delay > era / 2 { delay - era } else { delay }).ok()?;
+        (-PLAUSIBLE_LEAD..=PLAUSIBLE_DELAY).contains(&delay).then_some(delay)
     }
 
     /// When the first held frame of a lane happened, by the quickest of the held ones: nanoseconds since `created`.
