@@ -1,6 +1,7 @@
 //! `recording.mp4`: all segments as one progressive MP4, its index in front.
 //!
-//! Samples keep their places on the timeline. Where sound is missing there is silence: players count sound. A track that
+//! Samples keep their places on the timeline. Where sound is missing there is silence, in order with the rest: players count
+//! sound, and Chromium drops samples that lie before others of their track. A track that
 //! starts later than the other has an empty edit. Where the codec changes, another file begins.
 
 use std::num::NonZeroU32;
@@ -22,10 +23,17 @@ use crate::{
 
 /// Sound that is missing for less than this (ticks of 48 kHz, 20 ms) is left missing.
 const SHORTEST_SILENCE: i64 = 960;
-/// Silent samples that lie in the file: so many are played from one chunk.
-const POOL: u32 = 50;
 /// An `mdat` header with a 64-bit size.
 const MDAT_HEADER: u64 = 16;
+
+/// A piece of the payload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Piece {
+    /// Bytes of a segment.
+    Copy(Copy),
+    /// Packets of silence, each of 20 ms.
+    Silence(u32),
+}
 
 /// Bytes to copy into the export.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,8 +64,8 @@ struct Table {
 #[derive(Debug, Default)]
 pub(crate) struct Export {
     tables: Vec<Table>,
-    /// The payload, in order; before it the pool of silence.
-    pub(crate) copies: Vec<Copy>,
+    /// The payload, in order.
+    pub(crate) pieces: Vec<Piece>,
     payload: u64,
 }
 
@@ -97,20 +105,15 @@ impl Table {
         }
     }
 
-    /// Silence up to `until`, from the pool at the start of the payload.
-    fn fill(&mut self, until: i64) {
-        let Some((packet, duration)) = opus_silence(SHORTEST_SILENCE as u64) else { return };
-        while let Some((last, lasts)) = self.last {
-            let from = last + i64::from(lasts);
-            let count = ((until - from) / i64::from(duration)).min(i64::from(POOL));
-            if count < 1 {
-                return;
-            }
-            self.chunks.push((0, count as u32));
-            for n in 0..count {
-                self.push(from + n * i64::from(duration), duration, packet.len() as u32, 0, true);
-            }
-        }
+    /// Adds silence up to `until` that lies at `offset` of the payload. Returns the number of packets.
+    fn fill(&mut self, until: i64, offset: u64) -> u32 {
+        let from = self.end();
+        let missing = if self.last.is_some() { (until - from).max(0) / SHORTEST_SILENCE } else { 0 };
+        let Some(count) = u32::try_from(missing).ok().filter(|count| *count > 0) else { return 0 };
+        self.chunks.push((offset, count));
+        let (size, lasts) = (silence().len() as u32, SHORTEST_SILENCE as u32);
+        (0..missing).for_each(|n| self.push(from + n * SHORTEST_SILENCE, lasts, size, 0, true));
+        count
     }
 
     /// Where it ends, ticks.
@@ -172,16 +175,18 @@ impl Export {
 
     /// The samples of a part whose payload is to be copied from `copy`.
     pub(crate) fn add(&mut self, tracks: &Tracks, runs: &[Run], copy: Copy) {
-        if self.payload == 0 {
-            self.payload = pool().len() as u64;
+        for run in runs.iter().filter(|run| run.track == Track::Audio) {
+            let offset = self.payload;
+            let silent = self.table(tracks, run).map_or(0, |table| table.fill(run.dts, offset));
+            if silent > 0 {
+                self.pieces.push(Piece::Silence(silent));
+                self.payload += u64::from(silent) * silence().len() as u64;
+            }
         }
         let mut offset = self.payload;
         for run in runs {
             let len: u64 = run.samples.iter().map(|sample| u64::from(sample.size)).sum();
             if let Some(table) = self.table(tracks, run) {
-                if table.track == Track::Audio {
-                    table.fill(run.dts);
-                }
                 table.chunks.push((offset, run.samples.len() as u32));
                 let mut dts = run.dts;
                 for sample in &run.samples {
@@ -192,9 +197,11 @@ impl Export {
             offset += len;
         }
         self.payload += copy.len;
-        match self.copies.last_mut() {
-            Some(last) if last.file == copy.file && last.offset + last.len == copy.offset => last.len += copy.len,
-            _ => self.copies.push(copy),
+        match self.pieces.last_mut() {
+            Some(Piece::Copy(last)) if last.file == copy.file && last.offset + last.len == copy.offset => {
+                last.len += copy.len
+            }
+            _ => self.pieces.push(Piece::Copy(copy)),
         }
     }
 
@@ -217,9 +224,9 @@ impl Export {
         (starts.fold(f64::INFINITY, f64::min).min(1e12), ends.fold(0.0, f64::max))
     }
 
-    /// How many bytes are copied.
-    pub(crate) fn copied(&self) -> u64 {
-        self.copies.iter().map(|copy| copy.len).sum()
+    /// Returns the bytes of media.
+    pub(crate) fn payload(&self) -> u64 {
+        self.payload
     }
 
     /// Everything that stands before the copied bytes.
@@ -235,7 +242,7 @@ impl Export {
         let payload_at = ftyp.len() as u64 + size as u64 + MDAT_HEADER;
         let moov = self.moov(description, payload_at)?.encode_to_vec()?;
         let mdat = [&1u32.to_be_bytes()[..], b"mdat", &(self.payload + MDAT_HEADER).to_be_bytes()].concat();
-        Ok([ftyp, moov, mdat, pool()].concat())
+        Ok([ftyp, moov, mdat].concat())
     }
 
     fn moov(&self, description: &Description, payload_at: u64) -> Result<MoovBox> {
@@ -267,6 +274,7 @@ fn edits(late: u64, lasts: u64) -> EdtsBox {
     EdtsBox { elst_box: Some(ElstBox { entries: vec![entry(late, -1), entry(lasts, 0)] }), unknown_boxes: vec![] }
 }
 
-fn pool() -> Vec<u8> {
-    opus_silence(SHORTEST_SILENCE as u64).map(|(packet, _)| packet.repeat(POOL as usize)).unwrap_or_default()
+/// Returns a packet of silence of 20 ms.
+pub(crate) fn silence() -> &'static [u8] {
+    opus_silence(SHORTEST_SILENCE as u64).map_or(&[], |(packet, _)| packet)
 }

@@ -1,8 +1,8 @@
 //! MP4 files that are composed of segments while they are read: a whole recording, or a clip of a room.
 //!
 //! A file is its head and then a fragment per segment, which may lie on the disk or in the object store, each in its own
-//! place. Of a range of bytes only the segments in it are read. A player that pauses holds one segment, and no request to
-//! the store; all players together hold at most [`MAX_IN_FLIGHT_KIB`].
+//! place. Of a range of bytes only the segments in it are read. All players together hold at most [`MAX_IN_FLIGHT_KIB`] of
+//! segments. A paused player holds none, and no request to the store: its segment is read again when it goes on.
 
 use super::segment_source::SegmentSource;
 use crate::control::RecordingId;
@@ -11,23 +11,31 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
 use recorder::File;
-use recorder::composition::merge;
+use recorder::composition::{Sound, merge};
 use std::fmt;
 use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::{self, Sender};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// A segment has at most so many bytes.
 const MAX_SEGMENT: u64 = 256 << 20;
 /// Segments that players read take at most so much memory together; further ones wait.
 const MAX_IN_FLIGHT_KIB: u32 = 64 << 10;
 static IN_FLIGHT: Semaphore = Semaphore::const_new(MAX_IN_FLIGHT_KIB as usize);
-/// How long a read waits for memory.
+/// How long a read waits for memory: longer than [`MAX_HOLD`], so that every hold before it has ended once.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Bytes given at once.
-const BLOCK: usize = 64 << 10;
+/// Bytes sent to a player at once.
+const BLOCK: u64 = 64 << 10;
+/// Blocks that wait for a player.
+const BLOCKS_AHEAD: usize = 2;
+/// A player that takes no block for so long is paused: its segment is dropped.
+const STALL: Duration = Duration::from_secs(1);
+/// A slow player holds a segment at most so long before it waits again behind the others.
+const MAX_HOLD: Duration = Duration::from_secs(10);
 
 /// A recording in a composed file.
 #[derive(Clone, Debug)]
@@ -38,10 +46,21 @@ pub(super) struct Part {
 }
 
 /// A segment of a composed file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    /// Number of its part.
+    pub(super) part: u16,
+    /// Number in its recording.
+    pub(super) number: u32,
+    /// Where its audio is completed.
+    pub(super) sound: Sound,
+}
+
+/// A piece of a composed file.
 #[derive(Clone, Debug)]
 pub(super) enum Piece {
-    /// A whole segment: number of its part, number in its recording.
-    Segment { part: u16, number: u32 },
+    /// A whole segment.
+    Segment(Segment),
     /// Bytes that are here already: the head, or some parts of a segment.
     Bytes(Bytes),
 }
@@ -110,93 +129,161 @@ impl ComposedMp4 {
 
     /// Reads some of its bytes, both ends inclusive.
     pub fn read(&self, range: RangeInclusive<u64>) -> BoxStream<'static, io::Result<Bytes>> {
-        let (inner, at, end) = (Arc::clone(&self.0), *range.start(), (*range.end() + 1).min(self.len()));
-        let first = inner.pieces.partition_point(|(end, _)| *end <= at);
-        let pieces = stream::iter(first..inner.pieces.len()).take_while({
-            let inner = Arc::clone(&inner);
-            move |number| std::future::ready(inner.start_of(*number) < end)
-        });
-        let read = move |number: usize| {
-            let start = inner.start_of(number);
-            let within = at.saturating_sub(start)..inner.pieces[number].0.min(end) - start;
-            inner.read_piece(number, within)
-        };
-        pieces.map(read).flatten().boxed()
+        let range = *range.start()..(*range.end() + 1).min(self.len());
+        let (sender, receiver) = mpsc::channel(BLOCKS_AHEAD);
+        tokio::spawn(Arc::clone(&self.0).send(range, sender));
+        stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).boxed()
     }
 }
 
 impl Inner {
-    fn start_of(&self, piece: usize) -> u64 {
-        piece.checked_sub(1).map_or(0, |before| self.pieces[before].0)
-    }
-
-    fn read_piece(&self, number: usize, within: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
-        let (start, (end, piece)) = (self.start_of(number), &self.pieces[number]);
-        match piece {
-            Piece::Bytes(bytes) => {
-                let at = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(bytes.len());
-                stream::iter([Ok(bytes.slice(at(within.start)..at(within.end)))]).boxed()
+    /// Sends a range of bytes in blocks, then an error if one ends it early.
+    async fn send(self: Arc<Self>, range: Range<u64>, blocks: Sender<io::Result<Bytes>>) {
+        let first = self.pieces.partition_point(|(end, _)| *end <= range.start);
+        for (number, (end, piece)) in self.pieces.iter().enumerate().skip(first) {
+            let start = number.checked_sub(1).map_or(0, |before| self.pieces[before].0);
+            if start >= range.end {
+                return;
             }
-            Piece::Segment { part, number } => {
-                let Some(Part { recording, shift }) = self.parts.get(usize::from(*part)) else {
-                    return stream::iter([Err(io::ErrorKind::NotFound.into())]).boxed();
-                };
-                let (source, recording, number) = (self.source.clone(), recording.clone(), *number);
-                let (shift, len) = (*shift, end - start);
-                let fragment = async move {
-                    let held = hold(len).await?;
-                    let bytes = source.whole(&recording, File::Segment(number), MAX_SEGMENT).await;
-                    let bytes = bytes.map_err(io::Error::other)?;
-                    if bytes.len() as u64 != len {
-                        return Err(io::Error::other(format!(
-                            "{recording}: segment {number} is not as long as indexed"
-                        )));
-                    }
-                    // One that cannot be merged is served as it is.
-                    let bytes = merge(&bytes, shift).map_or(bytes, |merged| merged.bytes.into());
-                    let at = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(bytes.len());
-                    Ok((bytes.slice(at(within.start)..at(within.end)), held))
-                };
-                stream::once(fragment).map(blocks).flatten().boxed()
+            let within = range.start.saturating_sub(start)..(*end).min(range.end) - start;
+            let sent = match piece {
+                Piece::Bytes(bytes) => send_blocks(bytes, within.start, within.end, &blocks, None).await.map(drop),
+                Piece::Segment(segment) => self.send_segment(*segment, end - start, within, &blocks).await,
+            };
+            match sent {
+                Ok(()) => {}
+                Err(Ended::PlayerLeft) => return,
+                Err(Ended::Failed(error)) => {
+                    blocks.send(Err(error)).await.ok();
+                    return;
+                }
             }
         }
     }
+
+    /// Sends some bytes of a segment. Holds the segment only while the player takes them, and reads it again afterwards.
+    async fn send_segment(
+        &self,
+        segment: Segment,
+        len: u64,
+        within: Range<u64>,
+        blocks: &Sender<io::Result<Bytes>>,
+    ) -> Result<(), Ended> {
+        let mut at = within.start;
+        loop {
+            let held = hold(len).await?;
+            let bytes = self.read_segment(segment, len).await?;
+            at = send_blocks(&bytes, at, within.end, blocks, Some(Instant::now() + MAX_HOLD)).await?;
+            drop((bytes, held));
+            if at >= within.end {
+                return Ok(());
+            }
+            blocks.reserve().await.map_err(|_| Ended::PlayerLeft)?;
+        }
+    }
+
+    /// Reads a segment and merges it into one fragment of the same length.
+    async fn read_segment(&self, Segment { part, number, sound }: Segment, len: u64) -> io::Result<Bytes> {
+        let Part { recording, shift } = self.parts.get(usize::from(part)).ok_or(io::ErrorKind::NotFound)?;
+        let bytes = self.source.whole(recording, File::Segment(number), MAX_SEGMENT).await.map_err(io::Error::other)?;
+        if bytes.len() as u64 != len {
+            return Err(io::Error::other(format!("{recording}: segment {number} is not as long as indexed")));
+        }
+        // One that cannot be merged is served as it is.
+        Ok(merge(&bytes, *shift, sound).map_or(bytes, |merged| merged.bytes.into()))
+    }
+}
+
+/// Why no more bytes are sent.
+enum Ended {
+    PlayerLeft,
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Ended {
+        Ended::Failed(error)
+    }
+}
+
+/// Sends copies of `bytes[at..end]` in blocks, and returns where it stopped: at `end`, or earlier when the player stalls
+/// or the deadline passes.
+async fn send_blocks(
+    bytes: &[u8],
+    at: u64,
+    end: u64,
+    blocks: &Sender<io::Result<Bytes>>,
+    deadline: Option<Instant>,
+) -> Result<u64, Ended> {
+    let mut at = at;
+    while at < end {
+        let reserved = match deadline {
+            None => blocks.reserve().await,
+            Some(deadline) => match timeout_at(deadline.min(Instant::now() + STALL), blocks.reserve()).await {
+                Ok(reserved) => reserved,
+                Err(_) => return Ok(at),
+            },
+        };
+        let next = end.min(at + BLOCK);
+        let block = usize::try_from(at).ok().zip(usize::try_from(next).ok()).and_then(|(at, next)| bytes.get(at..next));
+        let block = block.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        // A slice would keep the whole segment in memory until the player takes it.
+        reserved.map_err(|_| Ended::PlayerLeft)?.send(Ok(Bytes::copy_from_slice(block)));
+        at = next;
+    }
+    Ok(at)
 }
 
 /// Waits until this many more bytes may be in memory.
 async fn hold(bytes: u64) -> io::Result<SemaphorePermit<'static>> {
     let permits = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(MAX_IN_FLIGHT_KIB);
-    tokio::time::timeout(PATIENCE, IN_FLIGHT.acquire_many(permits))
+    timeout(PATIENCE, IN_FLIGHT.acquire_many(permits))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "too many players at once"))?
         .map_err(io::Error::other)
 }
 
-/// Returns a fragment in blocks. It counts as held until the last one is taken.
-fn blocks(fragment: io::Result<(Bytes, SemaphorePermit<'static>)>) -> BoxStream<'static, io::Result<Bytes>> {
-    let (bytes, held) = match fragment {
-        Ok(fragment) => fragment,
-        Err(error) => return stream::iter([Err(error)]).boxed(),
-    };
-    stream::unfold((bytes, held), |(mut rest, held)| async move {
-        let block = rest.split_to(rest.len().min(BLOCK));
-        (!block.is_empty()).then_some((Ok(block), (rest, held)))
-    })
-    .boxed()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::TryStreamExt as _;
 
     #[tokio::test]
-    async fn blocks_give_the_fragment_and_release_it() {
-        let bytes = Bytes::from(vec![7; 3 * BLOCK + 5]);
-        let before = IN_FLIGHT.available_permits();
-        let held = hold(bytes.len() as u64).await.unwrap();
-        assert!(IN_FLIGHT.available_permits() < before);
-        let given: Vec<Bytes> = blocks(Ok((bytes.clone(), held))).try_collect().await.unwrap();
-        assert_eq!((given.len(), given.concat()), (4, bytes.to_vec()));
+    async fn blocks_are_copies_of_the_range() {
+        let bytes: Vec<u8> = (0..3 * BLOCK + 5).map(|n| n as u8).collect();
+        let (sender, mut receiver) = mpsc::channel(8);
+        let sent = send_blocks(&bytes, 7, bytes.len() as u64, &sender, None).await;
+        assert!(matches!(sent, Ok(at) if at == bytes.len() as u64));
+        drop(sender);
+        let mut given = Vec::new();
+        while let Some(block) = receiver.recv().await {
+            given.extend_from_slice(&block.unwrap());
+        }
+        assert_eq!(given, bytes[7..]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stalled_player_ends_the_hold() {
+        let bytes = vec![7; 4 * BLOCK as usize];
+        let (sender, _receiver) = mpsc::channel(BLOCKS_AHEAD);
+        let begun = Instant::now();
+        let sent = send_blocks(&bytes, 0, bytes.len() as u64, &sender, Some(begun + MAX_HOLD)).await;
+        assert!(matches!(sent, Ok(at) if at == BLOCKS_AHEAD as u64 * BLOCK));
+        assert_eq!(begun.elapsed(), STALL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_player_ends_the_hold_at_the_deadline() {
+        let bytes = vec![7; 64 * BLOCK as usize];
+        let (sender, mut receiver) = mpsc::channel(BLOCKS_AHEAD);
+        let player = tokio::spawn(async move {
+            while receiver.recv().await.is_some() {
+                tokio::time::sleep(STALL * 9 / 10).await;
+            }
+        });
+        let begun = Instant::now();
+        let sent = send_blocks(&bytes, 0, bytes.len() as u64, &sender, Some(begun + MAX_HOLD)).await;
+        assert!(matches!(sent, Ok(at) if at < bytes.len() as u64));
+        assert_eq!(begun.elapsed(), MAX_HOLD);
+        player.abort();
     }
 }

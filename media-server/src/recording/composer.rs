@@ -1,6 +1,6 @@
 //! Composes MP4 files: finds the index of a recording, reads its init segments, and writes the head.
 
-use super::composed::{ComposedMp4, Part, Piece};
+use super::composed::{ComposedMp4, Part, Piece, Segment};
 use super::library::OpenError;
 use super::segment_source::SegmentSource;
 use super::shared::{Shared, lock};
@@ -9,7 +9,7 @@ use crate::objects::Digest;
 use crate::store::{FinishedIndex, Recording, RecordingState};
 use bytes::Bytes;
 use jiff::Timestamp;
-use recorder::composition::{self, ComposedFile, Fragment, InitSegment};
+use recorder::composition::{self, ComposedFile, Fragment, InitSegment, Sound};
 use recorder::index::{IndexedSegment, SegmentIndex};
 use recorder::{File, Manifest, SegmentRecord};
 use std::collections::{BTreeMap, VecDeque};
@@ -56,7 +56,11 @@ impl Composer {
         let head = head(&file.init, row.started_at, &fragments, skip)?;
         let tag = tag(&head, &[&row.id]);
         let parts = vec![Part { recording: row.id.clone(), shift: Duration::ZERO }];
-        let pieces = segments.iter().map(|segment| (segment.bytes, Piece::Segment { part: 0, number: segment.number }));
+        let sound = composition::sound_of(&file.init, segments);
+        let piece = |(segment, sound): (&IndexedSegment, Sound)| {
+            (segment.bytes, Piece::Segment(Segment { part: 0, number: segment.number, sound }))
+        };
+        let pieces = segments.iter().zip(sound).map(piece);
         let pieces = std::iter::once((head.len() as u64, Piece::Bytes(head))).chain(pieces);
         let modified = row.ended_at.unwrap_or(row.started_at);
         let composed = ComposedMp4::new(self.source.clone(), parts, pieces, tag, modified);
@@ -156,9 +160,12 @@ pub(super) fn head(
     head.map(Bytes::from).map_err(|error| OpenError::Io(io::Error::other(error)))
 }
 
+/// Counts changes of how segments are merged: a player must not join bytes of two ways.
+const MERGE_VERSION: u8 = 2;
+
 /// Returns a tag that changes with the contents: the head lists all lengths and durations, and recordings never change.
 pub(super) fn tag(head: &[u8], recordings: &[&RecordingId]) -> String {
-    let mut all = head.to_vec();
+    let mut all = [head, &[MERGE_VERSION]].concat();
     recordings.iter().for_each(|id| all.extend_from_slice(id.as_str().as_bytes()));
     Digest::of(&all).to_string()[..32].to_owned()
 }

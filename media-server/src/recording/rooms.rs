@@ -1,13 +1,13 @@
 //! A room through time: its timeline, playlists and clips over any range, across recordings, from disk and object store.
 
-use super::composed::{ComposedMp4, Part, Piece};
+use super::composed::{ComposedMp4, Part, Piece, Segment};
 use super::composer::{head, tag};
 use super::library::{Library, OpenError};
 use crate::control::{RecordingId, RoomName};
 use crate::store::{Recording, RecordingState, Stretch};
 use bytes::Bytes;
 use jiff::Timestamp;
-use recorder::composition::{Fragment, InitSegment, Merged, cut};
+use recorder::composition::{self, Fragment, InitSegment, Merged, Sound, cut};
 use recorder::index::IndexedSegment;
 use recorder::{File, GapReason, Track};
 use std::fmt::Write as _;
@@ -189,10 +189,10 @@ impl Library {
         let (mut fragments, mut pieces) = (Vec::new(), Vec::new());
         let last = range.segments.len().saturating_sub(1);
         let mut skip = Duration::ZERO;
-        for (place, placed) in range.segments.iter().enumerate() {
+        for ((place, placed), sound) in range.segments.iter().enumerate().zip(range.sound(&init, &shifts)) {
             let (row, shift) = (&range.stretches[placed.recording].recording, shifts[placed.recording]);
             let segment = &placed.segment;
-            let wanted = wanted(row, segment, (place == 0).then_some(from), (place == last).then_some(to));
+            let wanted = wanted(segment, (place == 0).then_some(from), (place == last).then_some(to));
             let whole = match wanted {
                 Some(_) if segment.bytes <= MAX_CUT => Some(self.read_whole(&row.id, segment).await?),
                 _ => None,
@@ -200,7 +200,7 @@ impl Library {
             if place == 0 {
                 skip = shift + wanted.map_or(segment.start, |wanted| wanted.0.max(segment.start));
             }
-            match whole.zip(wanted).and_then(|(bytes, (start, end))| cut(&bytes, start..end, shift)) {
+            match whole.zip(wanted).and_then(|(bytes, (start, end))| cut(&bytes, start..end, shift, sound)) {
                 Some(Merged { bytes, start, end, keyframe }) => {
                     let (len, duration) = (bytes.len() as u64, end.saturating_sub(start));
                     fragments.push(Fragment { bytes: len, start: start + shift, duration, keyframe });
@@ -209,7 +209,7 @@ impl Library {
                 None => {
                     fragments.push(Fragment { start: segment.start + shift, ..Fragment::of(segment) });
                     let part = u16::try_from(placed.recording).unwrap_or(u16::MAX);
-                    pieces.push((segment.bytes, Piece::Segment { part, number: segment.number }));
+                    pieces.push((segment.bytes, Piece::Segment(Segment { part, number: segment.number, sound })));
                 }
             }
         }
@@ -240,9 +240,8 @@ impl Library {
             let row = &stretch.recording;
             let index = self.composer().index(row).await?;
             range.in_band.push(index.in_band);
-            let segments = index.segments.into_iter().filter(|segment| {
-                row.started_at + segment.start < to && row.started_at + segment.start + segment.duration > from
-            });
+            let segments =
+                index.segments.into_iter().filter(|segment| segment.at < to && segment.at + segment.duration > from);
             range.segments.extend(segments.map(|segment| Placed { recording, segment }));
             if range.segments.len() > MAX_SEGMENTS {
                 return Err(RoomError::TooLong(format!("{MAX_SEGMENTS} segments")));
@@ -270,7 +269,7 @@ impl Library {
                 match &mut tracks {
                     None => tracks = Some(init.clone()),
                     Some(tracks) if tracks.accepts(init, *in_band) => tracks.merge(init),
-                    Some(_) => return Err(RoomError::CodecChange(stretch.recording.started_at + segment.start)),
+                    Some(_) => return Err(RoomError::CodecChange(segment.at)),
                 }
             }
         }
@@ -295,6 +294,19 @@ impl Library {
 }
 
 impl Range {
+    /// Returns where the audio of each segment is completed in one file.
+    fn sound(&self, init: &InitSegment, shifts: &[Duration]) -> Vec<Sound> {
+        let mut before = None;
+        let span = |placed: &Placed| {
+            let segment = &placed.segment;
+            let start = segment.start + shifts[placed.recording];
+            let end = start + segment.duration;
+            let pauses = before.replace(end).is_some_and(|before| segment.discontinuity || start > before);
+            (start, end, pauses)
+        };
+        composition::sound(init, &self.segments.iter().map(span).collect::<Vec<_>>())
+    }
+
     /// Returns how much later the samples of each recording are in one file than in the recording.
     fn shifts(&self) -> Vec<Duration> {
         let mut shifts: Vec<Duration> = Vec::with_capacity(self.stretches.len());
@@ -304,12 +316,14 @@ impl Range {
                 shifts.push(Duration::ZERO);
                 continue;
             };
-            let last = self.segments.iter().rfind(|placed| placed.recording == before).map(|placed| placed.segment);
             let previous = &self.stretches[before].recording;
+            let last = self.segments.iter().rfind(|placed| placed.recording == before).map(|placed| placed.segment);
+            let first = self.segments.iter().find(|placed| placed.recording == recording).map(|placed| placed.segment);
             let (end, ended) = last.map_or((Duration::ZERO, previous.started_at), |last| {
-                (last.start + last.duration, previous.started_at + last.start + last.duration)
+                (last.start + last.duration, last.at + last.duration)
             });
-            let pause = apart(ended, row.started_at);
+            let started = first.map_or(row.started_at, |first| first.at - first.start);
+            let pause = apart(ended, started);
             // Recordings in turns: the next one starts where the last frame ends, whatever their clocks say.
             let pause = if row.stream == previous.stream && pause < SEAM { Duration::ZERO } else { pause };
             shifts.push(shifts[before] + end + pause);
@@ -323,15 +337,11 @@ fn apart(a: Timestamp, b: Timestamp) -> Duration {
     Duration::try_from(b.duration_since(a)).unwrap_or_default()
 }
 
-/// Returns the stretch of a recording that is wanted of a segment, if not all of it is.
-fn wanted(
-    row: &Recording,
-    segment: &IndexedSegment,
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
-) -> Option<(Duration, Duration)> {
-    let start = from.map_or(segment.start, |from| apart(row.started_at, from).max(segment.start));
+/// Returns the stretch of its recording that is wanted of a segment, if not all of it is.
+fn wanted(segment: &IndexedSegment, from: Option<Timestamp>, to: Option<Timestamp>) -> Option<(Duration, Duration)> {
+    let place = |at: Timestamp| segment.start + apart(segment.at, at);
+    let start = from.map_or(segment.start, place);
     let all = segment.start + segment.duration;
-    let end = to.map_or(all, |to| apart(row.started_at, to).min(all));
+    let end = to.map_or(all, |to| place(to).min(all));
     (start > segment.start || end < all).then_some((start, end))
 }

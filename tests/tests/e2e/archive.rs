@@ -138,6 +138,47 @@ async fn any_moment_of_a_long_recording_comes_at_once() {
     }
 }
 
+/// Players that pause in segments of 10 MB: twice as many as the server's memory for segments has room for.
+const PAUSED: usize = 12;
+/// What the server holds of segments.
+const SEGMENT_MEMORY: u64 = 64 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paused_players_do_not_delay_others() {
+    let _turn = alone().await;
+    let setup = Setup::new();
+    let id = record(&setup.recordings(), 60, 1_000_000);
+    let server = setup.start().await;
+    let manifest = finished(&server, &id).await;
+    assert!(manifest.segments[1].bytes > 9_000_000, "{}", manifest.segments[1].bytes);
+    let url = server.url(&format!("/recordings/{id}/recording.mp4"));
+    let before = server.memory();
+    let mut paused = Vec::new();
+    for _ in 0..PAUSED {
+        // A connection each, of which nothing is read any more after the first bytes.
+        let mut player = reqwest::Client::new().get(&url).send().await.unwrap();
+        assert!(player.chunk().await.unwrap().is_some());
+        paused.push(player);
+    }
+    let started = Instant::now();
+    let whole = reqwest::get(&url).await.unwrap().bytes().await.unwrap();
+    let (took, grown) = (started.elapsed(), server.memory().saturating_sub(before));
+    figure(&format!(
+        "beside {PAUSED} paused players {} MB take {took:?}, memory +{} kB",
+        whole.len() >> 20,
+        grown / 1024
+    ));
+    assert!(whole.len() > 55_000_000);
+    assert!(took < Duration::from_secs(10) && grown <= SEGMENT_MEMORY + MEMORY);
+    // A paused player goes on where it stopped.
+    let mut player = paused.pop().unwrap();
+    let mut rest = 0;
+    while let Some(chunk) = player.chunk().await.unwrap() {
+        rest += chunk.len();
+    }
+    assert!(rest > 55_000_000, "{rest}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn any_moment_of_a_stored_recording_comes_at_once() {
     let _turn = alone().await;

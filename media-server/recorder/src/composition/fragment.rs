@@ -2,7 +2,8 @@
 //!
 //! Players seek by the `sidx` box to a `moof`, and FFmpeg, with it Chromium, finds only the one at the start of an indexed
 //! fragment. A merged segment is as long as the original: one `moof` takes less than those of all parts, and a `free` box
-//! fills the rest. So lengths and offsets of a composed file are known without reading segments.
+//! fills the rest. So lengths and offsets of a composed file are known without reading segments. Gaps in the audio become
+//! silence, as far as there is room for it.
 
 use std::{ops::Range, time::Duration};
 
@@ -11,7 +12,11 @@ use shiguredo_mp4::{
     boxes::{MfhdBox, MoofBox, TfdtBox, TfhdBox, TrafBox, TrunBox, TrunSample},
 };
 
-use super::ticks;
+use super::{
+    Sound,
+    silence::{self, Silence},
+    ticks,
+};
 use crate::{
     clock::seconds,
     mp4::{
@@ -62,29 +67,35 @@ pub struct Merged {
     pub keyframe: bool,
 }
 
-/// Merges a whole segment into a fragment of the same length, `shift` later on the timeline. None when it is not a whole
-/// segment.
-pub fn merge(segment: &[u8], shift: Duration) -> Option<Merged> {
+/// Merges a whole segment into a fragment of the same length, `shift` later on the timeline. None when it is not a whole segment.
+pub fn merge(segment: &[u8], shift: Duration, sound: Sound) -> Option<Merged> {
     let parts = parts(segment);
-    let mut merged = merge_parts(segment, &parts, shift)?;
-    match segment.len().checked_sub(merged.bytes.len())? {
-        0 => {}
-        rest => {
-            let size = u32::try_from(rest).ok().filter(|size| *size as usize >= BoxHeader::MIN_SIZE)?;
-            merged.bytes.extend_from_slice(&size.to_be_bytes());
-            merged.bytes.extend_from_slice(b"free");
-            merged.bytes.resize(segment.len(), 0);
-        }
+    let fits = |merged: &Merged| {
+        let rest = segment.len().checked_sub(merged.bytes.len());
+        rest.is_some_and(|rest| rest == 0 || rest >= BoxHeader::MIN_SIZE)
+    };
+    let mut merged = merge_parts(segment, &parts, shift, Some(sound))
+        .filter(fits)
+        .or_else(|| merge_parts(segment, &parts, shift, None).filter(fits))?;
+    let rest = segment.len() - merged.bytes.len();
+    if rest > 0 {
+        merged.bytes.extend_from_slice(&u32::try_from(rest).ok()?.to_be_bytes());
+        merged.bytes.extend_from_slice(b"free");
+        merged.bytes.resize(segment.len(), 0);
     }
     Some(merged)
 }
 
-/// Merges the parts of a segment between two times, from the newest keyframe before on. None when there is no whole part.
-pub fn cut(segment: &[u8], times: Range<Duration>, shift: Duration) -> Option<Merged> {
+/// Merges the parts of a segment between two times, from the newest keyframe before on.
+/// None when there is no whole part.
+pub fn cut(segment: &[u8], times: Range<Duration>, shift: Duration, sound: Sound) -> Option<Merged> {
     let parts = parts(segment);
     let first = parts.iter().rposition(|part| part.is_keyframe() && part.extent().0 <= times.start).unwrap_or(0);
     let last = parts.iter().rposition(|part| part.extent().0 < times.end).unwrap_or(parts.len().saturating_sub(1));
-    merge_parts(segment, parts.get(first..=last.max(first))?, shift)
+    let parts = parts.get(first..=last.max(first))?;
+    // Within a segment, nothing before the cut is in the file.
+    let sound = Sound { from: sound.from.filter(|_| first == 0), ..sound };
+    merge_parts(segment, parts, shift, Some(sound))
 }
 
 fn parts(segment: &[u8]) -> Vec<Part> {
@@ -101,61 +112,104 @@ fn parts(segment: &[u8]) -> Vec<Part> {
     found
 }
 
-fn merge_parts(segment: &[u8], parts: &[Part], shift: Duration) -> Option<Merged> {
+fn merge_parts(segment: &[u8], parts: &[Part], shift: Duration, sound: Option<Sound>) -> Option<Merged> {
     let (first, last) = (parts.first()?, parts.last()?);
-    let trafs = |head: usize| -> Option<MoofBox> {
+    let silences = sound.map_or_else(|| vec![None; parts.len() + 1], |sound| silences(parts, shift, sound));
+    // `head`: bytes before the payload.
+    let moof = |head: usize| -> Option<MoofBox> {
         let tracks = [Track::Video, Track::Audio].into_iter();
-        let traf_boxes: Vec<TrafBox> = tracks.filter_map(|track| traf(parts, track, shift, head)).collect();
+        let traf_boxes: Vec<TrafBox> = tracks.filter_map(|track| traf(parts, &silences, track, shift, head)).collect();
         let mfhd_box = MfhdBox { sequence_number: first.read.info.sequence };
         (!traf_boxes.is_empty()).then_some(MoofBox { mfhd_box, traf_boxes, unknown_boxes: vec![] })
     };
-    // Offsets have one size, whatever they are.
-    let head = trafs(0)?.encode_to_vec().ok()?.len() + BoxHeader::MIN_SIZE;
-    let mut bytes = trafs(head)?.encode_to_vec().ok()?;
-    let payload: usize = parts.iter().map(|part| part.read.payload_len as usize).sum();
-    bytes.extend_from_slice(&u32::try_from(payload + BoxHeader::MIN_SIZE).ok()?.to_be_bytes());
-    bytes.extend_from_slice(b"mdat");
-    for part in parts {
-        bytes.extend_from_slice(segment.get(part.payload..part.payload + part.read.payload_len as usize)?);
+    let silence = |before: usize| {
+        silences.get(before).and_then(Option::as_ref).map_or_else(Vec::new, |(_, silence)| silence.bytes())
+    };
+    let mut payload = Vec::with_capacity(segment.len());
+    for (number, part) in parts.iter().enumerate() {
+        payload.extend_from_slice(&silence(number));
+        payload.extend_from_slice(segment.get(part.payload..part.payload + part.read.payload_len as usize)?);
     }
+    payload.extend_from_slice(&silence(parts.len()));
+    // Offsets have one size, whatever they are.
+    let head = moof(0)?.encode_to_vec().ok()?.len() + BoxHeader::MIN_SIZE;
+    let mut bytes = moof(head)?.encode_to_vec().ok()?;
+    bytes.extend_from_slice(&u32::try_from(payload.len() + BoxHeader::MIN_SIZE).ok()?.to_be_bytes());
+    bytes.extend_from_slice(b"mdat");
+    bytes.extend_from_slice(&payload);
     Some(Merged { bytes, start: first.extent().0, end: last.extent().1, keyframe: first.is_keyframe() })
 }
 
-/// All samples of a track: a `trun` per part. `head`: bytes before the payload.
-fn traf(parts: &[Part], track: Track, shift: Duration, head: usize) -> Option<TrafBox> {
-    let (mut truns, mut start, mut end): (Vec<TrunBox>, Option<i64>, i64) = (Vec::new(), None, 0);
-    let mut at = head;
+fn ticks_of(time: Duration, track: Track) -> i64 {
+    i64::try_from(ticks(time, timescale(track))).unwrap_or(i64::MAX / 4)
+}
+
+/// Returns the silence before each part, and behind the last one, with its place in ticks.
+fn silences(parts: &[Part], shift: Duration, sound: Sound) -> Vec<Option<(i64, Silence)>> {
+    let place = |time| ticks_of(time, Track::Audio);
+    let (shift, mut end) = (place(shift), sound.from.map(place));
+    let mut found = Vec::with_capacity(parts.len() + 1);
+    let silence = |from: Option<i64>, until: i64| from.and_then(|from| Some((from, Silence::of(until - from)?)));
     for part in parts {
-        for run in &part.read.runs {
-            let len: usize = run.samples.iter().map(|sample| sample.size as usize).sum();
+        let run = part.read.runs.iter().find(|run| run.track == Track::Audio);
+        found.push(run.and_then(|run| silence(end, run.dts.saturating_add(shift))));
+        end = run.map(|run| run.end().saturating_add(shift)).or(end);
+    }
+    found.push(sound.until.and_then(|until| silence(end, place(until))));
+    found
+}
+
+/// Returns all samples of a track: a `trun` per part, and those of silence. None when it has no samples. `head`: bytes
+/// before the payload.
+fn traf(
+    parts: &[Part],
+    silences: &[Option<(i64, Silence)>],
+    track: Track,
+    shift: Duration,
+    head: usize,
+) -> Option<TrafBox> {
+    let shift = ticks_of(shift, track);
+    let (mut truns, mut start, mut end): (Vec<TrunBox>, Option<i64>, i64) = (Vec::new(), None, 0);
+    let (mut at, mut silent) = (head, false);
+    for (number, silence) in silences.iter().enumerate() {
+        if let Some((from, silence)) = silence {
+            if track == Track::Audio {
+                start.get_or_insert(*from);
+                end = from + silence.ticks();
+                truns.extend(silence.truns(at));
+                silent = true;
+            }
+            at += silence.bytes().len();
+        }
+        for run in parts.get(number).map_or(&[][..], |part| &part.read.runs) {
             if run.track == track {
+                let dts = run.dts.checked_add(shift)?;
                 // Samples follow each other: what is missing before this part prolongs the last one.
                 if let (Some(late @ 1..), Some(last)) = (
-                    run.dts.checked_sub(end).filter(|_| start.is_some()),
+                    dts.checked_sub(end).filter(|_| start.is_some()),
                     truns.last_mut().and_then(|trun| trun.samples.last_mut()),
                 ) {
                     last.duration = last.duration.map(|lasts| lasts.saturating_add(u32::try_from(late).unwrap_or(0)));
                 }
-                start.get_or_insert(run.dts);
-                end = run.end();
+                start.get_or_insert(dts);
+                end = run.end().saturating_add(shift);
                 truns.push(trun(run, i32::try_from(at).ok()?));
             }
-            at += len;
+            at += run.samples.iter().map(|sample| sample.size as usize).sum::<usize>();
         }
     }
-    let time = u64::try_from(start?).ok()?.checked_add(ticks(shift, timescale(track)))?;
     Some(TrafBox {
         tfhd_box: TfhdBox {
             track_id: track_id(track),
             base_data_offset: None,
             sample_description_index: None,
-            default_sample_duration: None,
-            default_sample_size: None,
+            default_sample_duration: silent.then_some(silence::LONG),
+            default_sample_size: silent.then_some(silence::LONG_PACKET.len() as u32),
             default_sample_flags: (track == Track::Audio).then_some(SYNC),
             duration_is_empty: false,
             default_base_is_moof: true,
         },
-        tfdt_box: Some(TfdtBox { version: 1, base_media_decode_time: time }),
+        tfdt_box: Some(TfdtBox { version: 1, base_media_decode_time: u64::try_from(start?).ok()? }),
         trun_boxes: truns,
         unknown_boxes: vec![],
     })
@@ -222,8 +276,8 @@ mod tests {
             let mut at = trun.data_offset.unwrap() as usize;
             for sample in &trun.samples {
                 found.push((time, fragment[at]));
-                time += u64::from(sample.duration.unwrap());
-                at += sample.size.unwrap() as usize;
+                time += u64::from(sample.duration.or(traf.tfhd_box.default_sample_duration).unwrap());
+                at += sample.size.or(traf.tfhd_box.default_sample_size).unwrap() as usize;
             }
         }
         found
@@ -233,7 +287,7 @@ mod tests {
     fn merged_segment_has_its_length_and_samples() {
         for reordered in [false, true] {
             let segment = segment(reordered);
-            let merged = merge(&segment, Duration::from_millis(2500)).unwrap();
+            let merged = merge(&segment, Duration::from_millis(2500), Sound::default()).unwrap();
             assert_eq!(merged.bytes.len(), segment.len());
             assert_eq!(&merged.bytes[4..8], b"moof", "players find it where the index says");
             let video = [(0, 10), (45_000, 20), (90_000, 11), (135_000, 21), (225_000, 12), (270_000, 22)];
@@ -246,10 +300,56 @@ mod tests {
     }
 
     #[test]
+    fn gaps_of_audio_become_silence() {
+        let sample = |dts, duration| Sample { data: vec![9; 300], dts, duration, cts: 0, sync: true };
+        let part = |sequence, video: i64, audio: Option<i64>| {
+            let info = Info {
+                sequence,
+                init: 1,
+                at: jiff::Timestamp::UNIX_EPOCH,
+                discontinuity: false,
+                gaps: vec![],
+                check: String::new(),
+            };
+            let (video, audio) = ([sample(video * 90, 90_000)], audio.map(|at| [sample(at * 48, 48_000)]));
+            let audio = audio.as_ref().map(|audio| (Track::Audio, &audio[..]));
+            let runs: Vec<_> = [(Track::Video, &video[..])].into_iter().chain(audio).collect();
+            encode(&runs, info).unwrap()
+        };
+        // Audio at 10.5 to 11.5 s and 13 to 14 s, of 10 to 15 s; the segment before ended at 9 s.
+        let parts = [(10_000, Some(10_500)), (11_000, None), (12_000, None), (13_000, Some(13_000)), (14_000, None)];
+        let parts = (1..).zip(parts).flat_map(|(number, (video, audio))| part(number, video, audio));
+        let segment: Vec<u8> = styp().into_iter().chain(parts).collect();
+        let sound = Sound { from: Some(Duration::from_secs(10)), until: Some(Duration::from_secs(16)) };
+        let merged = merge(&segment, Duration::from_secs(1), sound).unwrap();
+        assert_eq!(merged.bytes.len(), segment.len());
+        let found = samples(&merged.bytes, Track::Audio);
+        let sound: Vec<u64> = found.iter().filter(|(_, byte)| *byte == 9).map(|(time, _)| *time).collect();
+        assert_eq!(sound, [11_500 * 48, 14_000 * 48]);
+        let silent = |from: u64, to: u64| {
+            let of = |time: &u64| (from * 48..to * 48).contains(time);
+            found.iter().filter(|(time, byte)| of(time) && [0xfb, 0xf8].contains(byte)).count() as u64
+        };
+        assert_eq!(found.first().unwrap().0, 10_000 * 48, "where the segment before ended");
+        assert!(silent(10_000, 11_500) >= 12 && silent(12_500, 14_000) >= 12 && silent(15_000, 16_000) >= 8);
+        assert_eq!(found.len() as u64, 2 + silent(0, 20_000));
+        assert_eq!(found.last().unwrap(), &(15_880 * 48, 0xfb), "up to the end of the picture");
+    }
+
+    #[test]
+    fn silence_without_room_is_left_out() {
+        let segment = segment(false);
+        let merged =
+            merge(&segment, Duration::from_secs(80_000), Sound { from: Some(Duration::ZERO), until: None }).unwrap();
+        assert_eq!(merged.bytes.len(), segment.len());
+        assert_eq!(samples(&merged.bytes, Track::Audio)[0], (80_000 * 48_000, 30));
+    }
+
+    #[test]
     fn cut_starts_with_a_keyframe_and_ends_with_its_part() {
         let segment = segment(false);
         let times = Duration::from_millis(1200)..Duration::from_millis(1300);
-        let cut = cut(&segment, times, Duration::ZERO).unwrap();
+        let cut = cut(&segment, times, Duration::ZERO, Sound::default()).unwrap();
         let video = [(0, 10), (45_000, 20), (90_000, 11), (135_000, 21)];
         assert_eq!(samples(&cut.bytes, Track::Video), video);
         assert_eq!((cut.start, cut.end), (Duration::ZERO, Duration::from_secs(2)));
@@ -258,7 +358,7 @@ mod tests {
     #[test]
     fn torn_segment_is_not_merged() {
         let segment = segment(false);
-        assert_eq!(merge(b"something else", Duration::ZERO), None);
-        assert_eq!(merge(&segment[..30], Duration::ZERO), None);
+        assert_eq!(merge(b"something else", Duration::ZERO, Sound::default()), None);
+        assert_eq!(merge(&segment[..30], Duration::ZERO, Sound::default()), None);
     }
 }

@@ -6,7 +6,7 @@ use ring::digest::{Context, SHA256};
 
 use super::{FinalizeError, Folder, failed};
 use crate::{
-    export,
+    export::{self, Piece, silence},
     manifest::{Export, hex},
     types::{Description, File},
 };
@@ -39,7 +39,15 @@ fn copy(
     out: &mut impl Write,
 ) -> Result<(), FinalizeError> {
     let mut open: Option<(File, _)> = None;
-    for copy in &export.copies {
+    for piece in &export.pieces {
+        let copy = match piece {
+            Piece::Copy(copy) => copy,
+            Piece::Silence(packets) => {
+                let silence = silence().repeat(*packets as usize);
+                out.write_all(&silence).map_err(|source| failed(file, source))?;
+                continue;
+            }
+        };
         let read_failed = |source| failed(copy.file, source);
         let mut reader = match open.take() {
             Some((file, reader)) if file == copy.file => reader,

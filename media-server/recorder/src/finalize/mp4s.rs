@@ -53,7 +53,7 @@ impl Mp4s {
 
     /// Bytes of media in the MP4 with this number, which count from 1. The index comes on top.
     pub fn media_bytes(&self, number: u32) -> u64 {
-        self.export(number).map_or(0, export::Export::copied)
+        self.export(number).map_or(0, export::Export::payload)
     }
 
     /// Writes the MP4 with this number, which count from 1, and tells what it wrote. Blocks.

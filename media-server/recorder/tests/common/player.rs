@@ -213,6 +213,17 @@ pub fn probe(path: &Path) -> Vec<Stream> {
     streams
 }
 
+/// Returns the presentation times in seconds of the audio packets that are no silence of ours, which has 2 or 3 bytes.
+pub fn sound_times(path: &Path, stream: usize) -> Vec<f64> {
+    let stream = stream.to_string();
+    let shown =
+        ["-v", "error", "-select_streams", &stream, "-show_entries", "packet=pts_time,size", "-of", "csv=p=0", "@"];
+    let packets = run("ffprobe", &shown, path);
+    let packets = packets.lines().filter_map(|line| line.split_once(','));
+    let sound = packets.filter(|(_, size)| size.trim_end_matches(',').parse::<u32>().unwrap() > 3);
+    sound.map(|(at, _)| at.parse().unwrap()).collect()
+}
+
 /// Presentation times and durations, seconds, in the file's order.
 pub fn packet_times(path: &Path, stream: usize) -> Vec<(f64, f64)> {
     let stream = stream.to_string();
