@@ -71,20 +71,20 @@ const mediaTokens = new Map();
 const MEDIA_LIFETIME = 6 * 3600;
 
 /**
- * The address of a recording's file for elements that cannot send a header (a `<video>`, a link): with a media token, which reads that
- * recording alone. The access token, which can do more, stays out of addresses.
+ * The address of media for elements that cannot send a header (a `<video>`, a link): with a media token, which reads that
+ * recording, or the recordings of that room, alone. The access token, which can do more, stays out of addresses.
  */
 export async function withToken(url) {
-  const recording = /\/recordings\/([^/?]+)\//.exec(url)?.[1];
-  if (!token() || !recording) return at(url);
-  if (!(mediaTokens.get(recording)?.renewAt > Date.now())) {
-    const body = JSON.stringify({recording: decodeURIComponent(recording), lifetimeSeconds: MEDIA_LIFETIME});
+  const [scope, kind, name] = /\/(recording|room)s\/([^/?]+)\//.exec(url) ?? [];
+  if (!token() || !scope) return at(url);
+  if (!(mediaTokens.get(scope)?.renewAt > Date.now())) {
+    const body = JSON.stringify({[kind]: decodeURIComponent(name), lifetimeSeconds: MEDIA_LIFETIME});
     const fresh = {renewAt: Infinity, token: json('/media-tokens', {method: 'POST', headers: {'Content-Type': 'application/json'}, body})};
     // Half of its time: an address that changes more often would make the player load again.
-    fresh.token.then(({expiresAt}) => (fresh.renewAt = (Date.now() + instant(expiresAt).getTime()) / 2), () => mediaTokens.delete(recording));
-    mediaTokens.set(recording, fresh);
+    fresh.token.then(({expiresAt}) => (fresh.renewAt = (Date.now() + instant(expiresAt).getTime()) / 2), () => mediaTokens.delete(scope));
+    mediaTokens.set(scope, fresh);
   }
-  return `${at(url)}?media_token=${(await mediaTokens.get(recording).token).token}`;
+  return `${at(url)}${url.includes('?') ? '&' : '?'}media_token=${(await mediaTokens.get(scope).token).token}`;
 }
 
 /** A link to a recording's file, whose media token is renewed when it is about to be used. */

@@ -18,6 +18,8 @@ const REMEDIES = {
 
 /** Milliseconds that the timeline's window is unchanged before it is read. */
 const STANDS_STILL = 200;
+/** Milliseconds until a running recording that has nothing new is read again. */
+const CLIP_RETRY = 2000;
 
 const STATES = {
   recording: ['Recording', 'live'],
@@ -38,8 +40,9 @@ export class Recordings {
   #exports = [];
   #part = 0;
   #linked = false;
-  /** Where a running recording that this browser plays only when it is finished is to begin, in seconds. */
-  #awaited = null;
+  /** Retries to read what a running recording has, and the bytes that it had the last time. */
+  #clipTimer = 0;
+  #clipBytes = 0;
   /** What the timeline shows of the time before the list. */
   #older = {from: Infinity, to: -Infinity, list: []};
   #olderTimer = 0;
@@ -57,7 +60,7 @@ export class Recordings {
     parts.close.addEventListener('click', () => this.#close());
     parts.more.addEventListener('click', () => this.#more().catch(failed));
     parts.video.addEventListener('timeupdate', () => this.#follow());
-    parts.video.addEventListener('ended', () => (this.#exports[this.#part + 1] ? this.#load(this.#part + 1, 0) : this.#continue()));
+    parts.video.addEventListener('ended', () => this.#ended());
     parts.video.addEventListener('error', () => this.#parts.video.getAttribute('src') && this.#say('This browser cannot play this recording. Download it instead.'));
     addEventListener('zone', () => {
       this.#timeline.draw();
@@ -157,7 +160,6 @@ export class Recordings {
       this.#say(`This recording failed: ${fresh.trouble ?? 'the server’s log says why'}.`);
     }
     if (['state', 'trouble', 'gapCount'].some((name) => fresh[name] !== old[name])) this.#describe();
-    if (this.#awaited !== null && !fresh.running) this.#choose(fresh, this.#awaited);
   }
 
   #row(first) {
@@ -250,17 +252,44 @@ export class Recordings {
     }
   }
 
-  /** Its segments cannot be played: then its MP4 can, or will be. */
+  /** Its segments cannot be played: then its MP4 can. */
   #refused(recording, seconds, error) {
     if (!(error instanceof UnsupportedError)) return this.#say(`${error.message}.`);
-    if (recording.running) {
-      this.#awaited = seconds;
-      this.#parts.video.controls = false;
-      return this.#say(`This browser plays ${error.words} from finished recordings only. This one is finished when the camera stops or the next recording begins; `
-        + 'then it starts here.');
-    }
+    if (recording.running) return this.#playClip(recording, seconds);
     this.#exports = [{file: 'recording.mp4', start: 0, duration: recording.seconds}];
     return this.#seek(seconds);
+  }
+
+  /** Plays what a running recording has by now as an MP4, and at its end what it has then. */
+  async #playClip(recording, seconds) {
+    const query = new URLSearchParams({from: recording.startedAt.toISOString(), to: new Date().toISOString()});
+    const url = `/rooms/${encodeURIComponent(recording.room)}/clip.mp4?${query}`;
+    const answer = await request(url, {method: 'HEAD'}).catch((error) => error);
+    if (this.#chosen?.id !== recording.id) return;
+    const size = Number(answer.headers?.get('content-length') ?? 0);
+    if (answer.status !== 200 && answer.status !== 404) return this.#say(`${answer.message}.`);
+    if (size <= this.#clipBytes) {
+      if (size === 0) this.#say('The first seconds are being recorded. The picture starts by itself.');
+      this.#clipTimer = setTimeout(() => this.#chosen?.id === recording.id && this.#playOn(seconds), CLIP_RETRY);
+      return;
+    }
+    this.#say('');
+    this.#clipBytes = size;
+    this.#exports = [{url, start: 0, duration: recording.seconds}];
+    this.#seek(seconds);
+  }
+
+  /** Plays on where the clip of a running recording ends. */
+  #playOn(seconds) {
+    const recording = this.#chosen;
+    if (recording.running) return this.#playClip(recording, seconds);
+    this.#exports = [];
+    return this.#choose(recording, seconds);
+  }
+
+  #ended() {
+    if (this.#exports[this.#part + 1]) return this.#load(this.#part + 1, 0);
+    return this.#exports[0]?.url ? this.#playOn(this.#offset()) : this.#continue();
   }
 
   /** Scrolls to the player, unless all of it is seen. */
@@ -289,7 +318,8 @@ export class Recordings {
     const {video} = this.#parts;
     const chosen = this.#chosen;
     this.#part = index;
-    const source = await withToken(`${chosen.urls.base}/${this.#exports[index].file}`).catch((error) => this.#say(error.message));
+    const {url, file} = this.#exports[index];
+    const source = await withToken(url ?? `${chosen.urls.base}/${file}`).catch((error) => this.#say(error.message));
     if (!source || this.#chosen !== chosen || this.#part !== index) return;
     if (video.getAttribute('src') !== source) {
       video.src = source;
@@ -361,8 +391,8 @@ export class Recordings {
   }
 
   #stop() {
-    this.#awaited = null;
-    this.#parts.video.controls = true;
+    clearTimeout(this.#clipTimer);
+    this.#clipBytes = 0;
     this.#playlist?.close();
     this.#playlist = null;
     this.#exports = [];
