@@ -1,16 +1,16 @@
 //! Decoding times of frames that are sent in another order than they are shown (B-frames).
 //!
-//! RTP timestamps are presentation times; MP4 wants a decoding time for each sample, rising, and none after its
-//! presentation: players built on FFmpeg shift a whole track otherwise. Frames that are reordered by `depth` are decoded at
-//! the presentation time of the frame that is shown `depth` frames before the newest. The depth is found while frames
-//! come; the samples around a change of it are moved closer together.
+//! RTP timestamps are presentation times. MP4 needs a decoding time per sample: rising, and none after the presentation,
+//! or players built on FFmpeg shift the track. Frames that are reordered by `depth` get the presentation time of the frame
+//! that is shown `depth` frames before the newest. The depth is found as frames arrive; the samples around a change of it
+//! move closer together.
 
 use crate::mp4::part::Sample;
 
 /// Frames of H264 are reordered by at most 16 (ISO/IEC 14496-10 A.3.1); more are timestamps without order.
 const MAX_DEPTH: usize = 16;
 
-/// What is known of a track's order.
+/// The decoding order of a track.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DecodeOrder {
     /// By how many frames the order differs.
@@ -34,12 +34,12 @@ impl DecodeOrder {
         self.latest.first().copied().unwrap_or(pts)
     }
 
-    /// Returns whether frames came in another order than they are shown.
+    /// Returns whether frames arrived in another order than that of presentation.
     pub(crate) fn is_reordered(&self) -> bool {
         self.depth > 0
     }
 
-    /// Forgets the frames, not the depth: what comes does not follow them.
+    /// Drops the frames and keeps the depth: later frames have another timeline.
     pub(crate) fn restart(&mut self) {
         self.latest.clear();
     }

@@ -1,7 +1,7 @@
 //! `recording.mp4`: all segments as one progressive MP4, its index in front.
 //!
-//! Samples keep their places on the timeline. Where sound is missing there is silence, in order with the rest: players count
-//! sound, and Chromium drops samples that lie before others of their track. A track that
+//! Samples keep their places on the timeline. Missing audio becomes silence, in file order: players count
+//! audio samples, and Chromium drops those with a lower offset than the samples before them. A track that
 //! starts later than the other has an empty edit. Where the codec changes, another file begins.
 
 use std::num::NonZeroU32;
@@ -105,7 +105,7 @@ impl Table {
         }
     }
 
-    /// Adds silence up to `until` that lies at `offset` of the payload. Returns the number of packets.
+    /// Adds silence up to `until`, at `offset` of the payload. Returns the number of packets.
     fn fill(&mut self, until: i64, offset: u64) -> u32 {
         let from = self.end();
         let missing = if self.last.is_some() { (until - from).max(0) / SHORTEST_SILENCE } else { 0 };

@@ -2,7 +2,7 @@
 //!
 //! A file is its head and then a fragment per segment, which may lie on the disk or in the object store, each in its own
 //! place. Of a range of bytes only the segments in it are read. All players together hold at most [`MAX_IN_FLIGHT_KIB`] of
-//! segments. A paused player holds none, and no request to the store: its segment is read again when it goes on.
+//! segments. A paused player holds no segment and no request to the store: its segment is read again when it resumes.
 
 use super::segment_source::SegmentSource;
 use crate::control::RecordingId;
@@ -32,9 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BLOCK: u64 = 64 << 10;
 /// Blocks that wait for a player.
 const BLOCKS_AHEAD: usize = 2;
-/// A player that takes no block for so long is paused: its segment is dropped.
+/// Time without a block taken after which a player counts as paused and its segment is dropped.
 const STALL: Duration = Duration::from_secs(1);
-/// A slow player holds a segment at most so long before it waits again behind the others.
+/// Longest time that a slow player holds a segment before it queues again behind the others.
 const MAX_HOLD: Duration = Duration::from_secs(10);
 
 /// A recording in a composed file.
@@ -59,7 +59,7 @@ pub(super) struct Segment {
 /// A piece of a composed file.
 #[derive(Clone, Debug)]
 pub(super) enum Piece {
-    /// A whole segment.
+    /// All of a segment.
     Segment(Segment),
     /// Bytes that are here already: the head, or some parts of a segment.
     Bytes(Bytes),
@@ -227,7 +227,7 @@ async fn send_blocks(
         let next = end.min(at + BLOCK);
         let block = usize::try_from(at).ok().zip(usize::try_from(next).ok()).and_then(|(at, next)| bytes.get(at..next));
         let block = block.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        // A slice would keep the whole segment in memory until the player takes it.
+        // A slice would keep all of the segment in memory until the player takes it.
         reserved.map_err(|_| Ended::PlayerLeft)?.send(Ok(Bytes::copy_from_slice(block)));
         at = next;
     }

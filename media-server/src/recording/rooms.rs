@@ -337,7 +337,7 @@ fn apart(a: Timestamp, b: Timestamp) -> Duration {
     Duration::try_from(b.duration_since(a)).unwrap_or_default()
 }
 
-/// Returns the stretch of its recording that is wanted of a segment, if not all of it is.
+/// Returns the requested range of a segment, on the timeline of its recording; none if that is all of it.
 fn wanted(segment: &IndexedSegment, from: Option<Timestamp>, to: Option<Timestamp>) -> Option<(Duration, Duration)> {
     let place = |at: Timestamp| segment.start + apart(segment.at, at);
     let start = from.map_or(segment.start, place);

@@ -110,10 +110,10 @@ pub(super) enum Bound {
     Least(i64),
 }
 
-/// A rule about the whole spec, or about values of fields.
+/// A rule about the spec, or about values of fields.
 pub(super) struct Rule {
     pub(super) message: String,
-    /// The fields that it names or stands at, as indices of the definition's fields.
+    /// The fields that it names or applies to, as indices of the definition's fields.
     pub(super) fields: Vec<usize>,
 }
 

@@ -140,7 +140,7 @@ async fn any_moment_of_a_long_recording_comes_at_once() {
 
 /// Players that pause in segments of 10 MB: twice as many as the server's memory for segments has room for.
 const PAUSED: usize = 12;
-/// What the server holds of segments.
+/// Most bytes of segments that the server holds.
 const SEGMENT_MEMORY: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,13 +164,13 @@ async fn paused_players_do_not_delay_others() {
     let whole = reqwest::get(&url).await.unwrap().bytes().await.unwrap();
     let (took, grown) = (started.elapsed(), server.memory().saturating_sub(before));
     figure(&format!(
-        "beside {PAUSED} paused players {} MB take {took:?}, memory +{} kB",
+        "with {PAUSED} paused players {} MB take {took:?}, memory +{} kB",
         whole.len() >> 20,
         grown / 1024
     ));
     assert!(whole.len() > 55_000_000);
     assert!(took < Duration::from_secs(10) && grown <= SEGMENT_MEMORY + MEMORY);
-    // A paused player goes on where it stopped.
+    // A paused player resumes where it stopped.
     let mut player = paused.pop().unwrap();
     let mut rest = 0;
     while let Some(chunk) = player.chunk().await.unwrap() {

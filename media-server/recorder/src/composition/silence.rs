@@ -1,8 +1,8 @@
 //! Silence in composed files, where the audio of their segments has gaps.
 //!
-//! Chromium plays audio by counting its samples: everything after a gap would be heard too early. It also drops samples that
-//! lie before others of their track in the file, so each gap has packets of its own. Two packets of digital silence and
-//! then frames of length zero, which a decoder conceals by more silence (RFC 6716 §4.4), take 1 kB a minute.
+//! Chromium plays audio by counting its samples: audio after a gap would play too early. It also drops samples with a lower
+//! offset in the file than the samples before them, so each gap has its own packets: two of digital silence, and then frames
+//! of length zero, which a decoder conceals by more silence (RFC 6716 §4.4). They take 1 kB a minute.
 
 use shiguredo_mp4::boxes::{TrunBox, TrunSample};
 
@@ -14,7 +14,7 @@ const SHORT: u32 = 960;
 pub(super) const LONG: u32 = 6 * SHORT;
 /// A long packet: six frames of length zero (RFC 6716 §3.2.5).
 pub(super) const LONG_PACKET: [u8; 2] = [0xfb, 6];
-/// Short packets in front: the long ones go on like the audio before them.
+/// Short packets in front of the long ones, which repeat the audio before them.
 const SHORT_PACKETS: u32 = 2;
 
 /// The packets that fill a gap.

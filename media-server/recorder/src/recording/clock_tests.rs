@@ -308,7 +308,7 @@ proptest! {
     }
 }
 
-/// Records a second of pictures each 40 ms whose reports give `ntp` seconds at media time 0; returns the dates of the parts.
+/// Records 5 s of frames 40 ms apart. A sender report names `ntp` seconds at media time 0. Returns the dates of the parts.
 fn dates(ntp: f64) -> Vec<f64> {
     let start = Instant::now();
     let started_at = jiff::Timestamp::from_second(1_700_000_000).unwrap();

@@ -270,7 +270,7 @@ proptest! {
     }
 }
 
-/// Records 10 s of 25 frames a second: one frame, then groups whose frames are shown in this order. Returns the times of
+/// Records 10 s of 25 frames a second: one frame, then groups with this order of presentation. Returns the times of
 /// decoding and presentation of all samples, in ticks.
 fn record_reordered(group: &[i64]) -> Vec<(i64, i64)> {
     let start = Instant::now();

@@ -160,7 +160,7 @@ impl Recording {
         self.align();
     }
 
-    /// Notes the delay of the media by a sender report, of the picture or else of the sound.
+    /// Stores the delay of the media by a sender report of the video, or else of the audio.
     pub(super) fn note_delay(&mut self) {
         if let Some(delay) = [VIDEO, AUDIO].into_iter().find_map(|slot| self.delay_by_report(slot)) {
             self.delay = delay;
