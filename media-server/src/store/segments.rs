@@ -80,7 +80,9 @@ impl Store {
             "SELECT open_segments.recording, number FROM open_segments INDEXED BY open_segments_local
              JOIN uploads ON uploads.recording = open_segments.recording
                  AND uploads.file = printf('segment-%06d.m4s', number)
-             WHERE evicted = 0 AND uploads.state = 'verified' ORDER BY queued_at LIMIT ?",
+             JOIN recordings ON recordings.id = open_segments.recording
+             WHERE evicted = 0 AND uploads.state = 'verified' AND recordings.state = 'recording'
+             ORDER BY queued_at LIMIT ?",
         );
         let found = found.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(&self.pool).await;
         let read = |row: &SqliteRow| {
@@ -90,8 +92,20 @@ impl Store {
         found.and_then(|rows| rows.iter().map(read).collect()).map_err(|e| self.error(e))
     }
 
-    /// Notes that the object store alone has a segment from now on. Returns whether it was noted: not of a recording that
-    /// was finished or removed meanwhile.
+    /// Notes that a segment of a recording under way is about to leave the disk. Returns `false`, and notes nothing, if the
+    /// recording is being finished: that reads these notes once, and takes a segment without one for lost if it is not on
+    /// the disk.
+    pub async fn segment_leaves_disk(&self, id: &RecordingId, number: u32) -> Result<bool, StoreError> {
+        let update = sqlx::query(
+            "UPDATE open_segments SET evicted = 1 WHERE recording = ?1 AND number = ?2
+                 AND EXISTS (SELECT 1 FROM recordings WHERE id = ?1 AND state = 'recording')",
+        );
+        let done = update.bind(id.as_str()).bind(i64::from(number)).execute(&self.pool).await;
+        done.map(|done| done.rows_affected() > 0).map_err(|e| self.error(e))
+    }
+
+    /// Notes that the object store alone has a segment. Returns whether it was noted: not of a recording that was finished
+    /// or removed meanwhile.
     pub async fn segment_evicted(&self, id: &RecordingId, number: u32) -> Result<bool, StoreError> {
         let update = sqlx::query("UPDATE open_segments SET evicted = 1 WHERE recording = ? AND number = ?");
         let done = update.bind(id.as_str()).bind(i64::from(number)).execute(&self.pool).await;

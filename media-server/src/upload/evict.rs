@@ -129,14 +129,14 @@ impl Evictor {
         }
     }
 
-    /// Removes a segment. Returns `false` when its recording is held or finished.
+    /// Removes a segment. Returns `false` when its recording is held, being finished or finished.
     async fn evict_segment(&self, recording: &RecordingId, number: u32) -> io::Result<bool> {
         let (directory, id) = (self.directory.clone(), recording.clone());
         if blocking(move || Ok(disk::is_held(&directory, &id))).await? {
             return Ok(false);
         }
         // First the index: after a crash a segment that is neither here nor marked would count as lost.
-        if !self.store.segment_evicted(recording, number).await.map_err(io::Error::other)? {
+        if !self.store.segment_leaves_disk(recording, number).await.map_err(io::Error::other)? {
             return Ok(false);
         }
         let (directory, id) = (self.directory.clone(), recording.clone());

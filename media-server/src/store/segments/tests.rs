@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::control::StreamId;
-use crate::store::{NewRecording, RecordingOutcome, RecordingQuery, RecordingState};
+use crate::objects::Digest;
+use crate::store::{NewRecording, RecordingOutcome, RecordingQuery, RecordingState, Upload, UploadState, key_prefix};
+use recorder::File;
 use recorder::index::IndexedSegment;
 use std::time::{Duration, Instant};
 
@@ -110,4 +112,49 @@ async fn stretch_starts_with_the_recording_that_reaches_into_it() {
         assert_eq!(hours, expected, "{from} to {to}");
     }
     assert!(store.stretches(&room(1), at(0), at(600), 100).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn segment_of_recording_being_finished_stays_on_disk() {
+    let store = Store::in_memory().await.unwrap();
+    let (id, room) = (RecordingId::at(start()), room(0));
+    let new = NewRecording {
+        path: id.to_string(),
+        id: id.clone(),
+        stream: StreamId::random(),
+        room: room.clone(),
+        started_at: start(),
+    };
+    store.recording_started(&new).await.unwrap();
+    let record = |number: u32| -> SegmentRecord {
+        let json = serde_json::json!({
+            "number": number, "init": 1, "bytes": 10, "sha256": "", "start": 0, "end": 1, "at": "2026-11-01T00:00:00Z",
+            "endedAt": "2026-11-01T00:00:01Z", "keyframe": true, "parts": {"start": 1, "end": 2}, "spans": [],
+        });
+        serde_json::from_value(json).unwrap()
+    };
+    store.segments_closed(&[(id.clone(), record(1)), (id.clone(), record(2))]).await.unwrap();
+    for number in [1, 2] {
+        let file = File::Segment(number);
+        let new = NewUpload { file, bytes: 10, sha256: Digest::of(b"segment") };
+        store.upload_queued(&id, &room, &new).await.unwrap();
+        let upload = Upload {
+            recording: id.clone(),
+            file,
+            key: format!("{}{file}", key_prefix(&room, &id)),
+            bytes: 10,
+            sha256: new.sha256,
+            state: UploadState::Pending,
+            attempts: 0,
+        };
+        store.upload_verified(&upload, start()).await.unwrap();
+    }
+    assert_eq!(store.evictable_segments(10).await.unwrap(), [(id.clone(), 1), (id.clone(), 2)]);
+    assert!(store.segment_leaves_disk(&id, 1).await.unwrap());
+
+    store.recording_finalising(&id).await.unwrap();
+    assert!(store.evictable_segments(10).await.unwrap().is_empty());
+    assert!(!store.segment_leaves_disk(&id, 2).await.unwrap());
+    let elsewhere: Vec<bool> = store.open_segments(&id).await.unwrap().iter().map(|known| known.elsewhere).collect();
+    assert_eq!(elsewhere, [true, false]);
 }
