@@ -90,6 +90,17 @@ pub(crate) async fn dense_clip() -> Files {
     Files { video, audio }
 }
 
+/// Makes 20 s of a small moving picture at this many frames per second, in H264 with a keyframe every 10 s.
+pub(crate) async fn slow_clip(rate: u32) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-clips-1");
+    std::fs::create_dir_all(&folder).unwrap();
+    let image = format!("testsrc2=size=640x360:rate={rate}:duration=20,format=yuv420p");
+    let distance = (rate * 10).to_string();
+    let mut arguments = vec!["-f", "lavfi", "-i", image.as_str(), "-g", &distance, "-keyint_min", &distance];
+    arguments.extend("-c:v libx264 -preset veryfast -crf 35 -threads 1 -bf 0 -sc_threshold 0 -f h264".split(' '));
+    made(&folder, &format!("slow-{rate}.h264"), &arguments).await
+}
+
 async fn made(folder: &Path, name: &str, arguments: &[&str]) -> PathBuf {
     let path = folder.join(name);
     if !path.exists() {

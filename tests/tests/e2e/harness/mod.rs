@@ -12,7 +12,7 @@ mod token;
 mod volatile_disk;
 
 pub(crate) use api::{Answer, Api, camera_offer, viewer_offer};
-pub(crate) use assets::{FLASH_CLIP_SECONDS, FLASHES, Files, Picture, dense_clip, flash_clip};
+pub(crate) use assets::{FLASH_CLIP_SECONDS, FLASHES, Files, Picture, dense_clip, flash_clip, slow_clip};
 pub(crate) use lean::{Client, Lean, lean_camera, lean_viewer};
 pub(crate) use media::{beeps, decode_errors, decoded, flashes, frames_in, packets_in};
 pub(crate) use namespace::Network;
