@@ -3,10 +3,10 @@
 use crate::harness::{Server, Setup, alone, figure, until};
 use crate::store::{Kind, Store, until_gone};
 use jiff::Timestamp;
-use recorder::{Codec, Config, Description, Manifest, Output, Packet, Recording, Tracks};
+use recorder::{Codec, Config, Description, File, Manifest, Output, Packet, Recording, Tracks};
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use streamsession_tests::nightly::choose;
 
@@ -18,27 +18,58 @@ const FIRST_BYTE: Duration = Duration::from_millis(100);
 const CLIP: Duration = Duration::from_secs(1);
 const MEMORY: u64 = 32 << 20;
 
-/// Records a picture each second, a keyframe each 10 s, of a camera that sent for `seconds` up to now. The next start of a
-/// server finishes it. Returns its id.
-fn record(recordings: &Path, seconds: u64, frame_bytes: usize) -> String {
-    let started_at = Timestamp::now() - Duration::from_secs(seconds);
-    let id = format!("{:012x}7000800000000000{:04x}", started_at.as_millisecond(), rand::random::<u16>());
-    let id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..32]);
-    let folder = recordings.join(&id);
-    fs::create_dir_all(&folder).unwrap();
-    let description =
-        Description { id: id.clone(), stream: None, room: "yard".into(), publisher: "camera".into(), started_at };
-    let begin = Instant::now();
-    let mut recording = Recording::new(begin, Config::default(), description, Tracks { audio: false, video: true });
-    let carry_out = |recording: &mut Recording| {
-        while let Some(output) = recording.poll_output() {
+/// A recording of a camera that sent up to now, made without waiting. The next start of a server finishes it.
+pub(crate) struct Synthetic {
+    id: String,
+    directory: PathBuf,
+    begin: Instant,
+    recording: Recording,
+    packets: u64,
+}
+
+impl Synthetic {
+    pub(crate) fn new(recordings: &Path, length: Duration) -> Synthetic {
+        let started_at = Timestamp::now() - length;
+        let id = format!("{:012x}7000800000000000{:04x}", started_at.as_millisecond(), rand::random::<u16>());
+        let id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..32]);
+        let directory = recordings.join(&id);
+        fs::create_dir_all(&directory).unwrap();
+        let description =
+            Description { id: id.clone(), stream: None, room: "yard".into(), publisher: "camera".into(), started_at };
+        let begin = Instant::now();
+        let recording = Recording::new(begin, Config::default(), description, Tracks { audio: false, video: true });
+        Synthetic { id, directory, begin, recording, packets: 0 }
+    }
+
+    /// Records a frame at this time, in packets with these payloads.
+    pub(crate) fn frame(&mut self, codec: Codec, at: Duration, payloads: &[&[u8]]) {
+        let now = self.begin + at;
+        let timestamp = (at.as_micros() * 9 / 100) as u32;
+        for (place, payload) in payloads.iter().enumerate() {
+            let (index, marker) = (self.packets, place + 1 == payloads.len());
+            self.packets += 1;
+            self.recording.handle_rtp(now, Packet { codec, source: 1, index, timestamp, marker, payload });
+        }
+        self.recording.handle_timeout(now);
+        self.carry_out();
+    }
+
+    /// Ends it after this time. Returns its id.
+    pub(crate) fn finish(mut self, at: Duration) -> String {
+        self.recording.finish(self.begin + at);
+        self.carry_out();
+        self.id
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.recording.poll_output() {
+            let path = |file: File| self.directory.join(file.to_string());
             match output {
                 Output::Append { file, bytes } => {
-                    let path = folder.join(file.to_string());
-                    fs::OpenOptions::new().append(true).open(path).unwrap().write_all(&bytes).unwrap();
+                    fs::OpenOptions::new().append(true).open(path(file)).unwrap().write_all(&bytes).unwrap();
                 }
-                Output::Create { file } => drop(fs::File::create(folder.join(file.to_string())).unwrap()),
-                Output::Replace { file, bytes } => fs::write(folder.join(file.to_string()), bytes).unwrap(),
+                Output::Create { file } => drop(fs::File::create(path(file)).unwrap()),
+                Output::Replace { file, bytes } => fs::write(path(file), bytes).unwrap(),
                 Output::Sync { .. }
                 | Output::Close { .. }
                 | Output::RequestKeyframe
@@ -46,34 +77,33 @@ fn record(recordings: &Path, seconds: u64, frame_bytes: usize) -> String {
                 | Output::Finished => {}
             }
         }
-    };
+    }
+}
+
+/// Records a picture each second, a keyframe each 10 s, of a camera that sent for `seconds` up to now. The next start of a
+/// server finishes it. Returns its id.
+fn record(recordings: &Path, seconds: u64, frame_bytes: usize) -> String {
+    let length = Duration::from_secs(seconds);
+    let mut recording = Synthetic::new(recordings, length);
     let mut picture = vec![7; frame_bytes];
     for second in 0..seconds {
-        let (now, key) = (begin + Duration::from_secs(second), second % 10 == 0);
+        let key = second % 10 == 0;
         // The header of a frame of VP8 (RFC 6386 §9.1) behind the payload descriptor.
         let head = [0x10, if key { 0x10 } else { 0x11 }, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00];
         picture[..head.len()].copy_from_slice(&head);
-        let (index, timestamp) = (second, (second * 90_000) as u32);
-        recording.handle_rtp(
-            now,
-            Packet { codec: Codec::Vp8, source: 1, index, timestamp, marker: true, payload: &picture },
-        );
-        recording.handle_timeout(now);
-        carry_out(&mut recording);
+        recording.frame(Codec::Vp8, Duration::from_secs(second), &[&picture]);
     }
-    recording.finish(begin + Duration::from_secs(seconds));
-    carry_out(&mut recording);
-    id
+    recording.finish(length)
 }
 
 /// Returns the 95th percentile.
-fn p95(mut times: Vec<Duration>) -> Duration {
+pub(crate) fn p95(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() * 95 / 100]
 }
 
 /// Waits until a recording is finished, and returns its manifest.
-async fn finished(server: &Server, id: &str) -> Manifest {
+pub(crate) async fn finished(server: &Server, id: &str) -> Manifest {
     until("it is finished", Duration::from_secs(600), || async {
         let row = server.api.get(&format!("/recordings/{id}")).await;
         (row.status == 200 && row.json()["state"] == "repaired").then_some(())

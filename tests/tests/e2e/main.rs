@@ -30,6 +30,7 @@ mod recording;
 mod refusals;
 mod relay;
 mod relay_place;
+mod seeks;
 mod shutdown;
 mod store;
 mod takeover;

@@ -94,8 +94,13 @@ impl Store {
 
     /// A server that uploads to it, and keeps nothing itself once it is there.
     pub(crate) fn setup(&self) -> Setup {
+        self.setup_with("segmentDuration: 2s, retention: {keepFree: 90%}")
+    }
+
+    /// Returns a setup that uploads to it, with these fields of `recording` in YAML's flow form.
+    pub(crate) fn setup_with(&self, recording: &str) -> Setup {
         let spec = format!(
-            "{{recording: {{segmentDuration: 2s, retention: {{keepFree: 90%}}}}, storage: {{mode: External, \
+            "{{recording: {{{recording}}}, storage: {{mode: External, \
              external: {{endpoint: \"http://{}\", bucket: recordings}}}}}}",
             self.address
         );
@@ -104,6 +109,21 @@ impl Store {
 }
 
 impl Store {
+    /// Returns the names of a recording's objects. Both stores keep an object under its key, MinIO as a directory.
+    pub(crate) fn held(&self, room: &str, id: &str) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.place().join("data/recordings").join(room).join(id)) else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| self.holds(room, id, name)).collect()
+    }
+
+    /// Returns whether it holds a file of a recording.
+    pub(crate) fn holds(&self, room: &str, id: &str, file: &str) -> bool {
+        let object = self.place().join("data/recordings").join(room).join(id).join(file);
+        if self.kind == Kind::Minio { object.join("xl.meta").is_file() } else { object.is_file() }
+    }
+
     /// Where Versity's gateway keeps the objects of a recording, as files.
     pub(crate) fn objects(&self, room: &str, id: &str) -> PathBuf {
         assert_eq!(self.kind, Kind::Versity);
@@ -127,7 +147,7 @@ fn program(name: &str) -> Option<PathBuf> {
     found
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -75,6 +75,32 @@ pub(crate) async fn flash_clip(picture: Picture) -> Files {
     Files { video, audio }
 }
 
+/// Makes 30 s of a small moving picture with a keyframe every 0.5 s, and a tone.
+pub(crate) async fn dense_clip() -> Files {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-clips-1");
+    std::fs::create_dir_all(&folder).unwrap();
+    let image = format!("testsrc2=size=320x180:rate={RATE}:duration={FLASH_CLIP_SECONDS},format=yuv420p");
+    let sound = format!("sine=frequency=440:sample_rate=48000:duration={FLASH_CLIP_SECONDS}");
+    let encoder = "-c:v libx264 -preset ultrafast -profile:v baseline -bf 0 -sc_threshold 0 -f h264";
+    let mut arguments = vec!["-f", "lavfi", "-i", image.as_str(), "-g", "15", "-keyint_min", "15", "-b:v", "500k"];
+    arguments.extend(encoder.split(' '));
+    let video = made(&folder, "dense.h264", &arguments).await;
+    let encoder = ["-f", "lavfi", "-i", &sound, "-c:a", "libopus", "-b:a", "32k", "-f", "ogg"];
+    let audio = made(&folder, "dense.ogg", &encoder).await;
+    Files { video, audio }
+}
+
+/// Makes 20 s of a small moving picture at this many frames per second, in H264 with a keyframe every 10 s.
+pub(crate) async fn slow_clip(rate: u32) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-clips-1");
+    std::fs::create_dir_all(&folder).unwrap();
+    let image = format!("testsrc2=size=640x360:rate={rate}:duration=20,format=yuv420p");
+    let distance = (rate * 10).to_string();
+    let mut arguments = vec!["-f", "lavfi", "-i", image.as_str(), "-g", &distance, "-keyint_min", &distance];
+    arguments.extend("-c:v libx264 -preset veryfast -crf 35 -threads 1 -bf 0 -sc_threshold 0 -f h264".split(' '));
+    made(&folder, &format!("slow-{rate}.h264"), &arguments).await
+}
+
 async fn made(folder: &Path, name: &str, arguments: &[&str]) -> PathBuf {
     let path = folder.join(name);
     if !path.exists() {

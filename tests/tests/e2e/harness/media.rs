@@ -44,6 +44,33 @@ pub(crate) async fn packets_in(path: &Path, track: &str) -> u64 {
     probe(path, track, "-count_packets", "nb_read_packets").await
 }
 
+/// The result of decoding a file.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// Video frames.
+    pub(crate) video: u64,
+    /// Audio frames.
+    pub(crate) audio: u64,
+    /// The decoder's errors; empty if the file plays.
+    pub(crate) errors: String,
+}
+
+/// Decodes a file, and counts its frames.
+pub(crate) async fn decoded(path: &Path) -> Decoded {
+    let entries = "stream=codec_type,nb_read_frames";
+    let arguments = ["-v", "error", "-count_frames", "-show_entries", entries, "-of", "csv=p=0", text(path)];
+    let output =
+        Command::new("ffprobe").args(arguments).stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let count = |track: &str| {
+        let lines = out.lines().filter_map(|line| line.strip_prefix(track)?.strip_prefix(','));
+        lines.filter_map(|count| count.trim_end_matches(',').parse::<u64>().ok()).sum()
+    };
+    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+    let errors = if output.status.success() { complaints } else { format!("{}: {complaints}", output.status) };
+    Decoded { video: count("video"), audio: count("audio"), errors }
+}
+
 /// Decodes all of it; gives what ffmpeg complains about, empty if it plays.
 pub(crate) async fn decode_errors(path: &Path) -> String {
     let arguments = ["-v", "error", "-xerror", "-i", text(path), "-f", "null", "-"];

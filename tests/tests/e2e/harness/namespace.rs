@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Runs a program of the system that must succeed; gives its standard output.
-fn system(program: &str, arguments: &[&str]) -> String {
+pub(super) fn system(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}; apt-get install iproute2 nftables ethtool"));
     let said = String::from_utf8_lossy(&output.stderr);

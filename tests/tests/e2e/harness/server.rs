@@ -3,6 +3,7 @@
 use super::api::Api;
 use super::namespace::{Mount, Network};
 use super::until;
+use super::volatile_disk::VolatileDisk;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -131,6 +132,11 @@ impl Setup {
         Mount::new(Arc::clone(&self.folder), size, options)
     }
 
+    /// Mounts a disk of this size in the test's directory; its power can be cut.
+    pub(crate) fn volatile_disk(&self, bytes: u64) -> VolatileDisk {
+        VolatileDisk::new(Arc::clone(&self.folder), bytes)
+    }
+
     /// Where recordings are, unless a variable says otherwise.
     pub(crate) fn recordings(&self) -> PathBuf {
         let said = self.variables.iter().find(|(name, _)| name == "MEDIA_RECORDINGS_DIR");
@@ -164,8 +170,8 @@ impl Setup {
         command
     }
 
-    /// Starts it and waits until it says that it is ready.
-    pub(crate) async fn start(&self) -> Server {
+    /// Starts it.
+    pub(crate) fn spawn(&self) -> Server {
         let log = self.folder.path().join("server.log");
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let child = self.command().stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
@@ -174,7 +180,12 @@ impl Setup {
             Some((address, token)) => Api::new(*address).with_token(token),
             None => api.clone(),
         };
-        let mut server = Server { child, setup: self.clone(), api, management, log };
+        Server { child, setup: self.clone(), api, management, log }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(&self) -> Server {
+        let mut server = self.spawn();
         let ready = server.management.clone();
         let mut waited = std::time::Instant::now();
         let deadline = waited + START_LIMIT;
