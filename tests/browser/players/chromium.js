@@ -65,20 +65,26 @@ export function playShaka(page, url, rate = 1) {
 export function step(page, url, times) {
   return page.evaluate(async ({url, times}) => {
     const video = document.body.appendChild(document.createElement('video'));
-    const presented = () => new Promise((resolve) => video.requestVideoFrameCallback((_, {mediaTime}) => resolve(mediaTime)));
+    let last;
+    const note = (_, {mediaTime}) => {
+      last = mediaTime;
+      video.requestVideoFrameCallback(note);
+    };
+    const shows = async (expected) => {
+      for (const deadline = performance.now() + 3000; performance.now() < deadline && !expected();) await new Promise((resolve) => setTimeout(resolve, 5));
+      return last;
+    };
     video.muted = true;
     video.preload = 'auto';
-    let frame = presented();
+    video.requestVideoFrameCallback(note);
     video.src = url;
-    const first = await frame;
+    const first = await shows(() => last !== undefined);
     const shown = [first];
     for (const [index, time] of times.entries()) {
       if (index === 0) continue;
       const next = times[index + 1] ?? time + (time - times[index - 1]);
-      frame = presented();
       video.currentTime = first + (time + next) / 2;
-      const late = new Promise((resolve) => setTimeout(resolve, 5000));
-      shown.push(await Promise.race([frame, late]) ?? NaN);
+      shown.push(await shows(() => Math.abs(last - first - time) < (next - time) / 2));
     }
     video.remove();
     return shown;

@@ -7,7 +7,7 @@ import {setTimeout as sleep} from 'node:timers/promises';
 import {MediaStreamTrack, RTCPeerConnection, RTCRtpCodecParameters, RtcpSenderInfo, RtcpSrPacket, RtpHeader, RtpPacket} from 'werift';
 import {payloads} from './packetize.js';
 
-/** Milliseconds between sender reports, the first of which goes with the first packet. */
+/** Milliseconds between sender reports, the first of which follows the first frame. */
 const REPORTS = 1000;
 /** Seconds from 1900, where NTP begins, to 1970. */
 const NTP_EPOCH = 2_208_988_800;
@@ -70,10 +70,6 @@ async function send(track, start) {
     const due = start + frame.at * 1000;
     await sleep(Math.max(0, due - Date.now()));
     if (Date.now() > due + LATE) throw new Error(`a frame leaves ${Date.now() - due} ms late: the machine is too slow for this test`);
-    if (Date.now() >= reported + REPORTS) {
-      await report(track, start);
-      reported = Date.now();
-    }
     track.sender.codec = {...track.sender.codec, payloadType: FORMATS[frame.codec].payloadType};
     const timestamp = ticks(track, frame.pts);
     const parts = payloads(frame, picture);
@@ -84,6 +80,10 @@ async function send(track, start) {
       track.packets += 1;
       track.octets += payload.length;
       await track.sender.sendRtp(new RtpPacket(header, payload));
+    }
+    if (Date.now() >= reported + REPORTS) {
+      await report(track, start);
+      reported = Date.now();
     }
   }
 }

@@ -15,7 +15,7 @@ const TIMEOUT = 60;
 const SPEED = 4;
 
 /** mpv's notice that a machine is slower than that. */
-const SLOW = /^(Audio\/Video desynchronisation detected|hardware, temporary CPU spikes|position will not match)/;
+const SLOW = /^(Audio device underrun|Audio\/Video desynchronisation detected|hardware, temporary CPU spikes|position will not match)/;
 
 /** Runs a program: what it wrote, and its exit code. */
 async function run(program, args, options = {}) {
@@ -45,7 +45,7 @@ export async function ffmpeg(source) {
   // Frames keep their own times: the null muxer would complain of jitter that it rounds to a frame rate.
   const ran = await run('ffmpeg', ['-nostdin', '-v', 'warning', '-xerror', '-i', source, '-map', '0', '-fps_mode', 'passthrough', '-enc_time_base', '-1', '-progress', 'pipe:1', '-f', 'null', '-']);
   const last = (name) => Number(lines(ran.stdout).findLast((line) => line.startsWith(`${name}=`))?.split('=')[1]);
-  return {complaints: [...lines(ran.stderr), ...failed('ffmpeg', ran)], duration: last('out_time_us') / 1e6, frames: last('frame')};
+  return {complaints: [...lines(ran.stderr), ...failed('ffmpeg', ran)], frames: last('frame')};
 }
 
 /** FFmpeg copies all into another container, which refuses decoding times that do not grow. */
