@@ -60,7 +60,7 @@ fn aborted_at_every_write_the_operator_ends_where_it_would_have_without() {
 
     // One more than there were: how often the status is written depends on the clock.
     let all = (1..=most + 1).flat_map(|write| ACTS.map(|act| At { write, act }));
-    let chosen: VecDeque<At> = if chosen::short() { all.step_by(7).collect() } else { all.collect() };
+    let chosen: VecDeque<At> = if chosen::short() { all.step_by(11).collect() } else { all.collect() };
     let (lives, begin) = (chosen.len(), Instant::now());
     let (queue, failures, recovered) = (Mutex::new(chosen), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
