@@ -461,6 +461,21 @@ fn frames_that_are_presented_out_of_order_keep_their_times() {
 }
 
 #[test]
+fn frames_held_for_reports_keep_their_decoding_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (frames, places) = clips::with_b_frames();
+    let (video, audio) = (Sender::video(Codec::H264), Sender::audio());
+    let mut script = video.send_in_order(&frames, &places);
+    script.extend(audio.send(&clips::audio()));
+    script.extend(video.reports(0.5, 5.0));
+    script.extend(audio.reports(0.5, 5.0));
+    record(folder.path(), BOTH, script);
+    let times: Vec<f64> = packet_times(&folder.path().join("recording.mp4"), 0).iter().map(|(pts, _)| *pts).collect();
+    let place = |time: &f64| times.iter().filter(|other| *other < time).count() as u32;
+    assert_eq!(times.iter().map(place).collect::<Vec<_>>(), places);
+}
+
+#[test]
 fn what_arrived_a_second_ago_is_on_disk() {
     let mut script = clip(Codec::H264);
     // Retransmissions take their time.

@@ -214,9 +214,12 @@ impl Recording {
         let mut held: Vec<(i64, Track, Timed)> = Vec::new();
         for lane in &mut self.lanes {
             let Some(clock) = &lane.clock else { continue };
-            held.extend(
-                std::mem::take(&mut lane.held).into_iter().map(|frame| (clock.at(frame.rtp), lane.track, frame)),
-            );
+            // Frames of a track keep their order: B-frames refer to frames that are presented after them.
+            let mut newest = i64::MIN;
+            held.extend(std::mem::take(&mut lane.held).into_iter().map(|frame| {
+                newest = newest.max(clock.at(frame.rtp));
+                (newest, lane.track, frame)
+            }));
         }
         held.sort_by_key(|(at, ..)| *at);
         for (_, track, frame) in held {
