@@ -24,7 +24,7 @@ use shiguredo_mp4::{
     boxes::{Brand, EdtsBox, ElstBox, ElstEntry, FtypBox, MoovBox, SidxBox, SidxReference},
 };
 
-pub use fragment::{Merged, cut, merge};
+pub use fragment::{Merged, audio_end, cut, merge};
 
 use crate::{
     index::{IndexedSegment, SegmentIndex},
@@ -107,11 +107,6 @@ impl InitSegment {
             Some(known) => known == entry,
             None => true,
         })
-    }
-
-    /// Returns whether it has this track.
-    pub fn has(&self, track: Track) -> bool {
-        self.0.entry(track).is_some()
     }
 
     /// Adds the tracks that only `next` has.
@@ -225,41 +220,15 @@ pub fn write<R: Read>(
     let fragments: Vec<Fragment> = segments.iter().map(Fragment::of).collect();
     let skip = skip(number, &fragments);
     out.write_all(&head(&file.init, manifest.description.started_at, &fragments, skip).map_err(io::Error::other)?)?;
-    for (segment, sound) in segments.iter().zip(sound_of(&file.init, segments)) {
+    let mut audio = None;
+    for segment in segments {
         let mut bytes = Vec::new();
         open(&File::Segment(segment.number).to_string())?.read_to_end(&mut bytes)?;
-        out.write_all(&merge(&bytes, Duration::ZERO, sound).map_or(bytes, |merged| merged.bytes))?;
+        let merged = merge(&bytes, Duration::ZERO, audio.filter(|_| segment.discontinuity));
+        audio = audio_end(&bytes).or(audio);
+        out.write_all(&merged.map_or(bytes, |merged| merged.bytes))?;
     }
     Ok(true)
-}
-
-/// Where the audio of a segment is completed by silence, on the timeline of the file. Gaps within a segment always are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sound {
-    /// The audio before it ends here; none where its first audio continues that of the segment before.
-    pub from: Option<Duration>,
-    /// The end of the segment; none where the next segment continues its audio.
-    pub until: Option<Duration>,
-}
-
-/// Returns where the audio of each segment of a file is completed: around pauses. `segments`: start, end, and whether it
-/// does not continue the one before.
-pub fn sound(init: &InitSegment, segments: &[(Duration, Duration, bool)]) -> Vec<Sound> {
-    if !init.has(Track::Audio) {
-        return vec![Sound::default(); segments.len()];
-    }
-    let sound = |(number, (_, end, pauses)): (usize, &(Duration, Duration, bool))| {
-        let before = number.checked_sub(1).and_then(|before| segments.get(before)).filter(|_| *pauses);
-        let next = segments.get(number + 1).filter(|(_, _, pauses)| *pauses);
-        Sound { from: before.map(|(_, end, _)| *end), until: next.map(|_| *end) }
-    };
-    segments.iter().enumerate().map(sound).collect()
-}
-
-/// Returns the same of whole segments of a recording.
-pub fn sound_of(init: &InitSegment, segments: &[IndexedSegment]) -> Vec<Sound> {
-    let span = |one: &IndexedSegment| (one.start, one.start + one.duration, one.discontinuity);
-    sound(init, &segments.iter().map(span).collect::<Vec<_>>())
 }
 
 /// Returns where playback of a file of a recording starts, on the timeline of its samples. The first file starts with the

@@ -9,11 +9,11 @@ mod gaps;
 use std::time::{Duration, Instant};
 
 use crate::{
-    clock::{Clock, Report, nanos, seconds, since, ticks},
+    clock::{Clock, Report, nanos, since},
     decode_order::{DecodeOrder, make_room},
     depacketize::opus_silence,
     frames::{Assembler, Timed},
-    manifest::{Gap, GapReason},
+    manifest::GapReason,
     mp4::{part::Sample, timescale},
     pace::{Pace, Step},
     reorder::{Kept, Reorder},

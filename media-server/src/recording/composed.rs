@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
 use recorder::File;
-use recorder::composition::{Sound, merge};
+use recorder::composition::{audio_end, merge};
 use std::fmt;
 use std::io;
 use std::ops::{Range, RangeInclusive};
@@ -52,8 +52,8 @@ pub(super) struct Segment {
     pub(super) part: u16,
     /// Number in its recording.
     pub(super) number: u32,
-    /// Where its audio is completed.
-    pub(super) sound: Sound,
+    /// Part and number of the segment before, if there is a pause between them that becomes silence.
+    pub(super) before: Option<(u16, u32)>,
 }
 
 /// A piece of a composed file.
@@ -183,14 +183,32 @@ impl Inner {
     }
 
     /// Reads a segment and merges it into one fragment of the same length.
-    async fn read_segment(&self, Segment { part, number, sound }: Segment, len: u64) -> io::Result<Bytes> {
-        let Part { recording, shift } = self.parts.get(usize::from(part)).ok_or(io::ErrorKind::NotFound)?;
-        let bytes = self.source.whole(recording, File::Segment(number), MAX_SEGMENT).await.map_err(io::Error::other)?;
+    async fn read_segment(&self, segment: Segment, len: u64) -> io::Result<Bytes> {
+        let Segment { part, number, before } = segment;
+        let audio = match before {
+            Some((part, number)) => self.read_audio_end(part, number).await?,
+            None => None,
+        };
+        let (bytes, shift) = self.read_whole(part, number).await?;
         if bytes.len() as u64 != len {
+            let recording = &self.parts[usize::from(part)].recording;
             return Err(io::Error::other(format!("{recording}: segment {number} is not as long as indexed")));
         }
         // One that cannot be merged is served as it is.
-        Ok(merge(&bytes, *shift, sound).map_or(bytes, |merged| merged.bytes.into()))
+        Ok(merge(&bytes, shift, audio).map_or(bytes, |merged| merged.bytes.into()))
+    }
+
+    /// Returns where the audio of a segment ends in the file.
+    async fn read_audio_end(&self, part: u16, number: u32) -> io::Result<Option<Duration>> {
+        let (bytes, shift) = self.read_whole(part, number).await?;
+        Ok(audio_end(&bytes).map(|end| end + shift))
+    }
+
+    /// Reads a segment. Returns it with the shift of its part.
+    async fn read_whole(&self, part: u16, number: u32) -> io::Result<(Bytes, Duration)> {
+        let Part { recording, shift } = self.parts.get(usize::from(part)).ok_or(io::ErrorKind::NotFound)?;
+        let bytes = self.source.whole(recording, File::Segment(number), MAX_SEGMENT).await.map_err(io::Error::other)?;
+        Ok((bytes, *shift))
     }
 }
 

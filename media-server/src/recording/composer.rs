@@ -9,7 +9,7 @@ use crate::objects::Digest;
 use crate::store::{FinishedIndex, Recording, RecordingState};
 use bytes::Bytes;
 use jiff::Timestamp;
-use recorder::composition::{self, ComposedFile, Fragment, InitSegment, Sound};
+use recorder::composition::{self, ComposedFile, Fragment, InitSegment};
 use recorder::index::{IndexedSegment, SegmentIndex};
 use recorder::{File, Manifest, SegmentRecord};
 use std::collections::{BTreeMap, VecDeque};
@@ -56,11 +56,12 @@ impl Composer {
         let head = head(&file.init, row.started_at, &fragments, skip)?;
         let tag = tag(&head, &[&row.id]);
         let parts = vec![Part { recording: row.id.clone(), shift: Duration::ZERO }];
-        let sound = composition::sound_of(&file.init, segments);
-        let piece = |(segment, sound): (&IndexedSegment, Sound)| {
-            (segment.bytes, Piece::Segment(Segment { part: 0, number: segment.number, sound }))
+        let piece = |(place, segment): (usize, &IndexedSegment)| {
+            let before = place.checked_sub(1).and_then(|before| segments.get(before));
+            let before = before.filter(|_| segment.discontinuity).map(|before| (0, before.number));
+            (segment.bytes, Piece::Segment(Segment { part: 0, number: segment.number, before }))
         };
-        let pieces = segments.iter().zip(sound).map(piece);
+        let pieces = segments.iter().enumerate().map(piece);
         let pieces = std::iter::once((head.len() as u64, Piece::Bytes(head))).chain(pieces);
         let modified = row.ended_at.unwrap_or(row.started_at);
         let composed = ComposedMp4::new(self.source.clone(), parts, pieces, tag, modified);

@@ -7,7 +7,7 @@ use crate::control::{RecordingId, RoomName};
 use crate::store::{Recording, RecordingState, Stretch};
 use bytes::Bytes;
 use jiff::Timestamp;
-use recorder::composition::{self, Fragment, InitSegment, Merged, Sound, cut};
+use recorder::composition::{Fragment, InitSegment, Merged, audio_end, cut};
 use recorder::index::IndexedSegment;
 use recorder::{File, GapReason, Track};
 use std::fmt::Write as _;
@@ -189,7 +189,7 @@ impl Library {
         let (mut fragments, mut pieces) = (Vec::new(), Vec::new());
         let last = range.segments.len().saturating_sub(1);
         let mut skip = Duration::ZERO;
-        for ((place, placed), sound) in range.segments.iter().enumerate().zip(range.sound(&init, &shifts)) {
+        for (place, placed) in range.segments.iter().enumerate() {
             let (row, shift) = (&range.stretches[placed.recording].recording, shifts[placed.recording]);
             let segment = &placed.segment;
             let wanted = wanted(segment, (place == 0).then_some(from), (place == last).then_some(to));
@@ -197,10 +197,23 @@ impl Library {
                 Some(_) if segment.bytes <= MAX_CUT => Some(self.read_whole(&row.id, segment).await?),
                 _ => None,
             };
+            // Behind a pause, the audio of the segment before is continued by silence.
+            let before = place.checked_sub(1).map(|before| &range.segments[before]);
+            let before = before
+                .filter(|before| segment.discontinuity || before.recording != placed.recording)
+                .map(|before| (before, u16::try_from(before.recording).unwrap_or(u16::MAX)));
+            let audio = match before.filter(|_| whole.is_some()) {
+                Some((before, _)) => {
+                    let row = &range.stretches[before.recording].recording;
+                    let bytes = self.read_whole(&row.id, &before.segment).await?;
+                    audio_end(&bytes).map(|end| end + shifts[before.recording])
+                }
+                None => None,
+            };
             if place == 0 {
                 skip = shift + wanted.map_or(segment.start, |wanted| wanted.0.max(segment.start));
             }
-            match whole.zip(wanted).and_then(|(bytes, (start, end))| cut(&bytes, start..end, shift, sound)) {
+            match whole.zip(wanted).and_then(|(bytes, (start, end))| cut(&bytes, start..end, shift, audio)) {
                 Some(Merged { bytes, start, end, keyframe }) => {
                     let (len, duration) = (bytes.len() as u64, end.saturating_sub(start));
                     fragments.push(Fragment { bytes: len, start: start + shift, duration, keyframe });
@@ -209,7 +222,14 @@ impl Library {
                 None => {
                     fragments.push(Fragment { start: segment.start + shift, ..Fragment::of(segment) });
                     let part = u16::try_from(placed.recording).unwrap_or(u16::MAX);
-                    pieces.push((segment.bytes, Piece::Segment(Segment { part, number: segment.number, sound })));
+                    pieces.push((
+                        segment.bytes,
+                        Piece::Segment(Segment {
+                            part,
+                            number: segment.number,
+                            before: before.map(|(before, part)| (part, before.segment.number)),
+                        }),
+                    ));
                 }
             }
         }
@@ -294,19 +314,6 @@ impl Library {
 }
 
 impl Range {
-    /// Returns where the audio of each segment is completed in one file.
-    fn sound(&self, init: &InitSegment, shifts: &[Duration]) -> Vec<Sound> {
-        let mut before = None;
-        let span = |placed: &Placed| {
-            let segment = &placed.segment;
-            let start = segment.start + shifts[placed.recording];
-            let end = start + segment.duration;
-            let pauses = before.replace(end).is_some_and(|before| segment.discontinuity || start > before);
-            (start, end, pauses)
-        };
-        composition::sound(init, &self.segments.iter().map(span).collect::<Vec<_>>())
-    }
-
     /// Returns how much later the samples of each recording are in one file than in the recording.
     fn shifts(&self) -> Vec<Duration> {
         let mut shifts: Vec<Duration> = Vec::with_capacity(self.stretches.len());

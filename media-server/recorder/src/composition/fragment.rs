@@ -13,7 +13,6 @@ use shiguredo_mp4::{
 };
 
 use super::{
-    Sound,
     silence::{self, Silence},
     ticks,
 };
@@ -67,16 +66,17 @@ pub struct Merged {
     pub keyframe: bool,
 }
 
-/// Merges a whole segment into a fragment of the same length, `shift` later on the timeline. None when it is not a whole segment.
-pub fn merge(segment: &[u8], shift: Duration, sound: Sound) -> Option<Merged> {
+/// Merges a whole segment into a fragment of the same length, `shift` later on the timeline. `audio`: behind a pause, the end
+/// of the audio before it, after its shift ([`audio_end`]); the pause becomes silence. None when it is not a whole segment.
+pub fn merge(segment: &[u8], shift: Duration, audio: Option<Duration>) -> Option<Merged> {
     let parts = parts(segment);
     let fits = |merged: &Merged| {
         let rest = segment.len().checked_sub(merged.bytes.len());
         rest.is_some_and(|rest| rest == 0 || rest >= BoxHeader::MIN_SIZE)
     };
-    let mut merged = merge_parts(segment, &parts, shift, Some(sound))
+    let mut merged = merge_parts(segment, &parts, shift, audio)
         .filter(fits)
-        .or_else(|| merge_parts(segment, &parts, shift, None).filter(fits))?;
+        .or_else(|| merge_unfilled(segment, &parts, shift).filter(fits))?;
     let rest = segment.len() - merged.bytes.len();
     if rest > 0 {
         merged.bytes.extend_from_slice(&u32::try_from(rest).ok()?.to_be_bytes());
@@ -86,16 +86,20 @@ pub fn merge(segment: &[u8], shift: Duration, sound: Sound) -> Option<Merged> {
     Some(merged)
 }
 
-/// Merges the parts of a segment between two times, from the newest keyframe before on.
-/// None when there is no whole part.
-pub fn cut(segment: &[u8], times: Range<Duration>, shift: Duration, sound: Sound) -> Option<Merged> {
+/// Merges the parts of a segment between two times, from the newest keyframe before on. `audio`: see [`merge`]; it counts
+/// only if the cut starts with the segment. None when there is no whole part.
+pub fn cut(segment: &[u8], times: Range<Duration>, shift: Duration, audio: Option<Duration>) -> Option<Merged> {
     let parts = parts(segment);
     let first = parts.iter().rposition(|part| part.is_keyframe() && part.extent().0 <= times.start).unwrap_or(0);
     let last = parts.iter().rposition(|part| part.extent().0 < times.end).unwrap_or(parts.len().saturating_sub(1));
-    let parts = parts.get(first..=last.max(first))?;
-    // Within a segment, nothing before the cut is in the file.
-    let sound = Sound { from: sound.from.filter(|_| first == 0), ..sound };
-    merge_parts(segment, parts, shift, Some(sound))
+    merge_parts(segment, parts.get(first..=last.max(first))?, shift, audio.filter(|_| first == 0))
+}
+
+/// Returns the end of the audio of a segment; none when it has no audio.
+pub fn audio_end(segment: &[u8]) -> Option<Duration> {
+    let ends = parts(segment).into_iter().flat_map(|part| part.read.runs);
+    let end = ends.filter(|run| run.track == Track::Audio).map(|run| run.end()).max()?;
+    Duration::try_from_secs_f64(seconds(end, timescale(Track::Audio))).ok()
 }
 
 fn parts(segment: &[u8]) -> Vec<Part> {
@@ -112,13 +116,26 @@ fn parts(segment: &[u8]) -> Vec<Part> {
     found
 }
 
-fn merge_parts(segment: &[u8], parts: &[Part], shift: Duration, sound: Option<Sound>) -> Option<Merged> {
+fn merge_parts(segment: &[u8], parts: &[Part], shift: Duration, audio: Option<Duration>) -> Option<Merged> {
+    merge_filled(segment, parts, shift, &silences(parts, shift, audio))
+}
+
+fn merge_unfilled(segment: &[u8], parts: &[Part], shift: Duration) -> Option<Merged> {
+    merge_filled(segment, parts, shift, &[])
+}
+
+/// `silences`: the silence before each part.
+fn merge_filled(
+    segment: &[u8],
+    parts: &[Part],
+    shift: Duration,
+    silences: &[Option<(i64, Silence)>],
+) -> Option<Merged> {
     let (first, last) = (parts.first()?, parts.last()?);
-    let silences = sound.map_or_else(|| vec![None; parts.len() + 1], |sound| silences(parts, shift, sound));
     // `head`: bytes before the payload.
     let moof = |head: usize| -> Option<MoofBox> {
         let tracks = [Track::Video, Track::Audio].into_iter();
-        let traf_boxes: Vec<TrafBox> = tracks.filter_map(|track| traf(parts, &silences, track, shift, head)).collect();
+        let traf_boxes: Vec<TrafBox> = tracks.filter_map(|track| traf(parts, silences, track, shift, head)).collect();
         let mfhd_box = MfhdBox { sequence_number: first.read.info.sequence };
         (!traf_boxes.is_empty()).then_some(MoofBox { mfhd_box, traf_boxes, unknown_boxes: vec![] })
     };
@@ -130,7 +147,6 @@ fn merge_parts(segment: &[u8], parts: &[Part], shift: Duration, sound: Option<So
         payload.extend_from_slice(&silence(number));
         payload.extend_from_slice(segment.get(part.payload..part.payload + part.read.payload_len as usize)?);
     }
-    payload.extend_from_slice(&silence(parts.len()));
     // Offsets have one size, whatever they are.
     let head = moof(0)?.encode_to_vec().ok()?.len() + BoxHeader::MIN_SIZE;
     let mut bytes = moof(head)?.encode_to_vec().ok()?;
@@ -144,19 +160,16 @@ fn ticks_of(time: Duration, track: Track) -> i64 {
     i64::try_from(ticks(time, timescale(track))).unwrap_or(i64::MAX / 4)
 }
 
-/// Returns the silence before each part, and behind the last one, with its place in ticks.
-fn silences(parts: &[Part], shift: Duration, sound: Sound) -> Vec<Option<(i64, Silence)>> {
+/// Returns the silence before each part, with its place in ticks. `audio`: see [`merge`].
+fn silences(parts: &[Part], shift: Duration, audio: Option<Duration>) -> Vec<Option<(i64, Silence)>> {
     let place = |time| ticks_of(time, Track::Audio);
-    let (shift, mut end) = (place(shift), sound.from.map(place));
-    let mut found = Vec::with_capacity(parts.len() + 1);
-    let silence = |from: Option<i64>, until: i64| from.and_then(|from| Some((from, Silence::of(until - from)?)));
-    for part in parts {
-        let run = part.read.runs.iter().find(|run| run.track == Track::Audio);
-        found.push(run.and_then(|run| silence(end, run.dts.saturating_add(shift))));
-        end = run.map(|run| run.end().saturating_add(shift)).or(end);
-    }
-    found.push(sound.until.and_then(|until| silence(end, place(until))));
-    found
+    let (shift, mut end) = (place(shift), audio.map(place));
+    let mut silence = |part: &Part| {
+        let run = part.read.runs.iter().find(|run| run.track == Track::Audio)?;
+        let from = end.replace(run.end().saturating_add(shift))?;
+        Some((from, Silence::of(run.dts.saturating_add(shift) - from)?))
+    };
+    parts.iter().map(&mut silence).collect()
 }
 
 /// Returns all samples of a track: a `trun` per part, and those of silence. None when it has no samples. `head`: bytes
@@ -171,8 +184,8 @@ fn traf(
     let shift = ticks_of(shift, track);
     let (mut truns, mut start, mut end): (Vec<TrunBox>, Option<i64>, i64) = (Vec::new(), None, 0);
     let (mut at, mut silent) = (head, false);
-    for (number, silence) in silences.iter().enumerate() {
-        if let Some((from, silence)) = silence {
+    for (number, part) in parts.iter().enumerate() {
+        if let Some(Some((from, silence))) = silences.get(number) {
             if track == Track::Audio {
                 start.get_or_insert(*from);
                 end = from + silence.ticks();
@@ -181,7 +194,7 @@ fn traf(
             }
             at += silence.bytes().len();
         }
-        for run in parts.get(number).map_or(&[][..], |part| &part.read.runs) {
+        for run in &part.read.runs {
             if run.track == track {
                 let dts = run.dts.checked_add(shift)?;
                 // Samples follow each other: what is missing before this part prolongs the last one.
@@ -287,7 +300,7 @@ mod tests {
     fn merged_segment_has_its_length_and_samples() {
         for reordered in [false, true] {
             let segment = segment(reordered);
-            let merged = merge(&segment, Duration::from_millis(2500), Sound::default()).unwrap();
+            let merged = merge(&segment, Duration::from_millis(2500), None).unwrap();
             assert_eq!(merged.bytes.len(), segment.len());
             assert_eq!(&merged.bytes[4..8], b"moof", "players find it where the index says");
             let video = [(0, 10), (45_000, 20), (90_000, 11), (135_000, 21), (225_000, 12), (270_000, 22)];
@@ -316,12 +329,11 @@ mod tests {
             let runs: Vec<_> = [(Track::Video, &video[..])].into_iter().chain(audio).collect();
             encode(&runs, info).unwrap()
         };
-        // Audio at 10.5 to 11.5 s and 13 to 14 s, of 10 to 15 s; the segment before ended at 9 s.
+        // Audio at 10.5 to 11.5 s and 13 to 14 s, of 10 to 15 s; the audio before a pause ended at 9 s.
         let parts = [(10_000, Some(10_500)), (11_000, None), (12_000, None), (13_000, Some(13_000)), (14_000, None)];
         let parts = (1..).zip(parts).flat_map(|(number, (video, audio))| part(number, video, audio));
         let segment: Vec<u8> = styp().into_iter().chain(parts).collect();
-        let sound = Sound { from: Some(Duration::from_secs(10)), until: Some(Duration::from_secs(16)) };
-        let merged = merge(&segment, Duration::from_secs(1), sound).unwrap();
+        let merged = merge(&segment, Duration::from_secs(1), Some(Duration::from_secs(10))).unwrap();
         assert_eq!(merged.bytes.len(), segment.len());
         let found = samples(&merged.bytes, Track::Audio);
         let sound: Vec<u64> = found.iter().filter(|(_, byte)| *byte == 9).map(|(time, _)| *time).collect();
@@ -330,17 +342,16 @@ mod tests {
             let of = |time: &u64| (from * 48..to * 48).contains(time);
             found.iter().filter(|(time, byte)| of(time) && [0xfb, 0xf8].contains(byte)).count() as u64
         };
-        assert_eq!(found.first().unwrap().0, 10_000 * 48, "where the segment before ended");
-        assert!(silent(10_000, 11_500) >= 12 && silent(12_500, 14_000) >= 12 && silent(15_000, 16_000) >= 8);
+        assert_eq!(found.first().unwrap().0, 10_000 * 48, "where the audio before the pause ended");
+        assert!(silent(10_000, 11_500) >= 12 && silent(12_500, 14_000) >= 12);
         assert_eq!(found.len() as u64, 2 + silent(0, 20_000));
-        assert_eq!(found.last().unwrap(), &(15_880 * 48, 0xfb), "up to the end of the picture");
+        assert_eq!(audio_end(&segment), Some(Duration::from_secs(14)));
     }
 
     #[test]
     fn silence_without_room_is_left_out() {
         let segment = segment(false);
-        let merged =
-            merge(&segment, Duration::from_secs(80_000), Sound { from: Some(Duration::ZERO), until: None }).unwrap();
+        let merged = merge(&segment, Duration::from_secs(80_000), Some(Duration::ZERO)).unwrap();
         assert_eq!(merged.bytes.len(), segment.len());
         assert_eq!(samples(&merged.bytes, Track::Audio)[0], (80_000 * 48_000, 30));
     }
@@ -349,7 +360,7 @@ mod tests {
     fn cut_starts_with_a_keyframe_and_ends_with_its_part() {
         let segment = segment(false);
         let times = Duration::from_millis(1200)..Duration::from_millis(1300);
-        let cut = cut(&segment, times, Duration::ZERO, Sound::default()).unwrap();
+        let cut = cut(&segment, times, Duration::ZERO, None).unwrap();
         let video = [(0, 10), (45_000, 20), (90_000, 11), (135_000, 21)];
         assert_eq!(samples(&cut.bytes, Track::Video), video);
         assert_eq!((cut.start, cut.end), (Duration::ZERO, Duration::from_secs(2)));
@@ -358,7 +369,7 @@ mod tests {
     #[test]
     fn torn_segment_is_not_merged() {
         let segment = segment(false);
-        assert_eq!(merge(b"something else", Duration::ZERO, Sound::default()), None);
-        assert_eq!(merge(&segment[..30], Duration::ZERO, Sound::default()), None);
+        assert_eq!(merge(b"something else", Duration::ZERO, None), None);
+        assert_eq!(merge(&segment[..30], Duration::ZERO, None), None);
     }
 }
