@@ -112,19 +112,29 @@ pub(super) fn run(shared: &Shared, jobs: Vec<Job>, more: &Receiver<Job>) {
     }
 }
 
-/// What there is to do for a recording of an earlier process.
+/// Returns the job of a recording that an earlier process left unfinished. A finished one may have left the disk since the
+/// directories were listed: then the store holds it.
 fn to_do(shared: &Shared, job: Job) -> Option<Job> {
     let has = |file: File| shared.folder(&job.id).join(file.to_string()).is_file();
     let row = shared.wait(shared.store.recording(&job.id));
     let known = row.is_ok_and(|row| {
         row.is_some_and(|row| matches!(row.state, RecordingState::Complete | RecordingState::Repaired))
     });
-    (!known || !has(File::Manifest)).then_some(job)
+    // In this order: an eviction takes the directory with its manifest.
+    let done = known && (has(File::Manifest) || !shared.folder(&job.id).exists());
+    (!done).then_some(job)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::{RoomName, StreamId};
+    use crate::recording::RecordingSettings;
+    use crate::store::{NewRecording, RecordingOutcome, Store};
+    use jiff::Timestamp;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::runtime::Handle;
 
     #[test]
     fn only_folders_of_recordings_are_found() {
@@ -139,5 +149,38 @@ mod tests {
         let found = leftovers(place.path()).unwrap();
         assert_eq!(found.recordings, BTreeSet::from([mine]));
         assert_eq!(found.removed, [removed(place.path(), &gone)]);
+    }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn finished_recording_evicted_after_listing_needs_no_repair() {
+        let place = tempfile::tempdir().unwrap();
+        let (store, id, now) = (Store::in_memory().await.unwrap(), RecordingId::random(), Timestamp::now());
+        let new = NewRecording {
+            path: id.to_string(),
+            id: id.clone(),
+            stream: StreamId::random(),
+            room: RoomName::parse("gate").unwrap(),
+            started_at: now,
+        };
+        store.recording_started(&new).await.unwrap();
+        let outcome = RecordingOutcome {
+            state: RecordingState::Complete,
+            bytes: 1,
+            duration: Duration::from_secs(1),
+            gaps: 0,
+            ended_at: now,
+            index: None,
+        };
+        store.recording_finished(&id, &outcome).await.unwrap();
+        let settings = RecordingSettings::new(place.path(), Duration::from_secs(10));
+        let shared = Arc::new(Shared::new(settings, store, None, Handle::current()));
+        let needs_repair = || {
+            let (shared, job) = (Arc::clone(&shared), Job { id: id.clone(), ending: Ending::crash() });
+            tokio::task::spawn_blocking(move || to_do(&shared, job).is_some())
+        };
+        assert!(!needs_repair().await.unwrap(), "it has left the disk");
+        fs::create_dir(place.path().join(id.as_str())).unwrap();
+        assert!(needs_repair().await.unwrap(), "its manifest is missing");
+        fs::write(place.path().join(id.as_str()).join("manifest.json"), "{}").unwrap();
+        assert!(!needs_repair().await.unwrap());
     }
 }
