@@ -2,23 +2,29 @@
 
 mod api;
 mod assets;
+mod fleet;
 mod lean;
+mod link;
 mod media;
 mod namespace;
 mod people;
 mod recorded;
 mod server;
 mod token;
+mod watch;
 
 pub(crate) use api::{Answer, Api, camera_offer, viewer_offer};
 pub(crate) use assets::{FLASH_CLIP_SECONDS, FLASHES, Picture, flash_clip};
+pub(crate) use fleet::Fleet;
 pub(crate) use lean::{Client, Lean, lean_camera, lean_viewer};
+pub(crate) use link::Link;
 pub(crate) use media::{beeps, decode_errors, flashes, frames_in, packets_in};
 pub(crate) use namespace::Network;
 pub(crate) use people::{camera, camera_of, camera_with_token, listen, publishing, viewer, viewer_with_token};
 pub(crate) use recorded::Recorded;
 pub(crate) use server::{Server, Setup, media_client, media_server};
 pub(crate) use token::{SECRET, signed, token};
+pub(crate) use watch::{Sample, Watch};
 
 use std::future::Future;
 use std::io::Write;
