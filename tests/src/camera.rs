@@ -31,6 +31,8 @@ pub struct Totals {
     pub packets: u64,
     /// Video frames.
     pub frames: u64,
+    /// Audio packets.
+    pub sounds: u64,
     /// Retransmissions.
     pub repaired: u64,
     /// Keyframes asked for.
@@ -210,6 +212,7 @@ impl Camera {
     fn send(&mut self, now: Instant, burst: &Burst) {
         let video = burst.kind == MediaKind::Video;
         self.totals.frames += u64::from(video);
+        self.totals.sounds += u64::from(!video);
         let last = burst.payloads.len() - 1;
         for (n, payload) in burst.payloads.iter().enumerate() {
             let (counter, number, ssrc) = match burst.kind {

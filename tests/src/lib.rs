@@ -12,6 +12,7 @@ pub mod load;
 pub mod nightly;
 pub mod peer;
 pub mod reception;
+pub mod samples;
 pub mod sdp;
 pub mod source;
 pub mod specs;

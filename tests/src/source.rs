@@ -103,9 +103,10 @@ impl Source {
         *self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says goodbye.
-    pub fn stop(self) {
+    /// Closes the connection. Returns the final counts of a camera over WebRTC.
+    pub fn stop(self) -> Totals {
         self.shared.stop.store(true, Ordering::Relaxed);
         let _ = self.thread.join();
+        *self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -197,6 +197,16 @@ fn filling(number: u32, part: u16, at: usize) -> u8 {
     0x80 | (number.wrapping_mul(31) + u32::from(part) * 7 + at as u32 * 13) as u8
 }
 
+/// Returns the number of the frame or audio packet, that of the part, and the count of parts.
+fn numbers(tag: &[u8; TAG]) -> (u32, u16, u16) {
+    let joined = |bytes: &[u8]| bytes.iter().fold(0u32, |value, byte| value << 7 | u32::from(byte & 0x7f));
+    (joined(&tag[..4]), joined(&tag[4..6]) as u16, joined(&tag[6..]) as u16)
+}
+
+fn is_filled(body: &[u8], number: u32, part: u16) -> bool {
+    body.iter().zip(TAG..).all(|(byte, at)| *byte == filling(number, part, at))
+}
+
 /// Tells what a payload is; `None` when not every byte is as it was sent.
 pub fn identify(kind: MediaKind, payload: &[u8]) -> Option<Tag> {
     if kind == MediaKind::Video && payload == parameters() {
@@ -207,15 +217,36 @@ pub fn identify(kind: MediaKind, payload: &[u8]) -> Option<Tag> {
         MediaKind::Audio => payload.split_at_checked(1)?,
     };
     let (tag, rest) = body.split_first_chunk::<TAG>()?;
-    let joined = |bytes: &[u8]| bytes.iter().fold(0u32, |value, byte| value << 7 | u32::from(byte & 0x7f));
-    let (number, part, parts) = (joined(&tag[..4]), joined(&tag[4..6]) as u16, joined(&tag[6..]) as u16);
-    if !rest.iter().zip(TAG..).all(|(byte, at)| *byte == filling(number, part, at)) {
+    let (number, part, parts) = numbers(tag);
+    if !is_filled(rest, number, part) {
         return None;
     }
     match kind {
         MediaKind::Audio => (head == [0xfc]).then_some(Tag::Sound(number)),
         MediaKind::Video => (head[0] == 0x7c && part < parts).then_some(Tag::Part { frame: number, part, parts }),
     }
+}
+
+/// Returns the number of the frame that a NAL unit holds, reassembled from its parts; `None` when not every byte is as it
+/// was sent.
+pub fn identify_unit(unit: &[u8]) -> Option<u32> {
+    let (head, mut body) = unit.split_first()?;
+    if !matches!(head, 0x61 | 0x65) {
+        return None;
+    }
+    let bytes = body.len();
+    let first = numbers(body.first_chunk::<TAG>()?);
+    let (frame, parts) = (first.0, first.2);
+    for part in 0..parts {
+        let len = (bytes + usize::from(part)) / usize::from(parts);
+        let (this, rest) = body.split_at_checked(len)?;
+        let (tag, filled) = this.split_first_chunk::<TAG>()?;
+        if numbers(tag) != (frame, part, parts) || !is_filled(filled, frame, part) {
+            return None;
+        }
+        body = rest;
+    }
+    (parts > 0 && body.is_empty()).then_some(frame)
 }
 
 #[cfg(test)]
@@ -252,6 +283,21 @@ mod tests {
             }
         }
         assert!(next > 100);
+    }
+
+    #[test]
+    fn reassembled_unit_returns_its_frame_number() {
+        let pictures = Stream::sized(500, 4500, 10).filter(|burst| burst.kind == MediaKind::Video);
+        for (number, burst) in pictures.take(25).enumerate() {
+            // RFC 6184 §5.8: the header from indicator and header, then the bodies one after the other.
+            let parts = burst.payloads.iter().filter(|payload| identify(burst.kind, payload) != Some(Tag::Parameters));
+            let bodies = parts.clone().flat_map(|payload| &payload[FU..]).copied();
+            let mut unit: Vec<u8> = [if burst.keyframe { 0x65 } else { 0x61 }].into_iter().chain(bodies).collect();
+            assert_eq!(identify_unit(&unit), Some(number as u32), "{} parts", parts.count());
+            *unit.last_mut().unwrap() ^= 1;
+            assert_eq!(identify_unit(&unit), None);
+        }
+        assert_eq!(identify_unit(&[]), None);
     }
 
     #[test]

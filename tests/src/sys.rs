@@ -5,10 +5,13 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 /// Asked for; more than two seconds of a 2.5 Mbit/s stream even when the kernel counts its own overhead.
@@ -273,6 +276,18 @@ pub fn process_cpu(pid: u32) -> io::Result<Duration> {
     // SAFETY: the result is written into a timespec.
     check(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// Returns the bytes of the file system of `path`, and those of them that are free for programs without privileges.
+pub fn disk_space(path: &Path) -> io::Result<(u64, u64)> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path ends with a zero byte, the result is written into a statvfs, for which zeros are valid.
+    let disk = unsafe {
+        let mut disk: libc::statvfs = zeroed();
+        check(libc::statvfs(path.as_ptr(), &raw mut disk))?;
+        disk
+    };
+    Ok((disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize))
 }
 
 /// Asks a process to end (SIGTERM).

@@ -12,6 +12,8 @@
 mod access;
 mod admin;
 mod archive;
+mod backlog;
+mod cameras;
 mod caps;
 mod cleanup;
 mod crash;

@@ -20,6 +20,7 @@ const SEEK: Duration = Duration::from_millis(500);
 const DAY: u64 = 24 * 3600;
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "nightly"]
 async fn seeks_in_long_recording_on_disk_present_frame_at_once() {
     let _turn = alone().await;
     let setup = Setup::new();

@@ -83,6 +83,11 @@ impl Store {
         std::fs::write(self.keys().join("secretAccessKey"), SECRET_KEY).unwrap();
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A directory of the test's own.
     pub(crate) fn place(&self) -> &Path {
         self.place.path()
@@ -94,15 +99,13 @@ impl Store {
 
     /// A server that uploads to it, and keeps nothing itself once it is there.
     pub(crate) fn setup(&self) -> Setup {
-        self.setup_with("segmentDuration: 2s, retention: {keepFree: 90%}")
+        self.setup_with(self.address, "recording: {segmentDuration: 2s, retention: {keepFree: 90%}}")
     }
 
-    /// Returns a setup that uploads to it, with these fields of `recording` in YAML's flow form.
-    pub(crate) fn setup_with(&self, recording: &str) -> Setup {
+    /// A server with these fields in its spec that reaches the store at an address, of the store itself or of a link to it.
+    pub(crate) fn setup_with(&self, address: SocketAddr, fields: &str) -> Setup {
         let spec = format!(
-            "{{recording: {{{recording}}}, storage: {{mode: External, \
-             external: {{endpoint: \"http://{}\", bucket: recordings}}}}}}",
-            self.address
+            "{{{fields}, storage: {{mode: External, external: {{endpoint: \"http://{address}\", bucket: recordings}}}}}}"
         );
         Setup::new().managed().spec(&spec).argument("--store-credentials-dir").argument(self.keys().to_str().unwrap())
     }

@@ -81,6 +81,13 @@ impl Api {
         self.send(self.client.get(self.url(path))).await
     }
 
+    /// The content of a file.
+    pub(crate) async fn file(&self, path: &str) -> Vec<u8> {
+        let response = self.client.get(self.url(path)).send().await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.bytes().await.unwrap_or_else(|error| panic!("{path}: {error}")).to_vec()
+    }
+
     /// Part of a file.
     pub(crate) async fn range(&self, path: &str, bytes: &str) -> Answer {
         self.send(self.client.get(self.url(path)).header(RANGE, bytes)).await

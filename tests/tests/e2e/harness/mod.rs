@@ -2,7 +2,9 @@
 
 mod api;
 mod assets;
+mod fleet;
 mod lean;
+mod link;
 mod media;
 mod namespace;
 mod people;
@@ -10,10 +12,13 @@ mod recorded;
 mod server;
 mod token;
 mod volatile_disk;
+mod watch;
 
 pub(crate) use api::{Answer, Api, camera_offer, viewer_offer};
 pub(crate) use assets::{FLASH_CLIP_SECONDS, FLASHES, Files, Picture, dense_clip, flash_clip, slow_clip};
+pub(crate) use fleet::Fleet;
 pub(crate) use lean::{Client, Lean, lean_camera, lean_viewer};
+pub(crate) use link::Link;
 pub(crate) use media::{beeps, decode_errors, decoded, flashes, frames_in, packets_in};
 pub(crate) use namespace::Network;
 pub(crate) use people::{camera, camera_of, camera_with_token, listen, publishing, viewer, viewer_with_token};
@@ -21,6 +26,7 @@ pub(crate) use recorded::Recorded;
 pub(crate) use server::{Server, Setup, media_client, media_server};
 pub(crate) use token::{SECRET, signed, token};
 pub(crate) use volatile_disk::VolatileDisk;
+pub(crate) use watch::{Sample, Watch};
 
 use std::future::Future;
 use std::io::Write;

@@ -4,12 +4,14 @@ use super::api::Api;
 use super::namespace::{Mount, Network};
 use super::until;
 use super::volatile_disk::VolatileDisk;
+use super::watch::Metrics;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use streamsession_tests::sys::process_cpu;
 use tempfile::TempDir;
 
 /// Where ports are looked for: below those that the kernel gives to clients, so that none of them takes one meanwhile.
@@ -135,6 +137,11 @@ impl Setup {
     /// Mounts a disk of this size in the test's directory; its power can be cut.
     pub(crate) fn volatile_disk(&self, bytes: u64) -> VolatileDisk {
         VolatileDisk::new(Arc::clone(&self.folder), bytes)
+    }
+
+    /// Holds the registry.
+    pub(crate) fn registry(&self) -> PathBuf {
+        self.data.join("registry.sqlite")
     }
 
     /// Where recordings are, unless a variable says otherwise.
@@ -265,6 +272,18 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Returns its CPU time.
+    pub(crate) fn cpu(&self) -> Duration {
+        process_cpu(self.child.id()).unwrap()
+    }
+
+    /// Returns its metrics.
+    pub(crate) async fn metrics(&self) -> Metrics {
+        let answer = self.management.get("/metrics").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Metrics(answer.body)
     }
 
     /// It has not ended.

@@ -35,18 +35,20 @@ const REPORT: usize = 50;
 const LEAST_HITS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "nightly"]
 async fn kill_9_at_any_moment_loses_nothing_acknowledged() {
     let _turn = alone().await;
     let Some(store) = Store::start(Kind::Minio).await else { return };
-    let setup = store.setup_with(RECORDING);
+    let setup = store.setup_with(store.address(), &format!("recording: {{{RECORDING}}}"));
     crash(choose(12, 1000), &store, &setup, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "nightly"]
 async fn power_cut_at_any_moment_loses_nothing_acknowledged() {
     let _turn = alone().await;
     let Some(store) = Store::start(Kind::Minio).await else { return };
-    let setup = store.setup_with(RECORDING);
+    let setup = store.setup_with(store.address(), &format!("recording: {{{RECORDING}}}"));
     let disk = setup.volatile_disk(DISK);
     let mut ballast = File::create(disk.path().join("ballast")).unwrap();
     ballast.write_all(&vec![1; BALLAST]).unwrap();
