@@ -205,7 +205,9 @@ fn hundred_thousand_addresses_disturb_no_room() {
         assert_eq!((lost, viewer.totals.forged, viewer.totals.damaged), (0, 0, 0), "viewer {n}");
     }
 
-    cameras.into_iter().for_each(|camera| camera.stop());
+    for camera in cameras {
+        camera.stop();
+    }
     crowd.leave();
     plane.wait_until("entries of ended sessions", |snapshot| {
         snapshot.shards.iter().all(|shard| shard.steering_taught <= PER_SESSION * ROOMS as usize)
