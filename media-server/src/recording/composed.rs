@@ -171,7 +171,8 @@ impl Inner {
     ) -> Result<(), Ended> {
         let mut at = within.start;
         loop {
-            let held = hold(len).await?;
+            // The segment and, while they are merged, its fragment.
+            let held = hold(2 * len).await?;
             let bytes = self.read_segment(segment, len).await?;
             at = send_blocks(&bytes, at, within.end, blocks, Some(Instant::now() + MAX_HOLD)).await?;
             drop((bytes, held));

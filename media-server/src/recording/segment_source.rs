@@ -46,7 +46,7 @@ impl SegmentSource {
                 if len > most {
                     return Err(too_long(len).into());
                 }
-                let mut bytes = Vec::new();
+                let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
                 opened.take(most).read_to_end(&mut bytes).await?;
                 Ok(bytes.into())
             }

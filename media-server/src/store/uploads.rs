@@ -240,17 +240,13 @@ impl Store {
             .map_err(|e| self.error(e))
     }
 
-    /// Returns recordings that the store holds entirely and that are still on the disk, oldest first. Recordings that the
-    /// registry does not have as finished stay: finishing reads their directories.
+    /// Recordings that the store holds with all their files and whose folders are still here, the oldest first.
     pub async fn evictable(&self) -> Result<Vec<RecordingId>, StoreError> {
         let found = sqlx::query(
             "SELECT recording FROM stored_recordings AS candidate
              WHERE evicted_at IS NULL AND committed_at IS NOT NULL AND NOT EXISTS (
                  SELECT 1 FROM uploads INDEXED BY uploads_waiting
                  WHERE uploads.recording = candidate.recording AND state <> 'verified')
-             AND NOT EXISTS (
-                 SELECT 1 FROM recordings
-                 WHERE recordings.id = candidate.recording AND recordings.state IN ('recording', 'finalising'))
              ORDER BY recording LIMIT 1000",
         );
         let found = found.fetch_all(&self.pool).await;
@@ -263,8 +259,7 @@ impl Store {
         let found = sqlx::query(
             "SELECT id AS recording FROM recordings INDEXED BY recordings_incomplete
              JOIN stored_recordings ON recording = id
-             WHERE evicted_segments > 0 AND evicted_at IS NULL AND committed_at IS NOT NULL
-             AND recordings.state NOT IN ('recording', 'finalising') AND NOT EXISTS (
+             WHERE evicted_segments > 0 AND evicted_at IS NULL AND committed_at IS NOT NULL AND NOT EXISTS (
                  SELECT 1 FROM uploads INDEXED BY uploads_waiting
                  WHERE uploads.recording = recordings.id AND uploads.state <> 'verified')
              ORDER BY id LIMIT 1000",
@@ -418,7 +413,7 @@ fn upload(row: &SqliteRow) -> Result<Upload, sqlx::Error> {
 pub(super) mod tests {
     use super::*;
     use crate::control::StreamId;
-    use crate::store::{NewRecording, RecordingOutcome, RecordingState};
+    use crate::store::NewRecording;
     use std::time::Duration;
 
     const LONGEST: Duration = Duration::from_secs(60);
@@ -474,34 +469,6 @@ pub(super) mod tests {
         let there = store.uploaded(&recording, File::Segment(1)).await.unwrap().unwrap();
         assert_eq!((there.key, there.bytes), (format!("gate/{recording}/segment-000001.m4s"), 3));
         assert_eq!(store.upload_backlog().await.unwrap(), UploadBacklog::default());
-    }
-
-    #[tokio::test]
-    async fn unfinished_recording_in_store_stays_on_disk() {
-        let (store, recording, room) = store().await;
-        let at = Timestamp::now();
-        let new_recording = NewRecording {
-            path: recording.to_string(),
-            id: recording.clone(),
-            stream: StreamId::random(),
-            room: room.clone(),
-            started_at: at,
-        };
-        store.recording_started(&new_recording).await.unwrap();
-        store.recording_finalising(&recording).await.unwrap();
-        store.upload_recording(&recording, &room, &whole(), &[]).await.unwrap();
-        while !verify(&store, 4).await {}
-        assert_eq!(store.evictable().await.unwrap(), []);
-        let outcome = RecordingOutcome {
-            state: RecordingState::Complete,
-            bytes: 1,
-            duration: Duration::from_secs(1),
-            gaps: 0,
-            ended_at: at,
-            index: None,
-        };
-        store.recording_finished(&recording, &outcome).await.unwrap();
-        assert_eq!(store.evictable().await.unwrap(), [recording]);
     }
 
     #[tokio::test]
