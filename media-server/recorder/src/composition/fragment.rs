@@ -76,7 +76,7 @@ pub fn merge(segment: &[u8], shift: Duration, audio: Option<Duration>) -> Option
     };
     let mut merged = merge_parts(segment, &parts, shift, audio)
         .filter(fits)
-        .or_else(|| merge_unfilled(segment, &parts, shift).filter(fits))?;
+        .or_else(|| merge_filled(segment, &parts, shift, &[]).filter(fits))?;
     let rest = segment.len() - merged.bytes.len();
     if rest > 0 {
         merged.bytes.extend_from_slice(&u32::try_from(rest).ok()?.to_be_bytes());
@@ -120,10 +120,6 @@ fn merge_parts(segment: &[u8], parts: &[Part], shift: Duration, audio: Option<Du
     merge_filled(segment, parts, shift, &silences(parts, shift, audio))
 }
 
-fn merge_unfilled(segment: &[u8], parts: &[Part], shift: Duration) -> Option<Merged> {
-    merge_filled(segment, parts, shift, &[])
-}
-
 /// `silences`: the silence before each part.
 fn merge_filled(
     segment: &[u8],
@@ -142,17 +138,18 @@ fn merge_filled(
     let silence = |before: usize| {
         silences.get(before).and_then(Option::as_ref).map_or_else(Vec::new, |(_, silence)| silence.bytes())
     };
-    let mut payload = Vec::with_capacity(segment.len());
-    for (number, part) in parts.iter().enumerate() {
-        payload.extend_from_slice(&silence(number));
-        payload.extend_from_slice(segment.get(part.payload..part.payload + part.read.payload_len as usize)?);
-    }
+    let silent: usize = (0..parts.len()).map(|number| silence(number).len()).sum();
+    let payload = silent + parts.iter().map(|part| part.read.payload_len as usize).sum::<usize>();
     // Offsets have one size, whatever they are.
     let head = moof(0)?.encode_to_vec().ok()?.len() + BoxHeader::MIN_SIZE;
     let mut bytes = moof(head)?.encode_to_vec().ok()?;
-    bytes.extend_from_slice(&u32::try_from(payload.len() + BoxHeader::MIN_SIZE).ok()?.to_be_bytes());
+    bytes.reserve_exact(payload + BoxHeader::MIN_SIZE);
+    bytes.extend_from_slice(&u32::try_from(payload + BoxHeader::MIN_SIZE).ok()?.to_be_bytes());
     bytes.extend_from_slice(b"mdat");
-    bytes.extend_from_slice(&payload);
+    for (number, part) in parts.iter().enumerate() {
+        bytes.extend_from_slice(&silence(number));
+        bytes.extend_from_slice(segment.get(part.payload..part.payload + part.read.payload_len as usize)?);
+    }
     Some(Merged { bytes, start: first.extent().0, end: last.extent().1, keyframe: first.is_keyframe() })
 }
 
