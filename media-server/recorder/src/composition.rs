@@ -7,6 +7,9 @@
 //! A file has one sample entry per track, the first one: parameter sets are in band, so decoders follow changes of size
 //! within a codec. Another codec needs another file ([`InitSegment::accepts`]). In a clip across recordings later
 //! ones are shifted on the timeline.
+//!
+//! The samples of a file start at 0 ([`origin`]), and `sidx` counts from where playback starts, behind the preroll of a
+//! clip: FFmpeg takes its end for the duration.
 
 mod fragment;
 mod silence;
@@ -18,13 +21,13 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use shiguredo_mp4::{
     Encode as _, FixedPointNumber,
     boxes::{Brand, EdtsBox, ElstBox, ElstEntry, FtypBox, MoovBox, SidxBox, SidxReference},
 };
 
-pub use fragment::{Merged, audio_end, cut, merge};
+pub use fragment::{Merged, audio_end, cut, cut_start, merge};
 
 use crate::{
     index::{IndexedSegment, SegmentIndex},
@@ -145,7 +148,7 @@ pub fn head(
         mvex_box: Some(mp4::mvex(tracks, Some(duration))),
         unknown_boxes: vec![],
     };
-    let sidx = index(tracks.main(), fragments)?;
+    let sidx = index(tracks.main(), fragments, skip)?;
     Ok([
         ftyp.encode_to_vec().map_err(failed)?,
         moov.encode_to_vec().map_err(failed)?,
@@ -162,8 +165,10 @@ fn edit(track: Track, skip: Duration) -> Option<EdtsBox> {
     Some(EdtsBox { elst_box: Some(ElstBox { entries }), unknown_boxes: vec![] })
 }
 
-fn index(track: Track, fragments: &[Fragment]) -> Result<SidxBox, CompositionError> {
+/// Returns the index. Its times are those of playback, which starts at `skip`.
+fn index(track: Track, fragments: &[Fragment], skip: Duration) -> Result<SidxBox, CompositionError> {
     let rate = timescale(track);
+    let place = |time: Duration| ticks(time.saturating_sub(skip), rate);
     let group = fragments.len().div_ceil(MAX_REFERENCES).max(1);
     let mut references = Vec::with_capacity(fragments.len().div_ceil(group));
     for (number, chunk) in fragments.chunks(group).enumerate() {
@@ -172,21 +177,19 @@ fn index(track: Track, fragments: &[Fragment]) -> Result<SidxBox, CompositionErr
         let end = next.or_else(|| chunk.last().map(|last| last.start + last.duration)).unwrap_or(first.start);
         let bytes: u64 = chunk.iter().map(|fragment| fragment.bytes).sum();
         let size = u32::try_from(bytes).ok().filter(|size| *size < 1 << 31);
-        let lasts = ticks(end, rate).saturating_sub(ticks(first.start, rate));
         references.push(SidxReference {
             reference_type: false,
             referenced_size: size.ok_or_else(|| CompositionError(format!("a fragment has {bytes} bytes")))?,
-            subsegment_duration: u32::try_from(lasts).unwrap_or(u32::MAX),
+            subsegment_duration: u32::try_from(place(end).saturating_sub(place(first.start))).unwrap_or(u32::MAX),
             starts_with_sap: first.keyframe,
             sap_type: u8::from(first.keyframe),
             sap_delta_time: 0,
         });
     }
-    let earliest = fragments.first().map_or(Duration::ZERO, |first| first.start);
     Ok(SidxBox {
         reference_id: track_id(track),
         timescale: rate,
-        earliest_presentation_time: ticks(earliest, rate),
+        earliest_presentation_time: fragments.first().map_or(0, |first| place(first.start)),
         first_offset: 0,
         references,
     })
@@ -217,31 +220,47 @@ pub fn write<R: Read>(
     let files = files(&inits, &used, index.in_band);
     let Some(file) = number.checked_sub(1).and_then(|n| files.get(n as usize)) else { return Ok(false) };
     let segments = &index.segments[file.segments.clone()];
-    let fragments: Vec<Fragment> = segments.iter().map(Fragment::of).collect();
-    let skip = skip(number, &fragments);
-    out.write_all(&head(&file.init, manifest.description.started_at, &fragments, skip).map_err(io::Error::other)?)?;
+    let origin = origin(number, segments);
+    let fragments: Vec<Fragment> = segments.iter().map(|segment| Fragment::of(segment, shift(origin))).collect();
+    let head = head(&file.init, manifest.description.started_at, &fragments, Duration::ZERO);
+    out.write_all(&head.map_err(io::Error::other)?)?;
     let mut audio = None;
     for segment in segments {
         let mut bytes = Vec::new();
         open(&File::Segment(segment.number).to_string())?.read_to_end(&mut bytes)?;
-        let merged = merge(&bytes, Duration::ZERO, audio.filter(|_| segment.discontinuity));
-        audio = audio_end(&bytes).or(audio);
+        let merged = merge(&bytes, shift(origin), audio.filter(|_| segment.discontinuity));
+        audio = audio_end(&bytes).map(|end| end.saturating_sub(origin)).or(audio);
         out.write_all(&merged.map_or(bytes, |merged| merged.bytes))?;
     }
     Ok(true)
 }
 
-/// Returns where playback of a file of a recording starts, on the timeline of its samples. The first file starts with the
-/// recording, whenever its first sample comes.
-pub fn skip(number: u32, fragments: &[Fragment]) -> Duration {
-    fragments.first().filter(|_| number > 1).map_or(Duration::ZERO, |first| first.start)
+/// Returns where a file of a recording starts on the timeline of the recording. The first file starts with the recording,
+/// even if its first sample is later.
+pub fn origin(number: u32, segments: &[IndexedSegment]) -> Duration {
+    segments.first().filter(|_| number > 1).map_or(Duration::ZERO, |first| first.start)
+}
+
+/// Returns the shift that moves `origin` to 0.
+pub fn shift(origin: Duration) -> SignedDuration {
+    -signed(origin)
+}
+
+/// Returns a duration with a sign.
+pub fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// Returns a time after a shift; 0 when it is negative.
+pub fn shifted(time: Duration, shift: SignedDuration) -> Duration {
+    Duration::try_from(signed(time).saturating_add(shift)).unwrap_or_default()
 }
 
 impl Fragment {
-    /// Returns the fragment that a whole segment is.
-    pub fn of(segment: &IndexedSegment) -> Fragment {
+    /// Returns the fragment of an entire segment after a shift.
+    pub fn of(segment: &IndexedSegment, shift: SignedDuration) -> Fragment {
         let IndexedSegment { bytes, start, duration, keyframe, .. } = *segment;
-        Fragment { bytes, start, duration, keyframe }
+        Fragment { bytes, start: shifted(start, shift), duration, keyframe }
     }
 }
 
@@ -286,6 +305,35 @@ mod tests {
             .collect();
         assert_eq!(listed, [(1000, 480_960, true), (1001, 480_960, false), (1002, 480_000, true)]);
         assert_eq!((index.timescale, index.first_offset), (48_000, 0));
+    }
+
+    #[test]
+    fn index_counts_from_the_start_of_playback() {
+        let head = head(&audio(), Timestamp::UNIX_EPOCH, &fragments(3), Duration::from_secs(4)).unwrap();
+        let index = sidx(&head);
+        let lasts: Vec<_> = index.references.iter().map(|one| one.subsegment_duration).collect();
+        assert_eq!((index.earliest_presentation_time, lasts), (0, vec![288_960, 480_960, 480_000]));
+    }
+
+    #[test]
+    fn later_file_starts_at_zero() {
+        let at = |seconds| IndexedSegment {
+            number: 1,
+            init: 1,
+            bytes: 1000,
+            start: Duration::from_secs(seconds),
+            duration: Duration::from_secs(2),
+            keyframe: true,
+            discontinuity: false,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let segments = [at(5), at(7)];
+        let starts = |number| {
+            let shift = shift(origin(number, &segments));
+            segments.map(|segment| Fragment::of(&segment, shift).start.as_secs())
+        };
+        assert_eq!(starts(2), [0, 2]);
+        assert_eq!(starts(1), [5, 7], "the first file starts with the recording");
     }
 
     #[test]

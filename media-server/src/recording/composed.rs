@@ -9,9 +9,9 @@ use crate::control::RecordingId;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use recorder::File;
-use recorder::composition::{audio_end, merge};
+use recorder::composition::{audio_end, merge, shifted};
 use std::fmt;
 use std::io;
 use std::ops::{Range, RangeInclusive};
@@ -42,7 +42,7 @@ const MAX_HOLD: Duration = Duration::from_secs(10);
 pub(super) struct Part {
     pub(super) recording: RecordingId,
     /// How much later its samples are in the file than in the recording.
-    pub(super) shift: Duration,
+    pub(super) shift: SignedDuration,
 }
 
 /// A segment of a composed file.
@@ -202,11 +202,11 @@ impl Inner {
     /// Returns where the audio of a segment ends in the file.
     async fn read_audio_end(&self, part: u16, number: u32) -> io::Result<Option<Duration>> {
         let (bytes, shift) = self.read_whole(part, number).await?;
-        Ok(audio_end(&bytes).map(|end| end + shift))
+        Ok(audio_end(&bytes).map(|end| shifted(end, shift)))
     }
 
     /// Reads a segment. Returns it with the shift of its part.
-    async fn read_whole(&self, part: u16, number: u32) -> io::Result<(Bytes, Duration)> {
+    async fn read_whole(&self, part: u16, number: u32) -> io::Result<(Bytes, SignedDuration)> {
         let Part { recording, shift } = self.parts.get(usize::from(part)).ok_or(io::ErrorKind::NotFound)?;
         let bytes = self.source.whole(recording, File::Segment(number), MAX_SEGMENT).await.map_err(io::Error::other)?;
         Ok((bytes, *shift))

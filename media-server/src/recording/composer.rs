@@ -51,11 +51,11 @@ impl Composer {
             return Ok(None);
         };
         let segments = &index.segments[file.segments.clone()];
-        let fragments: Vec<Fragment> = segments.iter().map(Fragment::of).collect();
-        let skip = composition::skip(number, &fragments);
-        let head = head(&file.init, row.started_at, &fragments, skip)?;
+        let shift = composition::shift(composition::origin(number, segments));
+        let fragments: Vec<Fragment> = segments.iter().map(|segment| Fragment::of(segment, shift)).collect();
+        let head = head(&file.init, row.started_at, &fragments, Duration::ZERO)?;
         let tag = tag(&head, &[&row.id]);
-        let parts = vec![Part { recording: row.id.clone(), shift: Duration::ZERO }];
+        let parts = vec![Part { recording: row.id.clone(), shift }];
         let piece = |(place, segment): (usize, &IndexedSegment)| {
             let before = place.checked_sub(1).and_then(|before| segments.get(before));
             let before = before.filter(|_| segment.discontinuity).map(|before| (0, before.number));
@@ -162,7 +162,7 @@ pub(super) fn head(
 }
 
 /// Counts changes of how segments are merged: a player must not join bytes of two ways.
-const MERGE_VERSION: u8 = 2;
+const MERGE_VERSION: u8 = 3;
 
 /// Returns a tag that changes with the contents: the head lists all lengths and durations, and recordings never change.
 pub(super) fn tag(head: &[u8], recordings: &[&RecordingId]) -> String {

@@ -6,8 +6,8 @@ use super::library::{Library, OpenError};
 use crate::control::{RecordingId, RoomName};
 use crate::store::{Recording, RecordingState, Stretch};
 use bytes::Bytes;
-use jiff::Timestamp;
-use recorder::composition::{Fragment, InitSegment, Merged, audio_end, cut};
+use jiff::{SignedDuration, Timestamp};
+use recorder::composition::{Fragment, InitSegment, Merged, audio_end, cut, cut_start, shift, shifted, signed};
 use recorder::index::IndexedSegment;
 use recorder::{File, GapReason, Track};
 use std::fmt::Write as _;
@@ -102,6 +102,16 @@ struct Range {
     segments: Vec<Placed>,
 }
 
+/// How a clip starts.
+struct First {
+    /// Its first segment, if that is cut.
+    bytes: Option<Bytes>,
+    /// Its first sample, on the timeline of the recording.
+    starts: Duration,
+    /// Start of playback, on the timeline of the recording.
+    plays: Duration,
+}
+
 impl Library {
     /// Returns the spans and gaps of a room. Spans less than `resolution` apart are one, and gaps shorter than it are left out.
     pub async fn timeline(
@@ -182,19 +192,21 @@ impl Library {
     pub async fn clip(&self, room: &RoomName, from: Timestamp, to: Timestamp) -> Result<ComposedMp4, RoomError> {
         let range = self.range(room, from, to).await?;
         let init = self.clip_init(&range).await?;
-        let shifts = range.shifts();
-        let recording_parts =
-            |stretch: (&Stretch, &Duration)| Part { recording: stretch.0.recording.id.clone(), shift: *stretch.1 };
+        let first = self.first_of(&range, from, to).await?;
+        let shifts = range.shifts(first.starts);
+        let recording_parts = |stretch: (&Stretch, &SignedDuration)| Part {
+            recording: stretch.0.recording.id.clone(),
+            shift: *stretch.1,
+        };
         let composed_parts: Vec<Part> = range.stretches.iter().zip(&shifts).map(recording_parts).collect();
         let (mut fragments, mut pieces) = (Vec::new(), Vec::new());
-        let last = range.segments.len().saturating_sub(1);
-        let mut skip = Duration::ZERO;
         for (place, placed) in range.segments.iter().enumerate() {
             let (row, shift) = (&range.stretches[placed.recording].recording, shifts[placed.recording]);
             let segment = &placed.segment;
-            let wanted = wanted(segment, (place == 0).then_some(from), (place == last).then_some(to));
-            let whole = match wanted {
-                Some(_) if segment.bytes <= MAX_CUT => Some(self.read_whole(&row.id, segment).await?),
+            let wanted = range.wanted(place, from, to);
+            let whole = match (&first.bytes, wanted) {
+                (Some(bytes), _) if place == 0 => Some(bytes.clone()),
+                (_, Some(_)) => self.read_to_cut(&row.id, segment).await?,
                 _ => None,
             };
             // Behind a pause, the audio of the segment before is continued by silence.
@@ -206,21 +218,18 @@ impl Library {
                 Some((before, _)) => {
                     let row = &range.stretches[before.recording].recording;
                     let bytes = self.read_whole(&row.id, &before.segment).await?;
-                    audio_end(&bytes).map(|end| end + shifts[before.recording])
+                    audio_end(&bytes).map(|end| shifted(end, shifts[before.recording]))
                 }
                 None => None,
             };
-            if place == 0 {
-                skip = shift + wanted.map_or(segment.start, |wanted| wanted.0.max(segment.start));
-            }
             match whole.zip(wanted).and_then(|(bytes, (start, end))| cut(&bytes, start..end, shift, audio)) {
                 Some(Merged { bytes, start, end, keyframe }) => {
                     let (len, duration) = (bytes.len() as u64, end.saturating_sub(start));
-                    fragments.push(Fragment { bytes: len, start: start + shift, duration, keyframe });
+                    fragments.push(Fragment { bytes: len, start: shifted(start, shift), duration, keyframe });
                     pieces.push((len, Piece::Bytes(bytes.into())));
                 }
                 None => {
-                    fragments.push(Fragment { start: segment.start + shift, ..Fragment::of(segment) });
+                    fragments.push(Fragment::of(segment, shift));
                     let part = u16::try_from(placed.recording).unwrap_or(u16::MAX);
                     pieces.push((
                         segment.bytes,
@@ -233,12 +242,34 @@ impl Library {
                 }
             }
         }
-        let Some(first) = fragments.first() else { return Err(RoomError::NoMedia { from, to }) };
-        let head = head(&init, from, &fragments, skip.max(first.start))?;
+        let head = head(&init, from, &fragments, first.plays.saturating_sub(first.starts))?;
         let ids: Vec<&RecordingId> = range.stretches.iter().map(|stretch| &stretch.recording.id).collect();
         let tag = tag(&head, &ids);
         pieces.insert(0, (head.len() as u64, Piece::Bytes(head)));
         Ok(ComposedMp4::new(self.composer().source().clone(), composed_parts, pieces, tag, to))
+    }
+
+    /// Returns how a clip starts.
+    async fn first_of(&self, range: &Range, from: Timestamp, to: Timestamp) -> Result<First, RoomError> {
+        let Some(Placed { recording, segment }) = range.segments.first() else {
+            return Err(RoomError::NoMedia { from, to });
+        };
+        let whole = First { bytes: None, starts: segment.start, plays: segment.start };
+        let Some((plays, _)) = range.wanted(0, from, to) else { return Ok(whole) };
+        let plays = plays.max(segment.start);
+        let Some(bytes) = self.read_to_cut(&range.stretches[*recording].recording.id, segment).await? else {
+            return Ok(First { plays, ..whole });
+        };
+        let starts = cut_start(&bytes, plays).unwrap_or(segment.start);
+        Ok(First { bytes: Some(bytes), starts, plays })
+    }
+
+    /// Reads a segment that is not too long to be cut.
+    async fn read_to_cut(&self, id: &RecordingId, segment: &IndexedSegment) -> Result<Option<Bytes>, RoomError> {
+        if segment.bytes > MAX_CUT {
+            return Ok(None);
+        }
+        self.read_whole(id, segment).await.map(Some)
     }
 
     async fn stretches(&self, room: &RoomName, from: Timestamp, to: Timestamp) -> Result<Vec<Stretch>, RoomError> {
@@ -314,13 +345,15 @@ impl Library {
 }
 
 impl Range {
-    /// Returns how much later the samples of each recording are in one file than in the recording.
-    fn shifts(&self) -> Vec<Duration> {
-        let mut shifts: Vec<Duration> = Vec::with_capacity(self.stretches.len());
+    /// Returns how much later the samples of each recording are in one file than in the recording. `starts`: where the file
+    /// starts, on the timeline of the recording of its first segment.
+    fn shifts(&self, starts: Duration) -> Vec<SignedDuration> {
+        let mut shifts: Vec<SignedDuration> = Vec::with_capacity(self.stretches.len());
+        let first_with_media = self.segments.first().map_or(0, |placed| placed.recording);
         for (recording, stretch) in self.stretches.iter().enumerate() {
             let row = &stretch.recording;
-            let Some(before) = recording.checked_sub(1) else {
-                shifts.push(Duration::ZERO);
+            let Some(before) = recording.checked_sub(1).filter(|_| recording > first_with_media) else {
+                shifts.push(shift(starts));
                 continue;
             };
             let previous = &self.stretches[before].recording;
@@ -333,22 +366,23 @@ impl Range {
             let pause = apart(ended, started);
             // Recordings in turns: the next one starts where the last frame ends, whatever their clocks say.
             let pause = if row.stream == previous.stream && pause < SEAM { Duration::ZERO } else { pause };
-            shifts.push(shifts[before] + end + pause);
+            shifts.push(shifts[before].saturating_add(signed(end + pause)));
         }
         shifts
+    }
+
+    /// Returns the requested range of a segment, on the timeline of its recording; none if that is all of it.
+    fn wanted(&self, place: usize, from: Timestamp, to: Timestamp) -> Option<(Duration, Duration)> {
+        let segment = &self.segments.get(place)?.segment;
+        let at = |at: Timestamp| segment.start + apart(segment.at, at);
+        let start = if place == 0 { at(from) } else { segment.start };
+        let all = segment.start + segment.duration;
+        let end = if place + 1 == self.segments.len() { at(to).min(all) } else { all };
+        (start > segment.start || end < all).then_some((start, end))
     }
 }
 
 /// Returns the time from `a` to `b`; zero when `b` is earlier.
 fn apart(a: Timestamp, b: Timestamp) -> Duration {
     Duration::try_from(b.duration_since(a)).unwrap_or_default()
-}
-
-/// Returns the requested range of a segment, on the timeline of its recording; none if that is all of it.
-fn wanted(segment: &IndexedSegment, from: Option<Timestamp>, to: Option<Timestamp>) -> Option<(Duration, Duration)> {
-    let place = |at: Timestamp| segment.start + apart(segment.at, at);
-    let start = from.map_or(segment.start, place);
-    let all = segment.start + segment.duration;
-    let end = to.map_or(all, |to| place(to).min(all));
-    (start > segment.start || end < all).then_some((start, end))
 }

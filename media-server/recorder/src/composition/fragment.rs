@@ -1,12 +1,13 @@
 //! Merges the parts of a segment into one fragment, moved on the timeline.
 //!
 //! Players seek by the `sidx` box to a `moof`, and FFmpeg, with it Chromium, finds only the one at the start of an indexed
-//! fragment. A merged segment is as long as the original: one `moof` takes less than those of all parts, and a `free` box
-//! fills the rest. So lengths and offsets of a composed file are known without reading segments. Gaps in the audio become
-//! silence, as far as there is room for it.
+//! fragment. A merged segment is as long as the original: one `moof` takes less than those of all parts, and zeros at the
+//! end of the `mdat` fill the rest. So lengths and offsets of a composed file are known without reading segments. Gaps in
+//! the audio become silence, as far as there is room for it.
 
 use std::{ops::Range, time::Duration};
 
+use jiff::SignedDuration;
 use shiguredo_mp4::{
     BoxHeader, Encode as _, SampleFlags,
     boxes::{MfhdBox, MoofBox, TfdtBox, TfhdBox, TrafBox, TrunBox, TrunSample},
@@ -56,7 +57,7 @@ impl Part {
 /// A merged fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merged {
-    /// `moof` and `mdat`, and `free` where a length was wanted.
+    /// `moof` and `mdat`.
     pub bytes: Vec<u8>,
     /// Start of its first sample, before the shift.
     pub start: Duration,
@@ -68,31 +69,32 @@ pub struct Merged {
 
 /// Merges a whole segment into a fragment of the same length, `shift` later on the timeline. `audio`: behind a pause, the end
 /// of the audio before it, after its shift ([`audio_end`]); the pause becomes silence. None when it is not a whole segment.
-pub fn merge(segment: &[u8], shift: Duration, audio: Option<Duration>) -> Option<Merged> {
+pub fn merge(segment: &[u8], shift: SignedDuration, audio: Option<Duration>) -> Option<Merged> {
     let parts = parts(segment);
-    let fits = |merged: &Merged| {
-        let rest = segment.len().checked_sub(merged.bytes.len());
-        rest.is_some_and(|rest| rest == 0 || rest >= BoxHeader::MIN_SIZE)
-    };
-    let mut merged = merge_parts(segment, &parts, shift, audio)
-        .filter(fits)
-        .or_else(|| merge_filled(segment, &parts, shift, &[]).filter(fits))?;
-    let rest = segment.len() - merged.bytes.len();
-    if rest > 0 {
-        merged.bytes.extend_from_slice(&u32::try_from(rest).ok()?.to_be_bytes());
-        merged.bytes.extend_from_slice(b"free");
-        merged.bytes.resize(segment.len(), 0);
-    }
-    Some(merged)
+    let merge =
+        |silences: &[Option<(i64, Silence)>]| merge_filled(segment, &parts, shift, silences, Some(segment.len()));
+    merge(&silences(&parts, shift, audio)).or_else(|| merge(&[]))
 }
 
 /// Merges the parts of a segment between two times, from the newest keyframe before on. `audio`: see [`merge`]; it counts
 /// only if the cut starts with the segment. None when there is no whole part.
-pub fn cut(segment: &[u8], times: Range<Duration>, shift: Duration, audio: Option<Duration>) -> Option<Merged> {
+pub fn cut(segment: &[u8], times: Range<Duration>, shift: SignedDuration, audio: Option<Duration>) -> Option<Merged> {
     let parts = parts(segment);
-    let first = parts.iter().rposition(|part| part.is_keyframe() && part.extent().0 <= times.start).unwrap_or(0);
+    let first = first_part(&parts, times.start);
     let last = parts.iter().rposition(|part| part.extent().0 < times.end).unwrap_or(parts.len().saturating_sub(1));
-    merge_parts(segment, parts.get(first..=last.max(first))?, shift, audio.filter(|_| first == 0))
+    let parts = parts.get(first..=last.max(first))?;
+    merge_filled(segment, parts, shift, &silences(parts, shift, audio.filter(|_| first == 0)), None)
+}
+
+/// Returns where a [`cut`] from this time on starts, without its shift. None when there is no complete part.
+pub fn cut_start(segment: &[u8], from: Duration) -> Option<Duration> {
+    let parts = parts(segment);
+    parts.get(first_part(&parts, from)).map(|part| part.extent().0)
+}
+
+/// Returns the number of the newest part with a keyframe at or before a time.
+fn first_part(parts: &[Part], from: Duration) -> usize {
+    parts.iter().rposition(|part| part.is_keyframe() && part.extent().0 <= from).unwrap_or(0)
 }
 
 /// Returns the end of the audio of a segment; none when it has no audio.
@@ -116,16 +118,14 @@ fn parts(segment: &[u8]) -> Vec<Part> {
     found
 }
 
-fn merge_parts(segment: &[u8], parts: &[Part], shift: Duration, audio: Option<Duration>) -> Option<Merged> {
-    merge_filled(segment, parts, shift, &silences(parts, shift, audio))
-}
-
-/// `silences`: the silence before each part.
+/// Returns a fragment. `silences`: the silence before each part. `len`: its length in bytes, if it is fixed; none when there
+/// is more.
 fn merge_filled(
     segment: &[u8],
     parts: &[Part],
-    shift: Duration,
+    shift: SignedDuration,
     silences: &[Option<(i64, Silence)>],
+    len: Option<usize>,
 ) -> Option<Merged> {
     let (first, last) = (parts.first()?, parts.last()?);
     // `head`: bytes before the payload.
@@ -135,21 +135,27 @@ fn merge_filled(
         let mfhd_box = MfhdBox { sequence_number: first.read.info.sequence };
         (!traf_boxes.is_empty()).then_some(MoofBox { mfhd_box, traf_boxes, unknown_boxes: vec![] })
     };
-    let silence = |before: usize| {
-        silences.get(before).and_then(Option::as_ref).map_or_else(Vec::new, |(_, silence)| silence.bytes())
-    };
-    let silent: usize = (0..parts.len()).map(|number| silence(number).len()).sum();
+    let silence = |before: usize| silences.get(before).and_then(|silence| silence.map(|(_, silence)| silence));
+    let silent: usize = (0..parts.len()).filter_map(silence).map(Silence::len).sum();
     let payload = silent + parts.iter().map(|part| part.read.payload_len as usize).sum::<usize>();
     // Offsets have one size, whatever they are.
     let head = moof(0)?.encode_to_vec().ok()?.len() + BoxHeader::MIN_SIZE;
+    let end = len.unwrap_or(head + payload);
+    if head + payload > end {
+        return None;
+    }
     let mut bytes = moof(head)?.encode_to_vec().ok()?;
-    bytes.reserve_exact(payload + BoxHeader::MIN_SIZE);
-    bytes.extend_from_slice(&u32::try_from(payload + BoxHeader::MIN_SIZE).ok()?.to_be_bytes());
+    bytes.reserve_exact(end - bytes.len());
+    // The padding is part of it: FFmpeg takes a box behind the `mdat` for the next fragment, and seeks wrong.
+    bytes.extend_from_slice(&u32::try_from(end - bytes.len()).ok()?.to_be_bytes());
     bytes.extend_from_slice(b"mdat");
     for (number, part) in parts.iter().enumerate() {
-        bytes.extend_from_slice(&silence(number));
+        if let Some(silence) = silence(number) {
+            bytes.extend_from_slice(&silence.bytes());
+        }
         bytes.extend_from_slice(segment.get(part.payload..part.payload + part.read.payload_len as usize)?);
     }
+    bytes.resize(end, 0);
     Some(Merged { bytes, start: first.extent().0, end: last.extent().1, keyframe: first.is_keyframe() })
 }
 
@@ -157,10 +163,15 @@ fn ticks_of(time: Duration, track: Track) -> i64 {
     i64::try_from(ticks(time, timescale(track))).unwrap_or(i64::MAX / 4)
 }
 
+fn shift_ticks(shift: SignedDuration, track: Track) -> i64 {
+    let ticks = ticks_of(shift.unsigned_abs(), track);
+    if shift.is_negative() { -ticks } else { ticks }
+}
+
 /// Returns the silence before each part, with its place in ticks. `audio`: see [`merge`].
-fn silences(parts: &[Part], shift: Duration, audio: Option<Duration>) -> Vec<Option<(i64, Silence)>> {
-    let place = |time| ticks_of(time, Track::Audio);
-    let (shift, mut end) = (place(shift), audio.map(place));
+fn silences(parts: &[Part], shift: SignedDuration, audio: Option<Duration>) -> Vec<Option<(i64, Silence)>> {
+    let shift = shift_ticks(shift, Track::Audio);
+    let mut end = audio.map(|end| ticks_of(end, Track::Audio));
     let mut silence = |part: &Part| {
         let run = part.read.runs.iter().find(|run| run.track == Track::Audio)?;
         let from = end.replace(run.end().saturating_add(shift))?;
@@ -175,10 +186,10 @@ fn traf(
     parts: &[Part],
     silences: &[Option<(i64, Silence)>],
     track: Track,
-    shift: Duration,
+    shift: SignedDuration,
     head: usize,
 ) -> Option<TrafBox> {
-    let shift = ticks_of(shift, track);
+    let shift = shift_ticks(shift, track);
     let (mut truns, mut start, mut end): (Vec<TrunBox>, Option<i64>, i64) = (Vec::new(), None, 0);
     let (mut at, mut silent) = (head, false);
     for (number, part) in parts.iter().enumerate() {
@@ -189,7 +200,7 @@ fn traf(
                 truns.extend(silence.truns(at));
                 silent = true;
             }
-            at += silence.bytes().len();
+            at += silence.len();
         }
         for run in &part.read.runs {
             if run.track == track {
@@ -219,7 +230,8 @@ fn traf(
             duration_is_empty: false,
             default_base_is_moof: true,
         },
-        tfdt_box: Some(TfdtBox { version: 1, base_media_decode_time: u64::try_from(start?).ok()? }),
+        // Times of segments are rounded, and a shift may end a tick before 0.
+        tfdt_box: Some(TfdtBox { version: 1, base_media_decode_time: u64::try_from(start?.max(0)).ok()? }),
         trun_boxes: truns,
         unknown_boxes: vec![],
     })
@@ -297,7 +309,7 @@ mod tests {
     fn merged_segment_has_its_length_and_samples() {
         for reordered in [false, true] {
             let segment = segment(reordered);
-            let merged = merge(&segment, Duration::from_millis(2500), None).unwrap();
+            let merged = merge(&segment, SignedDuration::from_millis(2500), None).unwrap();
             assert_eq!(merged.bytes.len(), segment.len());
             assert_eq!(&merged.bytes[4..8], b"moof", "players find it where the index says");
             let video = [(0, 10), (45_000, 20), (90_000, 11), (135_000, 21), (225_000, 12), (270_000, 22)];
@@ -330,7 +342,7 @@ mod tests {
         let parts = [(10_000, Some(10_500)), (11_000, None), (12_000, None), (13_000, Some(13_000)), (14_000, None)];
         let parts = (1..).zip(parts).flat_map(|(number, (video, audio))| part(number, video, audio));
         let segment: Vec<u8> = styp().into_iter().chain(parts).collect();
-        let merged = merge(&segment, Duration::from_secs(1), Some(Duration::from_secs(10))).unwrap();
+        let merged = merge(&segment, SignedDuration::from_secs(1), Some(Duration::from_secs(10))).unwrap();
         assert_eq!(merged.bytes.len(), segment.len());
         let found = samples(&merged.bytes, Track::Audio);
         let sound: Vec<u64> = found.iter().filter(|(_, byte)| *byte == 9).map(|(time, _)| *time).collect();
@@ -348,7 +360,7 @@ mod tests {
     #[test]
     fn silence_without_room_is_left_out() {
         let segment = segment(false);
-        let merged = merge(&segment, Duration::from_secs(80_000), Some(Duration::ZERO)).unwrap();
+        let merged = merge(&segment, SignedDuration::from_secs(80_000), Some(Duration::ZERO)).unwrap();
         assert_eq!(merged.bytes.len(), segment.len());
         assert_eq!(samples(&merged.bytes, Track::Audio)[0], (80_000 * 48_000, 30));
     }
@@ -357,16 +369,40 @@ mod tests {
     fn cut_starts_with_a_keyframe_and_ends_with_its_part() {
         let segment = segment(false);
         let times = Duration::from_millis(1200)..Duration::from_millis(1300);
-        let cut = cut(&segment, times, Duration::ZERO, None).unwrap();
+        let cut = cut(&segment, times, SignedDuration::ZERO, None).unwrap();
         let video = [(0, 10), (45_000, 20), (90_000, 11), (135_000, 21)];
         assert_eq!(samples(&cut.bytes, Track::Video), video);
         assert_eq!((cut.start, cut.end), (Duration::ZERO, Duration::from_secs(2)));
     }
 
     #[test]
+    fn merged_segment_is_a_moof_and_an_mdat() {
+        let segment = segment(false);
+        let merged = merge(&segment, SignedDuration::ZERO, None).unwrap().bytes;
+        let size = |at: usize| u32::from_be_bytes(*merged[at..].first_chunk().unwrap()) as usize;
+        let mdat = size(0);
+        assert_eq!((&merged[4..8], &merged[mdat + 4..mdat + 8]), (&b"moof"[..], &b"mdat"[..]));
+        assert_eq!(mdat + size(mdat), segment.len(), "nothing follows");
+        assert_eq!(merged.last(), Some(&0), "zeros behind the samples");
+    }
+
+    #[test]
+    fn earlier_samples_start_at_zero() {
+        let segment = segment(false);
+        let times = Duration::from_millis(1200)..Duration::from_secs(9);
+        let start = cut_start(&segment, times.start).unwrap();
+        assert_eq!(start, Duration::ZERO, "only the first part has a keyframe");
+        let earlier = |seconds| cut(&segment, times.clone(), SignedDuration::from_secs(seconds), None).unwrap();
+        assert_eq!(samples(&earlier(10).bytes, Track::Video)[0].0, 900_000);
+        let zero = earlier(0);
+        assert_eq!(samples(&earlier(-1).bytes, Track::Video), samples(&zero.bytes, Track::Video), "never below 0");
+        assert_eq!(cut_start(b"something else", Duration::ZERO), None);
+    }
+
+    #[test]
     fn torn_segment_is_not_merged() {
         let segment = segment(false);
-        assert_eq!(merge(b"something else", Duration::ZERO, None), None);
-        assert_eq!(merge(&segment[..30], Duration::ZERO, None), None);
+        assert_eq!(merge(b"something else", SignedDuration::ZERO, None), None);
+        assert_eq!(merge(&segment[..30], SignedDuration::ZERO, None), None);
     }
 }

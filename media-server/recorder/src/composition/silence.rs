@@ -14,6 +14,8 @@ const SHORT: u32 = 960;
 pub(super) const LONG: u32 = 6 * SHORT;
 /// A long packet: six frames of length zero (RFC 6716 §3.2.5).
 pub(super) const LONG_PACKET: [u8; 2] = [0xfb, 6];
+/// Ticks of 48 kHz in the longest gap that is filled: 10 minutes. A segment of the usual length has no room for more.
+const LONGEST: u32 = 600 * 48_000;
 /// Short packets in front of the long ones, which repeat the audio before them.
 const SHORT_PACKETS: u32 = 2;
 
@@ -27,9 +29,9 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// Returns silence of this many ticks; none for less than 20 ms.
+    /// Returns silence of this many ticks; none for less than 20 ms or more than 10 minutes.
     pub(super) fn of(ticks: i64) -> Option<Silence> {
-        let ticks = u32::try_from(ticks).ok()?;
+        let ticks = u32::try_from(ticks).ok().filter(|ticks| *ticks <= LONGEST)?;
         let packets = Some(ticks / SHORT).filter(|packets| *packets > 0)?;
         let long = packets.saturating_sub(SHORT_PACKETS) / (LONG / SHORT);
         Some(Silence { short: packets - long * (LONG / SHORT), long, rest: ticks % SHORT })
@@ -38,6 +40,11 @@ impl Silence {
     /// Returns its duration.
     pub(super) fn ticks(self) -> i64 {
         i64::from(self.short * SHORT + self.rest) + i64::from(self.long) * i64::from(LONG)
+    }
+
+    /// Returns the length of its packets in bytes.
+    pub(super) fn len(self) -> usize {
+        self.short as usize * short_packet().len() + self.long as usize * LONG_PACKET.len()
     }
 
     /// Returns the packets.
@@ -77,7 +84,7 @@ mod tests {
 
     #[test]
     fn silence_lasts_as_long_as_the_gap() {
-        for gap in [960, 961, 5760, 6719, 7680, 150_000, 48_000 * 60 + 17, 48_000 * 3600] {
+        for gap in [960, 961, 5760, 6719, 7680, 150_000, 48_000 * 60 + 17, 48_000 * 600] {
             let silence = Silence::of(gap).unwrap();
             let truns = silence.truns(1000);
             let (mut lasts, mut at) = (0, 1000);
@@ -88,11 +95,15 @@ mod tests {
                     at += sample.size.map_or(LONG_PACKET.len(), |size| size as usize);
                 }
             }
-            assert_eq!((lasts, silence.ticks(), at - 1000), (gap, gap, silence.bytes().len()));
+            assert_eq!(
+                (lasts, silence.ticks(), at - 1000, silence.len()),
+                (gap, gap, silence.bytes().len(), at - 1000)
+            );
             assert!(silence.bytes().starts_with(short_packet()));
         }
         assert_eq!(Silence::of(959), None);
         assert_eq!(Silence::of(-1), None);
+        assert_eq!(Silence::of(48_000 * 600 + 1), None);
     }
 
     #[test]

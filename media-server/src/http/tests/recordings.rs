@@ -326,7 +326,9 @@ async fn stored_mp4_answers_ranges_with_one_request_each() {
         .map_while(|n| fake.object(&format!("front-door/{}/segment-{n:06}.m4s", bench.camera.stream)))
         .map(|bytes| bytes.to_vec())
         .collect();
-    let merged = segments.iter().flat_map(|segment| composition::merge(segment, Duration::ZERO, None).unwrap().bytes);
+    let merged = segments
+        .iter()
+        .flat_map(|segment| composition::merge(segment, jiff::SignedDuration::ZERO, None).unwrap().bytes);
     assert!(whole.ends_with(&merged.collect::<Vec<_>>()) && &whole[4..8] == b"ftyp", "a head and all segments");
     for (from, to) in [(0, 0), (4, 7), (whole.len() / 3, 2 * whole.len() / 3), (whole.len() - 10, whole.len() - 1)] {
         let (before, range) = (fake.count("GET"), format!("bytes={from}-{to}"));
