@@ -83,6 +83,18 @@ impl TapBatch {
         self.records.push(TapRecord::Packet { kind, codec, source, index, timestamp, marker, arrival, payload });
     }
 
+    /// Appends a copy of a later batch of the same room.
+    pub fn append(&mut self, later: &TapBatch) {
+        let base = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(&later.bytes);
+        self.records.extend(later.records.iter().cloned().map(|mut record| {
+            if let TapRecord::Packet { payload, .. } = &mut record {
+                *payload = payload.start + base..payload.end + base;
+            }
+            record
+        }));
+    }
+
     /// Forgets everything but the memory.
     pub fn reuse(mut self, room: RoomId) -> Self {
         self.room = room;

@@ -119,12 +119,12 @@ pub(super) fn queue(limit: usize, budget: &Arc<Budget>) -> (Queue, Receiver<Inpu
 }
 
 impl Queue {
-    /// Copies the batch into the queue. After an overflow nothing is taken until half of the queue is free: one gap is
+    /// Puts the batch into the queue. After an overflow nothing is taken until half of the queue is free: one gap is
     /// better than many.
-    pub(super) fn put(&mut self, batch: &TapBatch) -> Put {
+    pub(super) fn put(&mut self, batch: TapBatch) -> Put {
         let waiting = self.load.bytes.load(Ordering::Relaxed);
         let limit = if self.dropped.is_empty() { self.limit } else { self.limit / 2 };
-        let cost = cost(batch);
+        let cost = cost(&batch);
         let in_all = self.load.budget.used.load(Ordering::Relaxed);
         if waiting + cost > limit || in_all + cost > self.load.budget.limit {
             for record in &batch.records {
@@ -138,8 +138,7 @@ impl Queue {
         }
         self.load.bytes.fetch_add(cost, Ordering::Relaxed);
         self.load.budget.used.fetch_add(cost, Ordering::Relaxed);
-        let copy = TapBatch { room: batch.room, records: batch.records.clone(), bytes: batch.bytes.clone() };
-        if !self.tell(Input::Batch(copy)) {
+        if !self.tell(Input::Batch(batch)) {
             self.load.give_back(cost);
         }
         Put::Queued
@@ -191,7 +190,7 @@ mod tests {
     #[test]
     fn a_full_queue_drops_until_half_is_free_and_then_tells_of_it() {
         let (mut queue, inputs, load) = queue(10_000, &Budget::new(usize::MAX));
-        while queue.put(&batch(1000)) == Put::Queued {}
+        while queue.put(batch(1000)) == Put::Queued {}
         let waiting: Vec<_> = inputs.try_iter().collect();
         assert!((8..=9).contains(&waiting.len()), "{}", waiting.len());
         let mut waiting = waiting.into_iter();
@@ -200,9 +199,9 @@ mod tests {
             _ => panic!("only batches so far"),
         };
         take();
-        assert_eq!(queue.put(&batch(1000)), Put::Dropped, "a little room is not enough");
+        assert_eq!(queue.put(batch(1000)), Put::Dropped, "a little room is not enough");
         (0..5).for_each(|_| take());
-        assert_eq!(queue.put(&batch(1000)), Put::Queued);
+        assert_eq!(queue.put(batch(1000)), Put::Queued);
         let told: Vec<_> = inputs.try_iter().collect();
         assert!(matches!(&told[..], [Input::Dropped(dropped), Input::Batch(_)] if dropped[0].0 == Track::Video));
     }
@@ -212,17 +211,17 @@ mod tests {
         let budget = Budget::new(10_000);
         let (mut one, _inputs, _load) = queue(8000, &budget);
         let (mut other, more, load) = queue(8000, &budget);
-        while one.put(&batch(1000)) == Put::Queued {}
+        while one.put(batch(1000)) == Put::Queued {}
         let mut taken = 0;
-        while other.put(&batch(1000)) == Put::Queued {
+        while other.put(batch(1000)) == Put::Queued {
             taken += 1;
         }
         assert!((1..=3).contains(&taken), "{taken}");
         drop((one, _load));
-        assert_eq!(other.put(&batch(1000)), Put::Queued);
+        assert_eq!(other.put(batch(1000)), Put::Queued);
         let waiting = load.waiting();
         drop(more);
-        assert_eq!((other.put(&batch(1000)), load.waiting()), (Put::Queued, waiting), "its writer is gone");
+        assert_eq!((other.put(batch(1000)), load.waiting()), (Put::Queued, waiting), "its writer is gone");
         drop((other, load));
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }

@@ -1,5 +1,8 @@
 //! Which recording a batch belongs to: one thread that never waits for a disk.
 //!
+//! Batches of [`GATHER`] go to a writer together. A batch of each burst would wake two threads a hundred times a second for
+//! each camera, which costs more than the recording itself.
+//!
 //! Media comes before the control plane says that a recording starts, so a room that is not known yet gets a queue at once,
 //! which waits for its writer. Rooms' numbers are never used again.
 
@@ -13,6 +16,10 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long batches gather, and the media time of those that go to a writer together.
+pub(super) const GATHER: Duration = Duration::from_millis(50);
+/// Most batches that gather; about as many as the media threads keep buffers for.
+const MAX_GATHERED: usize = 256;
 /// How often numbers are told and old rooms forgotten.
 const TICK: Duration = Duration::from_secs(1);
 /// How long media waits for a recording to be started.
@@ -54,14 +61,22 @@ impl Rooms {
     /// Routes until the media plane is gone.
     pub(super) fn route(&self, taps: &dyn TapSource) {
         let mut ticked = Instant::now();
+        let (mut batches, mut behind) = (Vec::new(), false);
         loop {
-            match taps.next(TICK) {
-                Ok(Some(batch)) => {
-                    self.put(&batch);
-                    taps.recycle(batch);
-                }
-                Ok(None) => {}
-                Err(Gone) => return,
+            let mut next = taps.next(TICK);
+            if matches!(next, Ok(Some(_))) && !behind {
+                // No thread waits for a batch meanwhile, so media threads spend nothing on a wake-up.
+                std::thread::sleep(GATHER);
+            }
+            while let Ok(Some(batch)) = next {
+                batches.push(batch);
+                next = if batches.len() < MAX_GATHERED { taps.next(Duration::ZERO) } else { Ok(None) };
+            }
+            behind = batches.len() >= MAX_GATHERED;
+            self.put_all(&batches);
+            batches.drain(..).for_each(|batch| taps.recycle(batch));
+            if let Err(Gone) = next {
+                return;
             }
             let now = Instant::now();
             if now.saturating_duration_since(ticked) >= TICK {
@@ -94,14 +109,35 @@ impl Rooms {
         room.queue.tell(input)
     }
 
-    fn put(&self, batch: &TapBatch) {
+    /// Puts batches into the queues of their rooms, those of a room together.
+    fn put_all(&self, batches: &[TapBatch]) {
+        let mut gathered: HashMap<RoomId, TapBatch> = HashMap::new();
+        for batch in batches {
+            let first = |batch: &TapBatch| batch.records.first().map(arrival);
+            let room = gathered.entry(batch.room).or_insert_with(|| TapBatch {
+                room: batch.room,
+                records: Vec::new(),
+                bytes: Vec::new(),
+            });
+            // Writers that are behind take small steps, so that they drop little when a queue is full.
+            if first(room).zip(first(batch)).is_some_and(|(from, to)| to.saturating_duration_since(from) >= GATHER) {
+                let empty = TapBatch { room: batch.room, records: Vec::new(), bytes: Vec::new() };
+                self.put(std::mem::replace(room, empty));
+            }
+            room.append(batch);
+        }
+        gathered.into_values().for_each(|batch| self.put(batch));
+    }
+
+    fn put(&self, batch: TapBatch) {
         // Not that of the first record: tracks are copied one after the other, and each with its own arrivals.
         let first = batch.records.iter().map(arrival).min();
         let mut rooms = self.lock();
         let room = rooms.entry(batch.room).or_insert_with(|| self.new_room(first));
+        let records = batch.records.len();
         if room.queue.put(batch) == Put::Dropped {
             drop(rooms);
-            measure::dropped(batch.records.len());
+            measure::dropped(records);
         }
     }
 
@@ -134,15 +170,70 @@ impl Rooms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::tap::TapRecord;
+    use sfu::parameters::{Codec, MediaKind, SessionId};
+
+    fn batch(room: u64, index: u64, arrival: Instant, payload: &[u8]) -> TapBatch {
+        let packet = TapRecord::Packet {
+            kind: MediaKind::Video,
+            codec: Codec::Vp8,
+            source: SessionId(1),
+            index,
+            timestamp: 0,
+            marker: true,
+            arrival,
+            payload: 0..payload.len() as u32,
+        };
+        TapBatch { room: RoomId(room), records: vec![packet], bytes: payload.to_vec() }
+    }
 
     #[test]
     fn rooms_that_nobody_records_are_forgotten() {
         let rooms = Rooms::new(1000, 1000);
-        rooms.put(&TapBatch { room: RoomId(1), records: vec![], bytes: vec![0; 100] });
+        rooms.put(batch(1, 0, Instant::now(), b"frame"));
         rooms.tick(Instant::now());
         assert_eq!(rooms.lock().len(), 1);
         rooms.tick(Instant::now() + UNSTARTED + TICK);
         assert_eq!(rooms.lock().len(), 0);
+    }
+
+    /// Returns the indices and payloads of each batch that a recording has got.
+    fn batches(begun: &Begun) -> Vec<Vec<(u64, Vec<u8>)>> {
+        let batch = |input| match input {
+            Input::Batch(TapBatch { records, bytes, .. }) => {
+                let packet = |record: &TapRecord| match record {
+                    TapRecord::Packet { index, payload, .. } => {
+                        (*index, bytes[payload.start as usize..payload.end as usize].to_vec())
+                    }
+                    _ => panic!("packets only"),
+                };
+                records.iter().map(packet).collect()
+            }
+            _ => panic!("batches only"),
+        };
+        begun.inputs.try_iter().map(batch).collect()
+    }
+
+    #[test]
+    fn batches_of_a_room_arrive_together() {
+        let rooms = Rooms::new(100_000, 100_000);
+        let begun = [1, 2].map(|room| rooms.begin(RoomId(room)).unwrap());
+        let now = Instant::now();
+        rooms.put_all(&[batch(1, 1, now, b"one"), batch(2, 7, now, b"other"), batch(1, 2, now, b"two")]);
+        let packet = |index, payload: &[u8]| (index, payload.to_vec());
+        assert_eq!(batches(&begun[0]), [[packet(1, b"one"), packet(2, b"two")]]);
+        assert_eq!(batches(&begun[1]), [[packet(7, b"other")]]);
+    }
+
+    #[test]
+    fn batches_far_apart_arrive_one_by_one() {
+        let rooms = Rooms::new(100_000, 100_000);
+        let begun = rooms.begin(RoomId(1)).unwrap();
+        let now = Instant::now();
+        let sent: Vec<_> = (0..4).map(|n| batch(1, n, now + GATHER / 2 * n as u32, b"frame")).collect();
+        rooms.put_all(&sent);
+        let lengths: Vec<usize> = batches(&begun).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [2, 2]);
     }
 
     #[test]

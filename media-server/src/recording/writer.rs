@@ -11,6 +11,7 @@ use super::error::DiskError;
 use super::measure::{self, Counted};
 use super::queue::{Input, Load, track};
 use super::repair::Job;
+use super::router::GATHER;
 use super::shared::{Progress, Shared};
 use super::tap::arrival;
 use super::wall_clock::{clock_step, until_multiple};
@@ -29,8 +30,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Media that was sent before the stream's end may come so long after it.
-const LINGER: Duration = Duration::from_millis(150);
+/// Longest delay of media that was sent before the stream's end, unless its source ends earlier.
+const LINGER: Duration = Duration::from_secs(1);
+/// Age of media that has been handled, unless router or writer is behind.
+const SETTLED: Duration = GATHER;
 /// How often a disk that goes on failing is told of.
 const REMIND: Duration = Duration::from_secs(60);
 /// The trouble of a recording of a publisher that sends G.711.
@@ -226,7 +229,7 @@ impl Writer {
             let wait = match &finishing {
                 Some(_) if self.source.is_none() => Duration::ZERO,
                 Some((until, _)) => until.saturating_duration_since(now),
-                None => self.recording.poll_timeout().map_or(IDLE, |at| at.saturating_duration_since(now)),
+                None => self.recording.poll_timeout().map_or(IDLE, |at| (at + SETTLED).saturating_duration_since(now)),
             };
             match inputs.recv_timeout(wait) {
                 Ok(Input::Batch(batch)) => {
@@ -251,7 +254,7 @@ impl Writer {
                         self.finish();
                         return Some(done);
                     }
-                    None => self.recording.handle_timeout(Instant::now()),
+                    None => self.handle_timeout(Instant::now().checked_sub(SETTLED).unwrap_or(now)),
                 },
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
@@ -267,9 +270,6 @@ impl Writer {
     fn take(&mut self, batch: &TapBatch) {
         if let Some(first) = batch.records.first().map(arrival) {
             self.contacts.load.begin(first);
-            if self.recording.poll_timeout().is_some_and(|at| at <= first) {
-                self.recording.handle_timeout(first);
-            }
         }
         let paused = self.is_paused();
         for record in &batch.records {
@@ -289,8 +289,16 @@ impl Writer {
         self.contacts.load.end(batch);
     }
 
+    /// Handles the timers that are due at `now`.
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.recording.poll_timeout().is_some_and(|at| at <= now) {
+            self.recording.handle_timeout(now);
+        }
+    }
+
     fn handle(&mut self, record: &TapRecord, bytes: &[u8]) {
         let now = arrival(record);
+        self.handle_timeout(now);
         self.handled = self.handled.max(now);
         match record {
             TapRecord::Packet { codec, source, index, timestamp, marker, payload, .. } => {
