@@ -8,7 +8,7 @@ use super::app::App;
 use super::body::read_json;
 use super::events::{FULL_RETRY, KEEP_ALIVE};
 use super::refusals::SessionRefused;
-use super::sessions::{SessionPath, authorize, session_key};
+use super::sessions::{SessionPath, authorize_session, session_key};
 use crate::control::{Role, RoomName};
 use crate::problem::{Kind, Problem};
 use axum::Router;
@@ -51,7 +51,8 @@ struct StreamPath {
     stream: String,
 }
 
-/// Makes an event stream for a viewer, in place of the one that its session has.
+/// Makes an event stream for a viewer, in place of the one that its session has. The token that started the session does
+/// after its expiry too.
 #[utoipa::path(post, path = "/whep/{room}/{key}/sse", tag = "WHEP", params(SessionPath),
     request_body(content = Option<Vec<String>>, description = "Which events; without a body all: reconnect"),
     responses((status = 201, description = "Listen at Location"),
@@ -64,8 +65,7 @@ async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let room = RoomName::parse(&room)?;
-    let who = authorize(&app, request.headers(), &room, Role::Subscriber)?;
-    let key = session_key(&key)?;
+    let (who, key) = authorize_session(&app, request.headers(), &room, Role::Subscriber, &key)?;
     if !request.body().is_end_stream() {
         let wanted: Vec<String> = read_json(request).await?;
         if let Some(unknown) = wanted.iter().find(|event| !EVENTS.contains(&event.as_str())) {
@@ -107,13 +107,13 @@ async fn listen(State(app): State<App>, Path(path): Path<StreamPath>) -> Result<
     Ok(([(CACHE_CONTROL, "no-store")], [unbuffered], body).into_response())
 }
 
-/// Ends an event stream; the session goes on.
+/// Ends an event stream; the session continues. The token that started the session does after its expiry too.
 #[utoipa::path(delete, path = "/whep/{room}/{key}/sse/{stream}", tag = "WHEP", params(StreamPath),
     responses((status = 200, description = "It has ended"), SessionRefused))]
 async fn end(State(app): State<App>, Path(path): Path<StreamPath>, headers: HeaderMap) -> Result<StatusCode, Problem> {
     let StreamPath { room, key, stream } = path;
     let room = RoomName::parse(&room)?;
-    let who = authorize(&app, &headers, &room, Role::Subscriber)?;
-    app.control.close_notices(&room, &session_key(&key)?, &session_key(&stream)?, &who)?;
+    let (who, key) = authorize_session(&app, &headers, &room, Role::Subscriber, &key)?;
+    app.control.close_notices(&room, &key, &session_key(&stream)?, &who)?;
     Ok(StatusCode::OK)
 }

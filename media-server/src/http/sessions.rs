@@ -205,14 +205,14 @@ async fn session_options() -> Response {
     preflight("PATCH, DELETE, OPTIONS", (ACCEPT_PATCH, FRAGMENT))
 }
 
-pub(super) fn authorize(app: &App, headers: &HeaderMap, room: &RoomName, role: Role) -> Result<Principal, Problem> {
+fn authorize(app: &App, headers: &HeaderMap, room: &RoomName, role: Role) -> Result<Principal, Problem> {
     Ok(identity_to_principal(app.authorizer.decide(headers, action_of(room, role))?))
 }
 
 /// Authorizes a change of the session with this key. The token that started the session does after its expiry too: clients
 /// have no way to renew it, and a session must survive a change of networks. It must still be signed by a key that is
 /// valid, and it starts nothing new.
-fn authorize_session(
+pub(super) fn authorize_session(
     app: &App,
     headers: &HeaderMap,
     room: &RoomName,

@@ -1,6 +1,6 @@
 //! The whole matrix: every bad token on every route is 401, every good token that is for something else is 403.
 
-use super::bench::{Bench, CAMERA, Wishes, bench, jwt, request};
+use super::bench::{Bench, CAMERA, VIEWER, Wishes, bench, jwt, request};
 use crate::auth::test_tokens::{SECRET, forge, sign, sign_with};
 use axum::http::StatusCode;
 use jsonwebtoken::Algorithm;
@@ -183,19 +183,39 @@ fn expiring(subject: &str, expiry: u64) -> String {
     sign(claims)
 }
 
-/// Has the session's token expire: a session is started by a token that is valid for seconds beyond the leeway of 30 s.
 async fn expired_camera(bench: &Bench) -> (String, String) {
+    expired_session(bench, "/whip/a", CAMERA).await
+}
+
+/// Has the session's token expire: a session is started by a token that is valid for seconds beyond the leeway of 30 s.
+async fn expired_session(bench: &Bench, path: &str, offer: &str) -> (String, String) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let token = expiring("me", now - 25);
-    let camera = bench.offer("/whip/a", CAMERA, Some(&token)).await;
-    assert_eq!(camera.status, StatusCode::CREATED, "{camera:?}");
+    let session = bench.offer(path, offer, Some(&token)).await;
+    assert_eq!(session.status, StatusCode::CREATED, "{session:?}");
     let authorization = format!("Bearer {token}");
     super::bench::until("the token expires", async || {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         bench.call("GET /streams", &[("authorization", &authorization)], "").await.status == StatusCode::UNAUTHORIZED
     })
     .await;
-    (camera.header("location").to_owned(), token)
+    (session.header("location").to_owned(), token)
+}
+
+#[tokio::test]
+async fn expired_token_opens_events_of_its_own_session() {
+    let bench = bench(Wishes { auth: jwt(), ..Wishes::default() }).await;
+    let camera = bench.offer("/whip/a", CAMERA, Some(&good("publish", json!("a")))).await;
+    assert_eq!(camera.status, StatusCode::CREATED, "{camera:?}");
+    let (url, token) = expired_session(&bench, "/whep/a", VIEWER).await;
+    let call =
+        async |line: &str, token: &str| bench.call(line, &[("authorization", &format!("Bearer {token}"))], "").await;
+    let create = format!("POST {url}/sse");
+    assert_eq!(call(&create, &expiring("me", 1_000_000_000)).await.problem(), "token-invalid", "another token");
+    let events = call(&create, &token).await;
+    assert_eq!(events.status, StatusCode::CREATED, "{events:?}");
+    let ended = call(&format!("DELETE {}", events.header("location")), &token).await;
+    assert_eq!(ended.status, StatusCode::OK, "{ended:?}");
 }
 
 #[tokio::test]
