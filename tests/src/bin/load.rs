@@ -27,12 +27,9 @@ struct Args {
     /// Rounds; the table shows medians
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// What to measure
+    /// Subjects: floor, ours, recording (our server while it records), janus
     #[arg(long, value_delimiter = ',', default_value = "floor,ours,janus")]
     subjects: Vec<String>,
-    /// Our server records while it is measured
-    #[arg(long)]
-    record: bool,
     /// Viewers take every datagram by itself, so that the server pays for segmenting, too
     #[arg(long)]
     no_coalesce: bool,
@@ -117,13 +114,14 @@ fn run(args: &Args) -> Result<bool, LoadError> {
 fn subject(args: &Args, name: &str) -> Result<Option<Box<dyn Subject>>, LoadError> {
     Ok(match name {
         "floor" => Some(Box::new(Floor::new(&args.floor)?)),
-        "ours" => Some(Box::new(Ours::start(&args.server, args.record)?)),
+        "ours" => Some(Box::new(Ours::start(&args.server, false)?)),
+        "recording" => Some(Box::new(Ours::start(&args.server, true)?)),
         "janus" if Janus::is_installed() => Some(Box::new(Janus::start()?)),
         "janus" => {
             eprintln!("Janus is not installed (Debian: apt-get install janus): left out");
             None
         }
-        other => return Err(LoadError::Server(format!("{other} is none of floor, ours, janus"))),
+        other => return Err(LoadError::Server(format!("{other} is none of floor, ours, recording, janus"))),
     })
 }
 

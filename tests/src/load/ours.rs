@@ -17,8 +17,12 @@ use tempfile::TempDir;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+/// Its name in the table while it records.
+pub(super) const RECORDING: &str = "media-server, recording";
+
 /// See the module.
 pub struct Ours {
+    record: bool,
     http: Http,
     base: String,
     // Before the folder: it must have ended when that is removed.
@@ -58,7 +62,7 @@ impl Ours {
             process.check().is_err() || http.page(&format!("{base}/readyz")).is_ok_and(|(status, _)| status == 200)
         })?;
         process.check()?;
-        Ok(Self { http, base, process, _folder: folder })
+        Ok(Self { record, http, base, process, _folder: folder })
     }
 }
 
@@ -72,7 +76,7 @@ fn free_udp() -> std::io::Result<u16> {
 
 impl Subject for Ours {
     fn name(&self) -> &'static str {
-        "media-server"
+        if self.record { RECORDING } else { "media-server" }
     }
 
     fn camera(&mut self, identity: &Identity) -> Result<Option<Source>, LoadError> {

@@ -1,6 +1,7 @@
 //! The table, and whether the bars are met.
 
 use super::Measured;
+use super::ours::RECORDING;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -13,13 +14,21 @@ pub struct Bars {
     pub times_floor: f64,
     /// CPU time of a packet, as a share of Janus's: at most.
     pub share_of_janus: f64,
+    /// CPU time of a packet while it records, as a multiple of the time while it does not: at most.
+    pub times_unrecorded: f64,
     /// Bytes of memory for each viewer: at most.
     pub memory_per_viewer: f64,
 }
 
 impl Default for Bars {
     fn default() -> Self {
-        Self { loss_percent: 0.1, times_floor: 2.0, share_of_janus: 1.0 / 3.0, memory_per_viewer: 100_000.0 }
+        Self {
+            loss_percent: 0.1,
+            times_floor: 2.0,
+            share_of_janus: 1.0 / 3.0,
+            times_unrecorded: 1.1,
+            memory_per_viewer: 100_000.0,
+        }
     }
 }
 
@@ -69,6 +78,9 @@ pub fn verdicts(measured: &[Measured], bars: &Bars) -> Vec<Outcome> {
         push("loss, %", of("media-server", |one| one.loss_percent), bars.loss_percent, true);
         push("CPU, times the floor", cost("floor").map(|floor| ours / floor), bars.times_floor, false);
         push("CPU, share of Janus", cost("Janus").map(|janus| ours / janus), bars.share_of_janus, false);
+        let recording = cost(RECORDING).map(|recording| recording / ours);
+        push("CPU while recording, times that without", recording, bars.times_unrecorded, false);
+        push("loss while recording, %", of(RECORDING, |one| one.loss_percent), bars.loss_percent, true);
         let memory = of("media-server", |one| Some(one.memory_per_viewer / 1000.0));
         push("memory of a viewer, kB", memory, bars.memory_per_viewer / 1000.0, false);
         push("packets not authentic or damaged", of("media-server", |one| Some(one.bad as f64)), 0.0, false);
@@ -83,7 +95,7 @@ pub fn table(measured: &[Measured]) -> String {
          first packet p50 / p95 ms | keyframe p50 / p95 ms | SRTP |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for viewers in sizes(measured) {
-        for subject in ["floor", "media-server", "Janus"] {
+        for subject in ["floor", "media-server", RECORDING, "Janus"] {
             let of = |what: fn(&Measured) -> Option<f64>| median(measured, subject, viewers, what);
             let Some(cost) = of(|one| Some(one.cpu_us_per_packet)) else { continue };
             let against = |other: &str| {
@@ -144,6 +156,15 @@ mod tests {
             generator_cpu_seconds: 0.0,
             camera_latest_ms: 0.0,
         }
+    }
+
+    #[test]
+    fn recording_is_compared_with_not_recording() {
+        let met = |recording| {
+            let measured = [one("media-server", 2.0), one(RECORDING, recording)];
+            verdicts(&measured, &Bars::default()).iter().all(|one| one.met)
+        };
+        assert!(met(2.2) && !met(2.21));
     }
 
     #[test]
