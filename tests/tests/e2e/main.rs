@@ -25,6 +25,7 @@ mod joins;
 mod keyframes;
 mod kills;
 mod loss;
+mod lost_disk;
 mod moving;
 mod narrow;
 mod networks;

@@ -49,6 +49,8 @@ struct Medium {
     cached: BTreeSet<usize>,
     powered: bool,
     opened: usize,
+    /// Time that each byte takes to be written.
+    byte_time: Duration,
 }
 
 impl VolatileDisk {
@@ -61,8 +63,14 @@ impl VolatileDisk {
         let options = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
         system("mkfs.ext4", &["-q", "-b", "4096", "-m", "0", "-E", options, text(&image)]);
         let content = std::fs::read(&image).unwrap();
-        let medium =
-            Medium { durable: content.clone(), current: content, cached: BTreeSet::new(), powered: true, opened: 0 };
+        let medium = Medium {
+            durable: content.clone(),
+            current: content,
+            cached: BTreeSet::new(),
+            powered: true,
+            opened: 0,
+            byte_time: Duration::ZERO,
+        };
         let medium = Arc::new(Mutex::new(medium));
         serve(&image, Arc::clone(&medium));
         let disk = VolatileDisk { mounted, image, medium, _folder: folder };
@@ -73,6 +81,11 @@ impl VolatileDisk {
     /// The mount point.
     pub(crate) fn path(&self) -> &Path {
         &self.mounted
+    }
+
+    /// Limits the rate of writes.
+    pub(crate) fn limit_writes(&self, bytes_per_second: u32) {
+        lock(&self.medium).byte_time = Duration::from_secs(1) / bytes_per_second;
     }
 
     /// Cuts the power: from now on each write and flush fails. Reads still give the content before the cut.
@@ -233,6 +246,7 @@ fn answer(request: &Request<'_>, medium: &mut Medium) -> Option<Result<Vec<u8>, 
         // WRITE
         16 => {
             let (at, length) = request.range();
+            std::thread::sleep(medium.byte_time * length as u32);
             done(medium.write(at, &request.0[80..80 + length])).map(|_| words(&[length as u32, 0]))
         }
         // RELEASE
