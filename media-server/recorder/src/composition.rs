@@ -13,6 +13,7 @@
 
 mod fragment;
 mod silence;
+mod track;
 
 use std::{
     collections::BTreeMap,

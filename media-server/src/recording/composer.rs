@@ -162,7 +162,7 @@ pub(super) fn head(
 }
 
 /// Counts changes of how segments are merged: a player must not join bytes of two ways.
-const MERGE_VERSION: u8 = 3;
+const MERGE_VERSION: u8 = 4;
 
 /// Returns a tag that changes with the contents: the head lists all lengths and durations, and recordings never change.
 pub(super) fn tag(head: &[u8], recordings: &[&RecordingId]) -> String {

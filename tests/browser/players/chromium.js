@@ -84,7 +84,8 @@ export function step(page, url, times) {
       if (index === 0) continue;
       const next = times[index + 1] ?? time + (time - times[index - 1]);
       video.currentTime = first + (time + next) / 2;
-      shown.push(await shows(() => Math.abs(last - first - time) < (next - time) / 2));
+      // Not as far as the frame before, which is still presented.
+      shown.push(await shows(() => Math.abs(last - first - time) < Math.min(next - time, time - times[index - 1]) / 2));
     }
     video.remove();
     return shown;

@@ -9,29 +9,27 @@ use std::{ops::Range, time::Duration};
 
 use jiff::SignedDuration;
 use shiguredo_mp4::{
-    BoxHeader, Encode as _, SampleFlags,
-    boxes::{MfhdBox, MoofBox, TfdtBox, TfhdBox, TrafBox, TrunBox, TrunSample},
+    BoxHeader, Encode as _,
+    boxes::{MfhdBox, MoofBox, TrafBox},
 };
 
 use super::{
-    silence::{self, Silence},
+    silence::Silence,
     ticks,
+    track::{Form, TrackData},
 };
 use crate::{
     clock::seconds,
-    mp4::{
-        part::{self, NOT_SYNC, SYNC},
-        timescale, track_id,
-    },
+    mp4::{part, timescale},
     types::Track,
 };
 
 /// A part within its segment.
 #[derive(Debug)]
-struct Part {
-    read: part::Read,
+pub(super) struct Part {
+    pub(super) read: part::Read,
     /// First byte of its payload, from the start of the segment.
-    payload: usize,
+    pub(super) payload: usize,
 }
 
 impl Part {
@@ -71,9 +69,9 @@ pub struct Merged {
 /// of the audio before it, after its shift ([`audio_end`]); the pause becomes silence. None when it is not a whole segment.
 pub fn merge(segment: &[u8], shift: SignedDuration, audio: Option<Duration>) -> Option<Merged> {
     let parts = parts(segment);
-    let merge =
-        |silences: &[Option<(i64, Silence)>]| merge_filled(segment, &parts, shift, silences, Some(segment.len()));
-    merge(&silences(&parts, shift, audio)).or_else(|| merge(&[]))
+    let silences = silences(&parts, shift, audio);
+    let forms = [(&silences[..], Form::Plain), (&silences[..], Form::Compact), (&[], Form::Plain)];
+    forms.into_iter().find_map(|form| merge_filled(segment, &parts, shift, form, Some(segment.len())))
 }
 
 /// Merges the parts of a segment between two times, from the newest keyframe before on. `audio`: see [`merge`]; it counts
@@ -83,7 +81,8 @@ pub fn cut(segment: &[u8], times: Range<Duration>, shift: SignedDuration, audio:
     let first = first_part(&parts, times.start);
     let last = parts.iter().rposition(|part| part.extent().0 < times.end).unwrap_or(parts.len().saturating_sub(1));
     let parts = parts.get(first..=last.max(first))?;
-    merge_filled(segment, parts, shift, &silences(parts, shift, audio.filter(|_| first == 0)), None)
+    let silences = silences(parts, shift, audio.filter(|_| first == 0));
+    merge_filled(segment, parts, shift, (&silences, Form::Plain), None)
 }
 
 /// Returns where a [`cut`] from this time on starts, without its shift. None when there is no complete part.
@@ -124,20 +123,27 @@ fn merge_filled(
     segment: &[u8],
     parts: &[Part],
     shift: SignedDuration,
-    silences: &[Option<(i64, Silence)>],
+    (silences, form): (&[Option<(i64, Silence)>], Form),
     len: Option<usize>,
 ) -> Option<Merged> {
     let (first, last) = (parts.first()?, parts.last()?);
+    let collect = |track| TrackData::collect(segment, parts, silences, (track, shift), form);
+    // Audio first: it takes little, and players that download the file have it when the pictures arrive.
+    let tracks: Vec<TrackData<'_>> = [Track::Audio, Track::Video].into_iter().filter_map(collect).collect();
     // `head`: bytes before the payload.
     let moof = |head: usize| -> Option<MoofBox> {
-        let tracks = [Track::Video, Track::Audio].into_iter();
-        let traf_boxes: Vec<TrafBox> = tracks.filter_map(|track| traf(parts, silences, track, shift, head)).collect();
+        let mut at = head;
+        let traf = |track: &TrackData<'_>| {
+            let traf = track.traf(at);
+            at += track.len();
+            traf
+        };
+        let mut traf_boxes: Vec<TrafBox> = tracks.iter().map(traf).collect::<Option<_>>()?;
+        traf_boxes.sort_by_key(|traf| traf.tfhd_box.track_id);
         let mfhd_box = MfhdBox { sequence_number: first.read.info.sequence };
         (!traf_boxes.is_empty()).then_some(MoofBox { mfhd_box, traf_boxes, unknown_boxes: vec![] })
     };
-    let silence = |before: usize| silences.get(before).and_then(|silence| silence.map(|(_, silence)| silence));
-    let silent: usize = (0..parts.len()).filter_map(silence).map(Silence::len).sum();
-    let payload = silent + parts.iter().map(|part| part.read.payload_len as usize).sum::<usize>();
+    let payload: usize = tracks.iter().map(TrackData::len).sum();
     // Offsets have one size, whatever they are.
     let head = moof(0)?.encode_to_vec().ok()?.len() + BoxHeader::MIN_SIZE;
     let end = len.unwrap_or(head + payload);
@@ -149,12 +155,7 @@ fn merge_filled(
     // The padding is part of it: FFmpeg takes a box behind the `mdat` for the next fragment, and seeks wrong.
     bytes.extend_from_slice(&u32::try_from(end - bytes.len()).ok()?.to_be_bytes());
     bytes.extend_from_slice(b"mdat");
-    for (number, part) in parts.iter().enumerate() {
-        if let Some(silence) = silence(number) {
-            bytes.extend_from_slice(&silence.bytes());
-        }
-        bytes.extend_from_slice(segment.get(part.payload..part.payload + part.read.payload_len as usize)?);
-    }
+    tracks.iter().for_each(|track| track.write(&mut bytes));
     bytes.resize(end, 0);
     Some(Merged { bytes, start: first.extent().0, end: last.extent().1, keyframe: first.is_keyframe() })
 }
@@ -163,7 +164,7 @@ fn ticks_of(time: Duration, track: Track) -> i64 {
     i64::try_from(ticks(time, timescale(track))).unwrap_or(i64::MAX / 4)
 }
 
-fn shift_ticks(shift: SignedDuration, track: Track) -> i64 {
+pub(super) fn shift_ticks(shift: SignedDuration, track: Track) -> i64 {
     let ticks = ticks_of(shift.unsigned_abs(), track);
     if shift.is_negative() { -ticks } else { ticks }
 }
@@ -180,83 +181,13 @@ fn silences(parts: &[Part], shift: SignedDuration, audio: Option<Duration>) -> V
     parts.iter().map(&mut silence).collect()
 }
 
-/// Returns all samples of a track: a `trun` per part, and those of silence. None when it has no samples. `head`: bytes
-/// before the payload.
-fn traf(
-    parts: &[Part],
-    silences: &[Option<(i64, Silence)>],
-    track: Track,
-    shift: SignedDuration,
-    head: usize,
-) -> Option<TrafBox> {
-    let shift = shift_ticks(shift, track);
-    let (mut truns, mut start, mut end): (Vec<TrunBox>, Option<i64>, i64) = (Vec::new(), None, 0);
-    let (mut at, mut silent) = (head, false);
-    for (number, part) in parts.iter().enumerate() {
-        if let Some(Some((from, silence))) = silences.get(number) {
-            if track == Track::Audio {
-                start.get_or_insert(*from);
-                end = from + silence.ticks();
-                truns.extend(silence.truns(at));
-                silent = true;
-            }
-            at += silence.len();
-        }
-        for run in &part.read.runs {
-            if run.track == track {
-                let dts = run.dts.checked_add(shift)?;
-                // Samples follow each other: what is missing before this part prolongs the last one.
-                if let (Some(late @ 1..), Some(last)) = (
-                    dts.checked_sub(end).filter(|_| start.is_some()),
-                    truns.last_mut().and_then(|trun| trun.samples.last_mut()),
-                ) {
-                    last.duration = last.duration.map(|lasts| lasts.saturating_add(u32::try_from(late).unwrap_or(0)));
-                }
-                start.get_or_insert(dts);
-                end = run.end().saturating_add(shift);
-                truns.push(trun(run, i32::try_from(at).ok()?));
-            }
-            at += run.samples.iter().map(|sample| sample.size as usize).sum::<usize>();
-        }
-    }
-    Some(TrafBox {
-        tfhd_box: TfhdBox {
-            track_id: track_id(track),
-            base_data_offset: None,
-            sample_description_index: None,
-            default_sample_duration: silent.then_some(silence::LONG),
-            default_sample_size: silent.then_some(silence::LONG_PACKET.len() as u32),
-            default_sample_flags: (track == Track::Audio).then_some(SYNC),
-            duration_is_empty: false,
-            default_base_is_moof: true,
-        },
-        // Times of segments are rounded, and a shift may end a tick before 0.
-        tfdt_box: Some(TfdtBox { version: 1, base_media_decode_time: u64::try_from(start?.max(0)).ok()? }),
-        trun_boxes: truns,
-        unknown_boxes: vec![],
-    })
-}
-
-fn trun(run: &part::Run, data_offset: i32) -> TrunBox {
-    let reordered = run.samples.iter().any(|sample| sample.cts != 0);
-    let flags = |sync: bool| if sync { SYNC } else { NOT_SYNC };
-    let sample = |sample: &part::RunSample| TrunSample {
-        duration: Some(sample.duration),
-        size: Some(sample.size),
-        flags: (run.track == Track::Video).then(|| flags(sample.sync)),
-        composition_time_offset: reordered.then(|| i64::from(sample.cts)),
-    };
-    TrunBox {
-        data_offset: Some(data_offset),
-        first_sample_flags: None::<SampleFlags>,
-        samples: run.samples.iter().map(sample).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mp4::part::{Info, Sample, encode, styp};
+    use crate::mp4::{
+        part::{Info, Sample, encode, styp},
+        track_id,
+    };
     use shiguredo_mp4::Decode as _;
 
     fn segment(reordered: bool) -> Vec<u8> {
@@ -384,6 +315,14 @@ mod tests {
         assert_eq!((&merged[4..8], &merged[mdat + 4..mdat + 8]), (&b"moof"[..], &b"mdat"[..]));
         assert_eq!(mdat + size(mdat), segment.len(), "nothing follows");
         assert_eq!(merged.last(), Some(&0), "zeros behind the samples");
+    }
+
+    #[test]
+    fn track_of_a_fragment_is_one_run() {
+        let merged = merge(&segment(false), SignedDuration::ZERO, Some(Duration::ZERO)).unwrap();
+        let (moof, _) = MoofBox::decode(&merged.bytes).unwrap();
+        let runs: Vec<_> = moof.traf_boxes.iter().map(|traf| (traf.tfhd_box.track_id, traf.trun_boxes.len())).collect();
+        assert_eq!(runs, [(track_id(Track::Video), 1), (track_id(Track::Audio), 1)]);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Chromium plays audio by counting its samples: audio after a gap would play too early. It also drops samples with a lower
 //! offset in the file than the samples before them, so each gap has its own packets: two of digital silence, and then frames
-//! of length zero, which a decoder conceals by more silence (RFC 6716 §4.4). They take 1 kB a minute.
+//! of length zero, which a decoder conceals by more silence (RFC 6716 §4.4). They take 5 kB a minute, or 1 kB as runs of their
+//! own.
 
 use shiguredo_mp4::boxes::{TrunBox, TrunSample};
 
@@ -53,15 +54,27 @@ impl Silence {
         [short, LONG_PACKET.repeat(self.long as usize)].concat()
     }
 
-    /// Returns the boxes for packets that lie at `at`. Duration and size of the long ones are the defaults of the `traf`.
-    pub(super) fn truns(self, at: usize) -> Vec<TrunBox> {
-        let size = u32::try_from(short_packet().len()).ok();
-        let sample = TrunSample { duration: Some(SHORT), size, flags: None, composition_time_offset: None };
-        let mut short = vec![sample.clone(); self.short as usize];
-        if let Some(last) = short.last_mut() {
+    /// Returns the samples of its packets.
+    pub(super) fn samples(self) -> Vec<TrunSample> {
+        let sample = |duration, size: usize| TrunSample {
+            duration: Some(duration),
+            size: u32::try_from(size).ok(),
+            flags: None,
+            composition_time_offset: None,
+        };
+        let mut samples = vec![sample(SHORT, short_packet().len()); self.short as usize];
+        if let Some(last) = samples.last_mut() {
             last.duration = Some(SHORT + self.rest);
         }
-        let long = vec![TrunSample { duration: None, size: None, ..sample }; self.long as usize];
+        samples.resize(samples.len() + self.long as usize, sample(LONG, LONG_PACKET.len()));
+        samples
+    }
+
+    /// Returns the boxes for packets that lie at `at`. Duration and size of the long ones are the defaults of the `traf`.
+    pub(super) fn truns(self, at: usize) -> Vec<TrunBox> {
+        let mut short = self.samples();
+        let mut long = short.split_off(self.short as usize);
+        long.iter_mut().for_each(|sample| (sample.duration, sample.size) = (None, None));
         let long_at = at + short_packet().len() * short.len();
         let trun = |at: usize, samples: Vec<TrunSample>| TrunBox {
             data_offset: i32::try_from(at).ok(),
