@@ -1,4 +1,4 @@
-//! A server whose disk is lost gets its recordings back from the store.
+//! After the loss of its disk a server has the recordings of its store again.
 
 use crate::harness::{Server, Setup, alone, camera, decode_errors, figure, frames_in, media_server, until};
 use crate::store::{Kind, Store, record, session};

@@ -25,7 +25,7 @@ use crate::{
 pub(super) enum Form {
     /// Within the run of the track.
     Plain,
-    /// As runs of its own, which take a fifth of the room.
+    /// As separate runs, which take a fifth of the room.
     Compact,
 }
 
