@@ -227,7 +227,10 @@ impl Writer {
         loop {
             let now = Instant::now();
             let wait = match &finishing {
-                Some(_) if self.source.is_none() => Duration::ZERO,
+                // Its first packets may still gather in the router.
+                Some((until, _)) if self.source.is_none() => {
+                    (*until + 2 * SETTLED).saturating_duration_since(now + LINGER)
+                }
                 Some((until, _)) => until.saturating_duration_since(now),
                 None => self.recording.poll_timeout().map_or(IDLE, |at| (at + SETTLED).saturating_duration_since(now)),
             };
