@@ -70,6 +70,8 @@ pub(crate) struct Lane {
     pub(crate) dropping: bool,
     /// Its clock was given another anchor before the next frame.
     pub(crate) reclocked: bool,
+    /// Its clock was anchored by the first frame: the next error is the delay by which reordered frames are sent.
+    pub(crate) calibrating: bool,
     /// A gap was marked because video is far off audio.
     astray: bool,
     /// Arrival of the newest frame that was placed.
@@ -118,6 +120,7 @@ impl Lane {
             bias: 0,
             dropping: false,
             reclocked: false,
+            calibrating: false,
             astray: false,
             placed: None,
             disturbed: None,
@@ -211,6 +214,10 @@ impl Lane {
         epoch: Option<i64>,
         reference: Option<(i64, Instant)>,
     ) -> bool {
+        if let Some(entry) = &frame.frame.entry {
+            self.order.adopt_depth(entry);
+            self.pace.adopt_depth(entry);
+        }
         let step = self.pace.observe(frame.rtp, self.rate, frame.arrival, created);
         frame.rtp += self.pace.skipped();
         if step == Step::Jump {
@@ -222,6 +229,14 @@ impl Lane {
         else {
             return false;
         };
+        if std::mem::take(&mut self.calibrating)
+            && self.order.is_reordered()
+            && let Some(clock) = &mut self.clock
+        {
+            clock.steer(0);
+            self.bias += error;
+            return false;
+        }
         let tolerance = if reference.is_some() { APART } else { TOLERANCE };
         if error.abs() > tolerance
             && let Some(clock) = &mut self.clock

@@ -2,7 +2,7 @@
 //!
 //! A packet can be late but never early, so the largest `media time - arrival` of a short window is the state of the media
 //! clock without the network's delay. A step forward is a jump of the clock; a slow change means another rate, or that the
-//! clock stood still.
+//! clock stood still. Media time is that of decoding: frames that are reordered are sent before they are shown.
 //!
 //! Bound: the blocks of a window are at most a frame each, and a window ends after 600 ms and 4 frames.
 
@@ -11,7 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::clock::{nanos, since, ticks};
+use shiguredo_mp4::boxes::SampleEntry;
+
+use crate::{
+    clock::{nanos, since, ticks},
+    decode_order::DecodeOrder,
+};
 
 /// The largest error between media and arrival, in nanoseconds; a clock beyond that gets a new anchor.
 pub(crate) const MOST_ERROR: i64 = 1_000_000_000;
@@ -55,6 +60,7 @@ pub(crate) struct Pace {
     skipped: i64,
     /// They stand still now.
     still: bool,
+    order: DecodeOrder,
     blocks: VecDeque<Block>,
     beyond: Option<Instant>,
 }
@@ -65,7 +71,13 @@ impl Pace {
         self.last
     }
 
-    /// Returns `media time - arrival` without the network's delay; `None` before the first frame.
+    /// Adopts the order of frames that a keyframe's sample entry states.
+    pub(crate) fn adopt_depth(&mut self, entry: &SampleEntry) {
+        self.order.adopt_depth(entry);
+    }
+
+    /// Returns `media time - arrival` without the network's delay; `None` before the first frame with an exact decoding
+    /// time.
     pub(crate) fn ahead(&self) -> Option<i64> {
         let all = self.blocks.iter().map(|block| block.ahead).max()?;
         let newest = self.blocks.back()?.since;
@@ -107,19 +119,29 @@ impl Pace {
             }
         }
         let rtp = sent + self.skipped;
-        let ahead = nanos(rtp, rate).saturating_sub(since(arrival, created));
-        let Some(last) = self.last else {
-            self.start(rtp, arrival, ahead);
-            return Step::Steady;
-        };
-        let back = nanos(rtp - last.0, rate) < -MOST_ERROR;
-        if back || self.ahead().is_some_and(|known| ahead.saturating_sub(known) > MOST_ERROR) {
+        let earliest = self.order.earliest();
+        let depth = self.order.depth();
+        if earliest.is_some_and(|earliest| nanos(rtp - earliest, rate) < -MOST_ERROR) {
             self.restart(rtp, rate, arrival, created);
             return Step::Jump;
         }
-        self.last = Some((rtp, arrival));
-        self.note(arrival, ahead);
+        let ahead = self.measure(rtp, rate, arrival, created);
+        if self.ahead().zip(ahead).is_some_and(|(known, ahead)| ahead.saturating_sub(known) > MOST_ERROR) {
+            self.restart(rtp, rate, arrival, created);
+            return Step::Jump;
+        }
+        if self.order.depth() > depth {
+            // Those were measured by times of presentation.
+            self.blocks.clear();
+        }
+        self.note(rtp, arrival, ahead);
         Step::Steady
+    }
+
+    /// Returns `media time - arrival` of a frame; `None` while its decoding time is not exact.
+    fn measure(&mut self, rtp: i64, rate: u32, arrival: Instant, created: Instant) -> Option<i64> {
+        let media = self.order.decode_time(rtp);
+        self.order.is_settled().then(|| nanos(media, rate).saturating_sub(since(arrival, created)))
     }
 
     /// Returns whether the error, which has this value now, has been too large for too long.
@@ -136,15 +158,14 @@ impl Pace {
     pub(crate) fn restart(&mut self, rtp: i64, rate: u32, arrival: Instant, created: Instant) {
         self.blocks.clear();
         self.beyond = None;
-        self.start(rtp, arrival, nanos(rtp, rate).saturating_sub(since(arrival, created)));
+        self.order.restart();
+        let ahead = self.measure(rtp, rate, arrival, created);
+        self.note(rtp, arrival, ahead);
     }
 
-    fn start(&mut self, rtp: i64, arrival: Instant, ahead: i64) {
+    fn note(&mut self, rtp: i64, arrival: Instant, ahead: Option<i64>) {
         self.last = Some((rtp, arrival));
-        self.note(arrival, ahead);
-    }
-
-    fn note(&mut self, arrival: Instant, ahead: i64) {
+        let Some(ahead) = ahead else { return };
         match self.blocks.back_mut().filter(|block| arrival < block.since + BLOCK) {
             Some(block) => {
                 block.ahead = block.ahead.max(ahead);
@@ -195,6 +216,15 @@ mod tests {
         }
         let (_, steps) = steps((0..200).map(|n| (n * 40 + if n >= 150 { 900 } else { 0 }, n as u64 * 40)));
         assert!(!steps.contains(&Step::Jump), "within the bound");
+    }
+
+    #[test]
+    fn reordered_frames_are_neither_early_nor_late() {
+        // I P B B P B B, sent one after the other at 5 frames per second.
+        let shown = [0, 3, 1, 2].into_iter().chain((1..20).flat_map(|group| [3, 1, 2].map(|place| 3 * group + place)));
+        let (pace, steps) = steps(shown.zip(0..).map(|(place, n)| (place * 200, n * 200)));
+        assert!(steps.iter().all(|step| *step == Step::Steady), "{steps:?}");
+        assert_eq!(pace.ahead(), Some(-200_000_000));
     }
 
     #[test]

@@ -61,7 +61,12 @@ pub struct TapBatch {
 }
 
 impl TapBatch {
-    /// Empty, with room for an ordinary burst.
+    /// Returns a batch that allocates nothing until something is appended.
+    pub fn empty(room: RoomId) -> Self {
+        Self { room, records: Vec::new(), bytes: Vec::new() }
+    }
+
+    /// Returns an empty batch with capacity for an ordinary burst.
     pub fn new(room: RoomId) -> Self {
         Self { room, records: Vec::with_capacity(32), bytes: Vec::with_capacity(32 * 1024) }
     }

@@ -114,15 +114,10 @@ impl Rooms {
         let mut gathered: HashMap<RoomId, TapBatch> = HashMap::new();
         for batch in batches {
             let first = |batch: &TapBatch| batch.records.first().map(arrival);
-            let room = gathered.entry(batch.room).or_insert_with(|| TapBatch {
-                room: batch.room,
-                records: Vec::new(),
-                bytes: Vec::new(),
-            });
+            let room = gathered.entry(batch.room).or_insert_with(|| TapBatch::empty(batch.room));
             // Writers that are behind take small steps, so that they drop little when a queue is full.
             if first(room).zip(first(batch)).is_some_and(|(from, to)| to.saturating_duration_since(from) >= GATHER) {
-                let empty = TapBatch { room: batch.room, records: Vec::new(), bytes: Vec::new() };
-                self.put(std::mem::replace(room, empty));
+                self.put(std::mem::replace(room, TapBatch::empty(batch.room)));
             }
             room.append(batch);
         }

@@ -227,18 +227,20 @@ impl Writer {
         loop {
             let now = Instant::now();
             let wait = match &finishing {
-                // Its first packets may still gather in the router.
-                Some((until, _)) if self.source.is_none() => {
-                    (*until + 2 * SETTLED).saturating_duration_since(now + LINGER)
+                Some((asked, _)) => {
+                    // Without a source its first packets may still gather in the router.
+                    let delay = if self.source.is_none() { 2 * SETTLED } else { LINGER };
+                    (*asked + delay).saturating_duration_since(now)
                 }
-                Some((until, _)) => until.saturating_duration_since(now),
                 None => self.recording.poll_timeout().map_or(IDLE, |at| (at + SETTLED).saturating_duration_since(now)),
             };
             match inputs.recv_timeout(wait) {
                 Ok(Input::Batch(batch)) => {
                     // What came after the end is not of this stream any more, however much of it there is.
                     let first = batch.records.first().map(arrival);
-                    if let Some((_, done)) = finishing.take_if(|(until, _)| first.is_some_and(|first| first > *until)) {
+                    if let Some((_, done)) =
+                        finishing.take_if(|(asked, _)| first.is_some_and(|first| first > *asked + LINGER))
+                    {
                         self.finish();
                         return Some(done);
                     }
@@ -251,7 +253,7 @@ impl Writer {
                     }
                 }
                 Ok(Input::Expected(tracks)) => self.recording.set_expected(self.handled, tracks),
-                Ok(Input::Finish { asked, done }) => finishing = Some((asked + LINGER, done)),
+                Ok(Input::Finish { asked, done }) => finishing = Some((asked, done)),
                 Err(RecvTimeoutError::Timeout) => match finishing.take() {
                     Some((_, done)) => {
                         self.finish();

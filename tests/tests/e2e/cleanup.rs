@@ -1,10 +1,9 @@
 //! What an operator does to recordings beside a running server, and has it do: prune them, and drain.
 
-use crate::harness::{Server, Setup, alone, camera, camera_offer, figure, listen, media_server, until, viewer_offer};
+use crate::harness::{Server, Setup, alone, camera, camera_offer, figure, listen, until, viewer_offer};
 use crate::store::{Kind, Store, check, record, session, until_gone};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -23,20 +22,7 @@ async fn tell(server: &Server, generation: i64, retention: Value, drain: bool) -
 /// `media-server recordings prune`, as a job of the server's own pod would run it.
 fn prune(setup: &Setup, store: &Store, words: &[&str]) -> Value {
     let report = setup.folder().join("termination-log");
-    let ran = Command::new(media_server())
-        .args(["recordings", "prune", "--json", "--session"])
-        .arg(setup.folder().join("session.yaml"))
-        .arg("--data-dir")
-        .arg(setup.folder().join("data"))
-        .arg("--store-credentials-dir")
-        .arg(store.keys())
-        .arg("--report")
-        .arg(&report)
-        .args(words)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let ran = store.recordings(setup, &[&["prune", "--json", "--report", report.to_str().unwrap()], words].concat());
     let told: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
     let document: Value = serde_json::from_slice(&ran.stdout).unwrap();
     assert_eq!((&told["recordings"], &told["kept"]), (&document["deleted"]["recordings"], &document["kept"]));

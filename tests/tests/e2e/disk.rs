@@ -42,8 +42,9 @@ async fn a_full_disk_pauses_the_recording_and_not_the_stream() {
     let report = watching.report();
     let (video, audio) = (report.video.unwrap(), report.audio.unwrap());
     assert_eq!((video.lost, audio.lost, video.broken_frames), (0, 0, 0), "{video:?} {audio:?}");
-    let id = server.api.end("door").await;
+    // Frames after the end of the stream are not recorded.
     let total = camera.stop().await.unwrap().video.unwrap().frames;
+    let id = server.api.end("door").await;
     let recorded = Recorded::complete(disk, &id).await;
     let (gap, gaps) = recorded.video_gaps();
     let path = recorded.mp4();

@@ -1,35 +1,16 @@
 //! After the loss of its disk a server has the recordings of its store again.
 
-use crate::harness::{Server, Setup, alone, camera, decode_errors, figure, frames_in, media_server, until};
+use crate::harness::{Server, Setup, alone, camera, decode_errors, figure, frames_in, until};
 use crate::store::{Kind, Store, record, session};
 use serde_json::Value;
-use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const ROOMS: [&str; 4] = ["gate", "yard", "hall", "roof"];
 
-/// Runs `media-server recordings` with the places of a server and its store.
-fn recordings(setup: &Setup, store: &Store, words: &[&str]) -> Output {
-    let ran = Command::new(media_server())
-        .arg("recordings")
-        .args(words)
-        .arg("--session")
-        .arg(setup.folder().join("session.yaml"))
-        .arg("--data-dir")
-        .arg(setup.folder().join("data"))
-        .arg("--store-credentials-dir")
-        .arg(store.keys())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(ran.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ran.stderr));
-    ran
-}
-
 /// Deletes orphans of any age, and returns how many recordings and orphans that were.
 fn prune_orphans(setup: &Setup, store: &Store) -> (u64, u64) {
-    let ran = recordings(setup, store, &["prune", "--orphans", "--orphan-age", "0s", "--yes", "--json"]);
+    let ran = store.recordings(setup, &["prune", "--orphans", "--orphan-age", "0s", "--yes", "--json"]);
     let report: Value = serde_json::from_slice(&ran.stdout).unwrap();
     let count = |field: &str| report["deleted"][field].as_u64().unwrap();
     (count("recordings"), count("orphans"))
@@ -90,7 +71,7 @@ async fn lost_disk_leaves_every_stored_recording() {
     let said = said["store"]["message"].as_str().unwrap().to_owned();
     let (_, owner) = said.split_once("another server, ").unwrap();
     let owner = owner.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap();
-    recordings(&setup, &store, &["take-over", owner]);
+    store.recordings(&setup, &["take-over", owner]);
     until("the manifest of the fifth is stored", LIMIT * 2, || async {
         store.holds("door", &unfinished, "manifest.json").then_some(())
     })
@@ -98,7 +79,7 @@ async fn lost_disk_leaves_every_stored_recording() {
     assert_eq!(prune_orphans(&setup, &store), (0, 0), "after the take-over");
     for id in complete.iter().chain([&unfinished]) {
         let out = setup.folder().join(format!("{id}-export.mp4"));
-        recordings(&setup, &store, &["export", id, "--out", out.to_str().unwrap()]);
+        store.recordings(&setup, &["export", id, "--out", out.to_str().unwrap()]);
         assert_eq!(decode_errors(&out).await, "", "{id}");
     }
     figure(&format!(

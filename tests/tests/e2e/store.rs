@@ -4,12 +4,14 @@
 //! there is passed over, and that is said, unless `STORES=required`. What a store answers when it fails is tested besides in
 //! the server's own tests.
 
-use crate::harness::{Api, Server, Setup, alone, camera, camera_offer, decode_errors, figure, listen, until, viewer};
+use crate::harness::{
+    Api, Server, Setup, alone, camera, camera_offer, decode_errors, figure, listen, media_server, until, viewer,
+};
 use recorder::Manifest;
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -131,6 +133,24 @@ impl Store {
     pub(crate) fn objects(&self, room: &str, id: &str) -> PathBuf {
         assert_eq!(self.kind, Kind::Versity);
         self.place.path().join("data/recordings").join(room).join(id)
+    }
+
+    /// Runs `media-server recordings` with the directories of a server and the keys of this store.
+    pub(crate) fn recordings(&self, setup: &Setup, arguments: &[&str]) -> Output {
+        let output = Command::new(media_server())
+            .arg("recordings")
+            .args(arguments)
+            .arg("--session")
+            .arg(setup.folder().join("session.yaml"))
+            .arg("--data-dir")
+            .arg(setup.folder().join("data"))
+            .arg("--store-credentials-dir")
+            .arg(self.keys())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
     }
 }
 

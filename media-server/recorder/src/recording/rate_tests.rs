@@ -270,30 +270,54 @@ proptest! {
     }
 }
 
-/// Records 10 s of 25 frames a second: one frame, then groups with this order of presentation. Returns the times of
-/// decoding and presentation of all samples, in ticks.
-fn record_reordered(group: &[i64]) -> Vec<(i64, i64)> {
+/// A codec with the payloads of its frames.
+struct Coding {
+    codec: Codec,
+    key: Vec<u8>,
+    inter: Vec<u8>,
+}
+
+/// Nothing in it states an order.
+fn vp8() -> Coding {
+    Coding { codec: Codec::Vp8, key: KEY.to_vec(), inter: INTER.to_vec() }
+}
+
+/// H264 with a sequence parameter set that states reordering by one frame.
+fn h264_reordered() -> Coding {
+    let sps = [
+        0x67, 0x4d, 0x40, 0x0b, 0xe8, 0x80, 0xa0, 0xfd, 0x80, 0x88, 0, 0, 3, 0, 8, 0, 0, 3, 0, 0x50, 0x78, 0xa1, 0x48,
+        0x90,
+    ];
+    let units = [&sps[..], &[0x68, 0xeb, 0xe3, 0xcb, 0x20], &[0x65, 0x88, 0x84, 1]];
+    let aggregated = units.iter().flat_map(|unit| [&[0, unit.len() as u8], *unit].concat());
+    let key = [0x78].into_iter().chain(aggregated).collect();
+    Coding { codec: Codec::H264, key, inter: vec![0x41, 0x9a, 1] }
+}
+
+/// Records 10 s: one frame, then groups with this order of presentation. Returns the times of decoding and presentation
+/// of all samples, in ticks.
+fn record_reordered(coding: &Coding, frames_per_second: u64, group: &[i64]) -> Vec<(i64, i64)> {
     let start = Instant::now();
     let config = Config { segment_duration: SEGMENT, ..Config::default() };
     let mut recording =
         Recording::new(start, config, super::tests::description(), Tracks { audio: false, video: true });
     let mut written = Written::default();
     let mut shown: Vec<i64> = vec![0];
-    while shown.len() < 250 {
+    while (shown.len() as u64) < 10 * frames_per_second {
         let base = shown.len() as i64;
         shown.extend(group.iter().map(|place| base + place));
     }
     for (n, place) in shown.iter().enumerate() {
-        let now = start + Duration::from_millis(n as u64 * 40);
+        let now = start + Duration::from_millis(n as u64 * 1000 / frames_per_second);
         while let Some(due) = recording.poll_timeout().filter(|due| *due <= now) {
             recording.handle_timeout(due);
             written.take(&mut recording);
         }
-        let payload = if n % (group.len() * 6) == 0 { KEY } else { INTER };
-        let timestamp = (*place * 3600) as u32;
+        let payload = if n % (group.len() * 6) == 0 { &coding.key } else { &coding.inter };
+        let timestamp = *place as u32 * 90_000 / frames_per_second as u32;
         recording.handle_rtp(
             now,
-            Packet { codec: Codec::Vp8, source: 1, index: n as u64, timestamp, marker: true, payload },
+            Packet { codec: coding.codec, source: 1, index: n as u64, timestamp, marker: true, payload },
         );
         written.take(&mut recording);
     }
@@ -321,7 +345,7 @@ fn record_reordered(group: &[i64]) -> Vec<(i64, i64)> {
 fn reordered_frames_keep_their_presentation() {
     // P B, P B B, and a pyramid of three B-frames.
     for group in [&[1, 0][..], &[2, 0, 1], &[3, 1, 0, 2]] {
-        let samples = record_reordered(group);
+        let samples = record_reordered(&vp8(), 25, group);
         let mut shown: Vec<i64> = samples.iter().map(|(_, pts)| *pts).collect();
         shown.sort_unstable();
         let expected: Vec<i64> = (0..shown.len() as i64).map(|n| n * 3600).collect();
@@ -331,5 +355,22 @@ fn reordered_frames_keep_their_presentation() {
         assert!(samples.windows(2).all(|pair| pair[0].0 < pair[1].0), "{group:?}: {samples:?}");
         let even = samples.windows(2).skip(2 * group.len()).filter(|pair| pair[1].0 - pair[0].0 == 3600).count();
         assert!(even + 2 * group.len() + 2 >= samples.len(), "{group:?}: decoded at even times: {samples:?}");
+    }
+}
+
+#[test]
+fn stated_order_is_exact_at_a_low_rate() {
+    // At 5 frames per second a part is written before the first B-frame arrives.
+    for frames_per_second in [5, 25] {
+        let samples = record_reordered(&h264_reordered(), frames_per_second, &[2, 0, 1]);
+        let ticks = 90_000 / frames_per_second as i64;
+        let mut shown: Vec<i64> = samples.iter().map(|(_, pts)| *pts).collect();
+        shown.sort_unstable();
+        let expected: Vec<i64> = (0..shown.len() as i64).map(|n| n * ticks).collect();
+        assert_eq!(shown, expected);
+        assert!(samples.iter().all(|(dts, pts)| dts <= pts), "shown before decoded: {samples:?}");
+        let (first, rest) = samples.split_at(2);
+        assert_eq!(first, [(0, 0), (1, 3 * ticks)]);
+        assert!((1..).zip(rest).all(|(n, (dts, _))| *dts == n * ticks), "decoded at even times: {samples:?}");
     }
 }

@@ -151,6 +151,7 @@ impl Recording {
                 let rtp = lane.held.first().map_or(0, |frame| frame.rtp);
                 lane.clock = Some(Clock::new(lane.rate, rtp, times[slot] - epoch));
                 lane.order.restart();
+                lane.calibrating = true;
                 lane.fresh = true;
             }
             self.note_delay();
@@ -185,7 +186,12 @@ impl Recording {
     fn arrival_time(&self, slot: usize) -> i64 {
         let lane = &self.lanes[slot];
         let Some(first) = lane.held.first() else { return 0 };
-        let time = |frame: &Timed| clock::since(frame.arrival, self.created) - nanos(frame.rtp - first.rtp, lane.rate);
+        let mut order = lane.order.clone();
+        order.restart();
+        let time = |frame: &Timed| {
+            let media = order.decode_time(frame.rtp);
+            clock::since(frame.arrival, self.created) - nanos(media - first.rtp, lane.rate)
+        };
         lane.held.iter().map(time).min().unwrap_or(0)
     }
 
