@@ -70,8 +70,6 @@ pub(crate) struct Lane {
     pub(crate) dropping: bool,
     /// Its clock was given another anchor before the next frame.
     pub(crate) reclocked: bool,
-    /// Its clock was anchored by the first frame: the next error is the delay by which reordered frames are sent.
-    pub(crate) calibrating: bool,
     /// A gap was marked because video is far off audio.
     astray: bool,
     /// Arrival of the newest frame that was placed.
@@ -120,7 +118,6 @@ impl Lane {
             bias: 0,
             dropping: false,
             reclocked: false,
-            calibrating: false,
             astray: false,
             placed: None,
             disturbed: None,
@@ -229,14 +226,6 @@ impl Lane {
         else {
             return false;
         };
-        if std::mem::take(&mut self.calibrating)
-            && self.order.is_reordered()
-            && let Some(clock) = &mut self.clock
-        {
-            clock.steer(0);
-            self.bias += error;
-            return false;
-        }
         let tolerance = if reference.is_some() { APART } else { TOLERANCE };
         if error.abs() > tolerance
             && let Some(clock) = &mut self.clock

@@ -2,7 +2,7 @@
 //!
 //! A packet can be late but never early, so the largest `media time - arrival` of a short window is the state of the media
 //! clock without the network's delay. A step forward is a jump of the clock; a slow change means another rate, or that the
-//! clock stood still. Media time is that of decoding: frames that are reordered are sent before they are shown.
+//! clock stood still. Where frames are reordered, the first ones are sent later than they are shown, and do not count.
 //!
 //! Bound: the blocks of a window are at most a frame each, and a window ends after 600 ms and 4 frames.
 
@@ -76,8 +76,7 @@ impl Pace {
         self.order.adopt_depth(entry);
     }
 
-    /// Returns `media time - arrival` without the network's delay; `None` before the first frame with an exact decoding
-    /// time.
+    /// Returns `media time - arrival` without the network's delay; `None` before the first frame that counts.
     pub(crate) fn ahead(&self) -> Option<i64> {
         let all = self.blocks.iter().map(|block| block.ahead).max()?;
         let newest = self.blocks.back()?.since;
@@ -119,9 +118,7 @@ impl Pace {
             }
         }
         let rtp = sent + self.skipped;
-        let earliest = self.order.earliest();
-        let depth = self.order.depth();
-        if earliest.is_some_and(|earliest| nanos(rtp - earliest, rate) < -MOST_ERROR) {
+        if self.order.earliest().is_some_and(|earliest| nanos(rtp - earliest, rate) < -MOST_ERROR) {
             self.restart(rtp, rate, arrival, created);
             return Step::Jump;
         }
@@ -130,18 +127,14 @@ impl Pace {
             self.restart(rtp, rate, arrival, created);
             return Step::Jump;
         }
-        if self.order.depth() > depth {
-            // Those were measured by times of presentation.
-            self.blocks.clear();
-        }
         self.note(rtp, arrival, ahead);
         Step::Steady
     }
 
-    /// Returns `media time - arrival` of a frame; `None` while its decoding time is not exact.
+    /// Returns `media time - arrival` of a frame; `None` for the first frames of a reordered track.
     fn measure(&mut self, rtp: i64, rate: u32, arrival: Instant, created: Instant) -> Option<i64> {
-        let media = self.order.decode_time(rtp);
-        self.order.is_settled().then(|| nanos(media, rate).saturating_sub(since(arrival, created)))
+        self.order.decode_time(rtp);
+        self.order.is_settled().then(|| nanos(rtp, rate).saturating_sub(since(arrival, created)))
     }
 
     /// Returns whether the error, which has this value now, has been too large for too long.
@@ -220,11 +213,11 @@ mod tests {
 
     #[test]
     fn reordered_frames_are_neither_early_nor_late() {
-        // I P B B P B B, sent one after the other at 5 frames per second.
-        let shown = [0, 3, 1, 2].into_iter().chain((1..20).flat_map(|group| [3, 1, 2].map(|place| 3 * group + place)));
-        let (pace, steps) = steps(shown.zip(0..).map(|(place, n)| (place * 200, n * 200)));
+        // I P B B P B B, a frame in 400 ms: an encoder sends a P frame at once, and the others behind it.
+        let shown = [0].into_iter().chain((0..20).flat_map(|group| [3, 1, 2].map(|place| 3 * group + place)));
+        let (pace, steps) = steps(shown.zip(2..).map(|(place, n)| (place * 400, n * 400)));
         assert!(steps.iter().all(|step| *step == Step::Steady), "{steps:?}");
-        assert_eq!(pace.ahead(), Some(-200_000_000));
+        assert_eq!(pace.ahead(), Some(0));
     }
 
     #[test]

@@ -57,6 +57,25 @@ impl Written {
         parts
     }
 
+    /// Returns the times of decoding and presentation of the pictures, in ticks.
+    fn video_times(&self) -> Vec<(i64, i64)> {
+        let mut times = Vec::new();
+        for (_, bytes) in self.files.iter().filter(|(file, _)| matches!(file, File::Segment(_))) {
+            let mut rest = &bytes[part::styp().len()..];
+            while let Some(part) = part::decode(rest) {
+                rest = &rest[part.len as usize..];
+                for run in part.runs.iter().filter(|run| run.track == Track::Video) {
+                    let mut dts = run.dts;
+                    for sample in &run.samples {
+                        times.push((dts, dts + i64::from(sample.cts)));
+                        dts += i64::from(sample.duration);
+                    }
+                }
+            }
+        }
+        times
+    }
+
     /// Returns the seconds that the playlist's segments last.
     fn listed(&self) -> Vec<f64> {
         let text = String::from_utf8(self.files[&File::Playlist].clone()).unwrap();
@@ -323,22 +342,8 @@ fn record_reordered(coding: &Coding, frames_per_second: u64, group: &[i64]) -> V
     }
     recording.finish(start + Duration::from_secs(10));
     written.take(&mut recording);
-    let mut samples = Vec::new();
-    for (_, bytes) in written.files.iter().filter(|(file, _)| matches!(file, File::Segment(_))) {
-        let mut rest = &bytes[part::styp().len()..];
-        while let Some(part) = part::decode(rest) {
-            rest = &rest[part.len as usize..];
-            for run in &part.runs {
-                let mut dts = run.dts;
-                for sample in &run.samples {
-                    samples.push((dts, dts + i64::from(sample.cts)));
-                    dts += i64::from(sample.duration);
-                }
-            }
-        }
-    }
     assert!(written.gaps.is_empty(), "{:?}", written.gaps);
-    samples
+    written.video_times()
 }
 
 #[test]
@@ -372,5 +377,78 @@ fn stated_order_is_exact_at_a_low_rate() {
         let (first, rest) = samples.split_at(2);
         assert_eq!(first, [(0, 0), (1, 3 * ticks)]);
         assert!((1..).zip(rest).all(|(n, (dts, _))| *dts == n * ticks), "decoded at even times: {samples:?}");
+    }
+}
+
+/// Records 8 s of H264 with two B-frames in a row, which an encoder sends once it has them, with audio, and with sender
+/// reports from a second on. Returns the times of decoding and presentation of the pictures, in ticks.
+fn record_encoded(frames_per_second: u64, reports_from: u64) -> Vec<(i64, i64)> {
+    enum Sent {
+        Frame(u64, Vec<u8>),
+        Sound,
+        Report(Track),
+    }
+    let Coding { key, inter, .. } = h264_reordered();
+    // The last group is complete.
+    let frames = 8 * frames_per_second / 3 * 3 + 1;
+    let at = |frame: u64| frame * 1_000_000 / frames_per_second;
+    // Microseconds at which things are sent.
+    let mut sent: Vec<(u64, Sent)> = Vec::new();
+    for n in 0..frames {
+        let shown = if n == 0 { 0 } else { (n - 1) / 3 * 3 + [3, 1, 2][(n as usize - 1) % 3] };
+        let payload = if n % (2 * frames_per_second) == 0 { key.clone() } else { inter.clone() };
+        sent.push((at(n + 2), Sent::Frame(shown, payload)));
+    }
+    sent.extend((0..400).map(|n| (n * 20_000, Sent::Sound)));
+    for second in reports_from..8 {
+        sent.push((second * 1_000_000 + 1, Sent::Report(Track::Audio)));
+        sent.push((at(2) + second * 1_000_000 + 1, Sent::Report(Track::Video)));
+    }
+    sent.sort_by_key(|(at, _)| *at);
+
+    let start = Instant::now();
+    let config = Config { segment_duration: SEGMENT, ..Config::default() };
+    let mut recording = Recording::new(start, config, super::tests::description(), Tracks { audio: true, video: true });
+    let mut written = Written::default();
+    let mut indices = [0, 0];
+    for (microseconds, sent) in sent {
+        let now = start + Duration::from_micros(microseconds);
+        while let Some(due) = recording.poll_timeout().filter(|due| *due <= now) {
+            recording.handle_timeout(due);
+        }
+        let mut send = |codec, index: &mut u64, timestamp, payload: &[u8]| {
+            recording.handle_rtp(now, Packet { codec, source: 1, index: *index, timestamp, marker: true, payload });
+            *index += 1;
+        };
+        match sent {
+            Sent::Frame(shown, payload) => {
+                send(Codec::H264, &mut indices[0], shown as u32 * 90_000 / frames_per_second as u32, &payload);
+            }
+            Sent::Sound => send(Codec::Opus, &mut indices[1], (microseconds * 48 / 1000) as u32, &[0xf8, 0xff, 0xfe]),
+            Sent::Report(track) => {
+                let ntp = (1 << 32) + (u64::from(microseconds as u32) << 32) / 1_000_000;
+                let rtp = microseconds * u64::from(timescale(track)) / 1_000_000;
+                recording.handle_sender_report(now, track, 1, ntp, rtp as u32);
+            }
+        }
+        written.take(&mut recording);
+    }
+    recording.finish(start + Duration::from_secs(9));
+    written.take(&mut recording);
+    assert!(written.gaps.is_empty(), "{:?}", written.gaps);
+    written.video_times()
+}
+
+#[test]
+fn reordering_delay_does_not_move_the_picture() {
+    for (frames_per_second, reports_from) in [(5, 0), (5, 1), (30, 0), (30, 1)] {
+        let times = record_encoded(frames_per_second, reports_from);
+        let mut shown: Vec<i64> = times.iter().map(|(_, pts)| *pts).collect();
+        shown.sort_unstable();
+        let ticks = 90_000 / frames_per_second as i64;
+        let wrong: Vec<_> = shown.windows(2).enumerate().filter(|(_, pair)| pair[1] - pair[0] != ticks).collect();
+        assert!(wrong.is_empty(), "{frames_per_second} frames per second: {wrong:?}");
+        assert!(shown[0].abs() < 90, "{frames_per_second} frames per second start {} ticks after the audio", shown[0]);
+        assert!(times.iter().all(|(dts, pts)| dts <= pts), "shown before decoded: {times:?}");
     }
 }

@@ -81,7 +81,7 @@ impl Recording {
     }
 
     pub(super) fn framed(&self) -> bool {
-        self.needed().all(|lane| !lane.held.is_empty())
+        self.needed().all(|lane| lane.held.len() > lane.order.depth())
     }
 
     /// Returns how long the start waits for a negotiated track.
@@ -151,7 +151,6 @@ impl Recording {
                 let rtp = lane.held.first().map_or(0, |frame| frame.rtp);
                 lane.clock = Some(Clock::new(lane.rate, rtp, times[slot] - epoch));
                 lane.order.restart();
-                lane.calibrating = true;
                 lane.fresh = true;
             }
             self.note_delay();
@@ -186,13 +185,9 @@ impl Recording {
     fn arrival_time(&self, slot: usize) -> i64 {
         let lane = &self.lanes[slot];
         let Some(first) = lane.held.first() else { return 0 };
-        let mut order = lane.order.clone();
-        order.restart();
-        let time = |frame: &Timed| {
-            let media = order.decode_time(frame.rtp);
-            clock::since(frame.arrival, self.created) - nanos(media - first.rtp, lane.rate)
-        };
-        lane.held.iter().map(time).min().unwrap_or(0)
+        let time = |frame: &Timed| clock::since(frame.arrival, self.created) - nanos(frame.rtp - first.rtp, lane.rate);
+        let settled = lane.held.iter().skip(lane.order.depth()).map(time).min();
+        settled.unwrap_or_else(|| time(first))
     }
 
     /// What is held of a track goes onto its old timeline, before it gets a new one.

@@ -170,10 +170,8 @@ impl Shard {
             let report = publisher.local_clock.report(now, packet, &received);
             open_tap(room, &mut self.tap_pool);
             room.receive(now, session, &received);
-            // While the source is held back, before its first keyframe, there is no timeline to report on.
-            let reported = report.is_some_and(|report| room.clock_report(now, session, &report));
-            if let Some(publisher) = room.publishers.get_mut(place.position).filter(|_| reported) {
-                publisher.local_clock.reported(now, packet.kind);
+            if let Some(report) = report {
+                room.clock_report(now, session, &report);
             }
         }
         if !known {

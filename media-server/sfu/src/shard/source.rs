@@ -60,11 +60,17 @@ pub(super) struct LocalClock([Option<Instant>; 2]);
 
 impl LocalClock {
     /// Returns the report that is due with this packet.
-    pub(super) fn report(&self, now: Instant, packet: &LocalPacket, received: &Received<'_>) -> Option<ClockReport> {
-        let last = self.0[usize::from(packet.kind == MediaKind::Video)];
+    pub(super) fn report(
+        &mut self,
+        now: Instant,
+        packet: &LocalPacket,
+        received: &Received<'_>,
+    ) -> Option<ClockReport> {
+        let last = &mut self.0[usize::from(packet.kind == MediaKind::Video)];
         if last.is_some_and(|at| now.saturating_duration_since(at) < REPORT_EVERY) {
             return None;
         }
+        *last = Some(now);
         let fraction = (u64::from(packet.captured.subsec_nanos()) << 32) / 1_000_000_000;
         Some(ClockReport {
             kind: packet.kind,
@@ -73,11 +79,6 @@ impl LocalClock {
             ntp: NTP_START.wrapping_add(packet.captured.as_secs() << 32).wrapping_add(fraction),
             timestamp: packet.timestamp,
         })
-    }
-
-    /// Records that a report was used.
-    pub(super) fn reported(&mut self, now: Instant, kind: MediaKind) {
-        self.0[usize::from(kind == MediaKind::Video)] = Some(now);
     }
 }
 

@@ -4,8 +4,9 @@ use crate::forward::pacing::Pacer;
 use crate::forward::plan::Plan;
 use crate::parameters::MediaKind;
 use crate::ring::PacketMeta;
+use crate::shard::source::ClockReport;
 use crate::shard::tap_numbers::TapNumbers;
-use crate::track::Track;
+use crate::track::{SourceKey, Track};
 use std::time::Instant;
 
 /// Maximum number of late packets that a plan takes.
@@ -15,6 +16,8 @@ const MAX_LATE: usize = 64;
 pub(super) struct Lane {
     pub(super) track: Track,
     pub(super) tap_numbers: TapNumbers,
+    /// The latest sender report of a source that does not feed the track, which may be about to.
+    pub(super) early_report: Option<(SourceKey, ClockReport)>,
     /// One past the last index of any plan so far.
     pub(super) planned: u64,
     /// Packets that filled holes since the last plan.
@@ -28,6 +31,7 @@ impl Lane {
         Self {
             track: Track::new(kind),
             tap_numbers: TapNumbers::default(),
+            early_report: None,
             planned: 0,
             late: Vec::with_capacity(MAX_LATE),
             plan: Plan::default(),

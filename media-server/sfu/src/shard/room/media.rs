@@ -172,6 +172,9 @@ impl Room {
                     }
                 }
             }
+            if let Some((_, report)) = lane.early_report.take_if(|(key, _)| *key == (session, ssrc)) {
+                self.clock_report(now, session, &report);
+            }
         }
     }
 
@@ -194,18 +197,19 @@ impl Room {
         }
     }
 
-    /// Records a report of a source's clock. Returns `false` when that source does not feed the track.
-    pub(in crate::shard) fn clock_report(&mut self, now: Instant, from: SessionId, report: &ClockReport) -> bool {
+    /// Records a report of a source's clock. That of a source that does not feed the track takes effect when it starts to.
+    pub(in crate::shard) fn clock_report(&mut self, now: Instant, from: SessionId, report: &ClockReport) {
         let ClockReport { kind, ntp, .. } = *report;
-        let lane = if kind == MediaKind::Video { &self.video } else { &self.audio };
-        let Some(timestamp) = lane.track.map_timestamp((from, report.ssrc), report.timestamp) else {
-            return false;
+        let lane = if kind == MediaKind::Video { &mut self.video } else { &mut self.audio };
+        let key = (from, report.ssrc);
+        let Some(timestamp) = lane.track.map_timestamp(key, report.timestamp) else {
+            lane.early_report = Some((key, *report));
+            return;
         };
         self.clock.reported(now, kind, report.clock_rate, ntp, timestamp);
         if let Some(tap) = self.tap.as_mut().filter(|tap| tap.records.len() < MAX_UNSENT) {
             tap.records.push(TapRecord::SenderReport { kind, source: from, ntp, timestamp, arrival: now });
         }
-        true
     }
 
     /// Ends the source of a publisher that left: the tracks wait for the next source.

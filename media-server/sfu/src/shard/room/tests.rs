@@ -118,13 +118,36 @@ fn publisher_that_left_before_its_start_starts_nothing() {
 }
 
 #[test]
+fn report_of_a_held_source_takes_effect_at_its_start() {
+    let now = Instant::now();
+    let mut room = room(now);
+    room.receive(now, SessionId(1), &picture(4, &[0x10, 0x01]));
+    let report = ClockReport { kind: MediaKind::Video, ssrc: 1, clock_rate: 90_000, ntp: 7, timestamp: 9 };
+    room.clock_report(now, SessionId(1), &report);
+    // Another source's report is not taken for it.
+    room.clock_report(now, SessionId(1), &ClockReport { ssrc: 2, ntp: 8, ..report });
+    room.clock_report(now, SessionId(1), &report);
+    room.receive(now, SessionId(1), &picture(5, KEYFRAME));
+    burst(&mut room, now);
+    let reports = |records: &[TapRecord]| -> Vec<u64> {
+        let ntp = |record: &TapRecord| match record {
+            TapRecord::SenderReport { ntp, .. } => Some(*ntp),
+            _ => None,
+        };
+        records.iter().filter_map(ntp).collect()
+    };
+    assert_eq!(room.tap.as_ref().map(|tap| reports(&tap.records)), Some(vec![7]));
+    assert!(room.clock.is_known());
+}
+
+#[test]
 fn sender_reports_without_media_are_bounded() {
     let now = Instant::now();
     let mut room = room(now);
     room.receive(now, SessionId(1), &picture(5, KEYFRAME));
     burst(&mut room, now);
     let report = ClockReport { kind: MediaKind::Video, ssrc: 1, clock_rate: 90_000, ntp: 0, timestamp: 0 };
-    (0..10_000).for_each(|n| assert!(room.clock_report(now, SessionId(1), &ClockReport { ntp: n, ..report })));
+    (0..10_000).for_each(|n| room.clock_report(now, SessionId(1), &ClockReport { ntp: n, ..report }));
     assert_eq!(room.tap.map(|tap| tap.records.len()), Some(MAX_UNSENT));
 }
 
