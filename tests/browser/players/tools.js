@@ -3,7 +3,7 @@
  * decoded pictures. A message of a program is a complaint.
  */
 import {execFile} from 'node:child_process';
-import {mkdtemp, rm} from 'node:fs/promises';
+import {mkdtemp, readFile, rm} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {promisify} from 'node:util';
@@ -65,15 +65,26 @@ export async function mpv(source) {
   return {complaints: [...complaints, ...failed('mpv', ran)], duration: Number(duration), end: Number(at)};
 }
 
-/** GPAC's reader: `MP4Box -info`, and its check of every sample's times. */
+/** GPAC's reader: `MP4Box -info`, and its table of every sample's times. Pictures are the samples of the first track. */
 export async function gpac(path) {
   const place = await mkdtemp(join(tmpdir(), 'gpac-'));
   try {
+    const table = join(place, 'times.txt');
     const info = await run('MP4Box', ['-info', path]);
-    const times = await run('MP4Box', ['-dtsx', path, '-out', join(place, 'times.txt')]);
+    const times = await run('MP4Box', ['-dtsx', path, '-out', table]);
     const wrong = [...lines(info.stderr), ...lines(times.stderr)].filter((line) => /warn|error|invalid|corrupt|negative|overlap|\bnot\b/i.test(line));
-    const [, hours, minutes, seconds] = /[Dd]uration (\d+):(\d+):([\d.]+)/.exec(info.stdout + info.stderr) ?? [];
-    return {complaints: [...wrong, ...failed('MP4Box -info', info), ...failed('MP4Box -dtsx', times)], duration: Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds)};
+    const [first = ''] = (await readFile(table, 'utf8')).split(/^#dumping track .*$/m).slice(1);
+    const samples = [...first.matchAll(/^Sample \d+\tDTS (\d+)\tCTS (-?\d+)/gm)].map(([, dts, cts]) => ({dts: Number(dts), cts: Number(cts)}));
+    samples.forEach(({dts, cts}, n) => {
+      if (cts < dts || samples[n + 1]?.dts <= dts) wrong.push(`sample ${n + 1} is decoded at ${dts} and presented at ${cts}`);
+    });
+    const duration = /^Fragmented: yes - duration (.*)$/m.exec(info.stderr) ?? /^Duration (\S+)/m.exec(info.stderr);
+    const [hours, minutes, seconds] = (duration?.[1] ?? '').split(':').map(Number);
+    return {
+      complaints: [...wrong, ...failed('MP4Box -info', info), ...failed('MP4Box -dtsx', times)],
+      frames: samples.length,
+      duration: hours * 3600 + minutes * 60 + seconds,
+    };
   } finally {
     await rm(place, {recursive: true});
   }

@@ -55,6 +55,7 @@ impl Process {
         let failed = |source| ProcessError::Start { program: program.clone(), source };
         let file = File::create(log).map_err(failed)?;
         let copy = file.try_clone().map_err(failed)?;
+        sys::end_with_parent(&mut command);
         let child = command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn().map_err(failed)?;
         Ok(Self { program, child, log: log.to_owned() })
     }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 const SYSTEM: &str = "streamsession-system";
 
 /// Folders of the recordings of a bucket that have a manifest.
-fn finished(bucket: &Bucket) -> BTreeSet<String> {
+pub(crate) fn finished(bucket: &Bucket) -> BTreeSet<String> {
     bucket.list().keys().filter_map(|key| key.strip_suffix("/manifest.json").map(str::to_owned)).collect()
 }
 
 /// Cameras that come and go, one after the other: each leaves a recording in the store.
-fn record(session: &Session, bucket: &Bucket, count: usize) -> BTreeSet<String> {
+pub(crate) fn record(session: &Session, bucket: &Bucket, count: usize) -> BTreeSet<String> {
     let base = open_http(&session.kube, &session.name);
     let token = session.token("publish");
     for number in 0..count {
@@ -49,7 +49,7 @@ fn counter(name: &str) -> f64 {
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-fn lean(more: Value) -> Value {
+pub(crate) fn lean(more: Value) -> Value {
     let mut spec = json!({
         "turn": {"mode": "Disabled"}, "recording": {"segmentDuration": "2s", "idleTimeout": "1s"},
         "storage": {"mode": "Managed", "size": "1Gi"},

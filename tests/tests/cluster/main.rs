@@ -17,3 +17,4 @@ mod lifecycle;
 mod media;
 mod ready;
 mod relay;
+mod stores;
