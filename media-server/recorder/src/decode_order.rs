@@ -22,6 +22,8 @@ const MAX_STATED_DEPTH: usize = 4;
 pub(crate) struct DecodeOrder {
     /// By how many frames the order differs.
     depth: usize,
+    /// The encoder states that it reorders frames.
+    stated: bool,
     /// The latest presentation times, one more than the depth, rising.
     latest: Vec<i64>,
 }
@@ -29,7 +31,9 @@ pub(crate) struct DecodeOrder {
 impl DecodeOrder {
     /// Adopts the depth that a keyframe's sample entry states. The depth never decreases.
     pub(crate) fn adopt_depth(&mut self, entry: &SampleEntry) {
-        self.depth = self.depth.max(stated_depth(entry).unwrap_or(0).min(MAX_STATED_DEPTH));
+        let stated = stated_depth(entry).unwrap_or(0).min(MAX_STATED_DEPTH);
+        self.stated |= stated > 0;
+        self.depth = self.depth.max(stated);
     }
 
     /// Returns the decoding time of the next frame, which is presented at `pts`.
@@ -58,6 +62,11 @@ impl DecodeOrder {
     /// Returns by how many frames the order differs.
     pub(crate) fn depth(&self) -> usize {
         self.depth
+    }
+
+    /// Returns whether the encoder states that it reorders frames. Without that, a step back of a clock looks the same.
+    pub(crate) fn is_stated(&self) -> bool {
+        self.stated
     }
 
     /// Returns whether frames arrive in another order than that of presentation.

@@ -226,7 +226,20 @@ impl Lane {
         else {
             return false;
         };
-        let tolerance = if reference.is_some() { APART } else { TOLERANCE };
+        // How long before it is shown a reordered frame is sent changes with the frame rate: reports are exact.
+        if !self.order.is_stated() || self.report.is_none() {
+            self.correct(error, reference.is_some(), is_fresh);
+        }
+        let lost = self.pace.is_lost(error, frame.arrival);
+        if lost {
+            self.pace.restart(frame.rtp, self.rate, frame.arrival, created);
+        }
+        lost
+    }
+
+    /// Steers the clock against an error in nanoseconds, and marks a gap where that can be perceived.
+    fn correct(&mut self, error: i64, has_reference: bool, is_fresh: bool) {
+        let tolerance = if has_reference { APART } else { TOLERANCE };
         if error.abs() > tolerance
             && let Some(clock) = &mut self.clock
         {
@@ -241,11 +254,6 @@ impl Lane {
         } else if error.abs() <= APART {
             self.astray = false;
         }
-        let lost = self.pace.is_lost(error, frame.arrival);
-        if lost {
-            self.pace.restart(frame.rtp, self.rate, frame.arrival, created);
-        }
-        lost
     }
 
     /// Returns the arrival of its newest frame.

@@ -380,9 +380,10 @@ fn stated_order_is_exact_at_a_low_rate() {
     }
 }
 
-/// Records 8 s of H264 with two B-frames in a row, which an encoder sends once it has them, with audio, and with sender
-/// reports from a second on. Returns the times of decoding and presentation of the pictures, in ticks.
-fn record_encoded(frames_per_second: u64, reports_from: u64) -> Vec<(i64, i64)> {
+/// Records 8 s of H264 with two B-frames in a row that are captured at `times` (microseconds), and sent at the same
+/// distances; with audio, and with sender reports from a second on. Returns the times of decoding and presentation of the
+/// pictures, in ticks.
+fn record_encoded(times: &[u64], key_every: usize, reports_from: u64) -> Vec<(i64, i64)> {
     enum Sent {
         Frame(u64, Vec<u8>),
         Sound,
@@ -390,19 +391,19 @@ fn record_encoded(frames_per_second: u64, reports_from: u64) -> Vec<(i64, i64)> 
     }
     let Coding { key, inter, .. } = h264_reordered();
     // The last group is complete.
-    let frames = 8 * frames_per_second / 3 * 3 + 1;
-    let at = |frame: u64| frame * 1_000_000 / frames_per_second;
+    let frames = (times.len() - 1) / 3 * 3 + 1;
+    let shown = |n: usize| if n == 0 { 0 } else { (n - 1) / 3 * 3 + [3, 1, 2][(n - 1) % 3] };
+    let delay = (0..frames).map(|n| times[shown(n)].saturating_sub(times[n])).max().unwrap();
     // Microseconds at which things are sent.
     let mut sent: Vec<(u64, Sent)> = Vec::new();
     for n in 0..frames {
-        let shown = if n == 0 { 0 } else { (n - 1) / 3 * 3 + [3, 1, 2][(n as usize - 1) % 3] };
-        let payload = if n % (2 * frames_per_second) == 0 { key.clone() } else { inter.clone() };
-        sent.push((at(n + 2), Sent::Frame(shown, payload)));
+        let payload = if n % key_every == 0 { key.clone() } else { inter.clone() };
+        sent.push((times[n] + delay, Sent::Frame(times[shown(n)], payload)));
     }
     sent.extend((0..400).map(|n| (n * 20_000, Sent::Sound)));
     for second in reports_from..8 {
         sent.push((second * 1_000_000 + 1, Sent::Report(Track::Audio)));
-        sent.push((at(2) + second * 1_000_000 + 1, Sent::Report(Track::Video)));
+        sent.push((delay + second * 1_000_000 + 1, Sent::Report(Track::Video)));
     }
     sent.sort_by_key(|(at, _)| *at);
 
@@ -422,7 +423,7 @@ fn record_encoded(frames_per_second: u64, reports_from: u64) -> Vec<(i64, i64)> 
         };
         match sent {
             Sent::Frame(shown, payload) => {
-                send(Codec::H264, &mut indices[0], shown as u32 * 90_000 / frames_per_second as u32, &payload);
+                send(Codec::H264, &mut indices[0], (shown * 90 / 1000) as u32, &payload);
             }
             Sent::Sound => send(Codec::Opus, &mut indices[1], (microseconds * 48 / 1000) as u32, &[0xf8, 0xff, 0xfe]),
             Sent::Report(track) => {
@@ -441,14 +442,28 @@ fn record_encoded(frames_per_second: u64, reports_from: u64) -> Vec<(i64, i64)> 
 
 #[test]
 fn reordering_delay_does_not_move_the_picture() {
-    for (frames_per_second, reports_from) in [(5, 0), (5, 1), (30, 0), (30, 1)] {
-        let times = record_encoded(frames_per_second, reports_from);
-        let mut shown: Vec<i64> = times.iter().map(|(_, pts)| *pts).collect();
+    let steady = |interval: u64| -> Vec<u64> { (0..8_000_000 / interval).map(|n| n * interval).collect() };
+    let distances = [33, 33, 100, 67, 250, 40, 17, 133].map(|milliseconds| milliseconds * 1000);
+    let uneven = distances.iter().cycle().take(90).scan(0, |at, distance| {
+        *at += distance;
+        Some(*at - 33_000)
+    });
+    let uneven: Vec<u64> = uneven.collect();
+    let cases = [
+        (steady(200_000), 10, 0),
+        (steady(200_000), 10, 1),
+        (steady(40_000), 50, 0),
+        (steady(40_000), 50, 1),
+        (uneven, 30, 0),
+    ];
+    for (times, key_every, reports_from) in cases {
+        let recorded = record_encoded(&times, key_every, reports_from);
+        let mut shown: Vec<i64> = recorded.iter().map(|(_, pts)| *pts).collect();
         shown.sort_unstable();
-        let ticks = 90_000 / frames_per_second as i64;
-        let wrong: Vec<_> = shown.windows(2).enumerate().filter(|(_, pair)| pair[1] - pair[0] != ticks).collect();
-        assert!(wrong.is_empty(), "{frames_per_second} frames per second: {wrong:?}");
-        assert!(shown[0].abs() < 90, "{frames_per_second} frames per second start {} ticks after the audio", shown[0]);
-        assert!(times.iter().all(|(dts, pts)| dts <= pts), "shown before decoded: {times:?}");
+        let expected: Vec<i64> = times.iter().take(shown.len()).map(|time| *time as i64 * 90 / 1000).collect();
+        let apart = |times: &[i64]| -> Vec<i64> { times.windows(2).map(|pair| pair[1] - pair[0]).collect() };
+        assert_eq!(apart(&shown), apart(&expected), "reports from {reports_from} s");
+        assert!(shown[0].abs() < 90, "starts {} ticks after the audio", shown[0]);
+        assert!(recorded.iter().all(|(dts, pts)| dts <= pts), "shown before decoded: {recorded:?}");
     }
 }
