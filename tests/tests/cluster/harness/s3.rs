@@ -38,6 +38,10 @@ impl Bucket {
     }
 
     fn curl(&self, method: &str, path: &str) -> (u16, Vec<u8>) {
+        self.curl_with(method, path, &[])
+    }
+
+    fn curl_with(&self, method: &str, path: &str, arguments: &[&str]) -> (u16, Vec<u8>) {
         let mut curl = command(Place::Cluster, "curl");
         // The credentials go in by standard input: arguments can be read by anybody.
         curl.args([
@@ -52,6 +56,7 @@ impl Bucket {
             "%{stderr}%{http_code}",
         ]);
         curl.args(["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", &format!("{}{path}", self.url)]);
+        curl.args(arguments);
         let Credentials { id, secret } = &self.credentials;
         let output = run(curl, &format!("user = \"{id}:{secret}\"\n"));
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -85,6 +90,15 @@ impl Bucket {
         let (status, body) = self.curl("GET", &format!("/{key}"));
         assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&body));
         body
+    }
+
+    /// Puts an object.
+    pub(crate) fn put(&self, key: &str, content: &[u8]) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        let (status, body) =
+            self.curl_with("PUT", &format!("/{key}"), &["--data-binary", &format!("@{}", file.path().display())]);
+        assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&body));
     }
 
     /// Puts an object without content.
