@@ -25,7 +25,7 @@ fn objects(bucket: &Bucket) -> BTreeMap<String, u64> {
     bucket.list().into_iter().filter(|(key, _)| !key.ends_with(OWNER)).collect()
 }
 
-/// Waits until a bucket has so many recordings, and none waits for an upload; each object is as its manifest states.
+/// Waits until a bucket has `recordings` recordings and no upload is pending; verifies each object against its manifest.
 fn wait_stored(session: &Session, bucket: &Bucket, recordings: usize) {
     until("the bucket has every recording", Duration::from_secs(120), || match finished(bucket).len() {
         now if now == recordings => Ok(()),
@@ -42,7 +42,7 @@ fn wait_stored(session: &Session, bucket: &Bucket, recordings: usize) {
 }
 
 #[test]
-fn changed_store_gets_every_recording_before_the_volume_goes() {
+fn changed_store_gets_recordings_before_deletion() {
     let _turn = alone();
     install();
     let kube = Kube::fresh(NAMESPACE);
@@ -77,7 +77,7 @@ fn changed_store_gets_every_recording_before_the_volume_goes() {
     // To a bucket that does not exist yet: nothing counts as stored, and a deletion waits.
     session.patch(json!({"storage": external("second")}));
     session.wait_condition("StorageReady", "False", "NoSuchBucket", Duration::from_secs(90));
-    until("what is on the volume waits", Duration::from_secs(60), || {
+    until("the recording on the volume is pending", Duration::from_secs(60), || {
         let status = session.get()["status"].clone();
         match number(&status, "/recordings/pendingUploads") {
             Some(pending) if pending > 0.0 => Ok(()),
@@ -95,13 +95,13 @@ fn changed_store_gets_every_recording_before_the_volume_goes() {
 
     let created = Instant::now();
     second.create();
-    until("the session is gone", Duration::from_secs(180), || match kube.find("streamsession", "moved") {
+    until("the session is deleted", Duration::from_secs(180), || match kube.find("streamsession", "moved") {
         None => Ok(()),
         Some(now) => Err(now["status"].to_string()),
     });
     assert_eq!(objects(&second).iter().collect::<BTreeMap<_, _>>(), moved, "the new bucket has the same objects");
     assert_eq!(second.whole_recordings(PREFIX).0, 1);
-    until("the volume goes", Duration::from_secs(60), || match kube.find("pvc", "moved-data") {
+    until("the volume is deleted", Duration::from_secs(60), || match kube.find("pvc", "moved-data") {
         None => Ok(()),
         Some(now) if !now["metadata"]["deletionTimestamp"].is_null() => Ok(()),
         Some(now) => Err(now["metadata"].to_string()),
