@@ -29,9 +29,9 @@ pub(crate) struct DecodeOrder {
 }
 
 impl DecodeOrder {
-    /// Adopts the depth that a keyframe's sample entry states. The depth never decreases.
-    pub(crate) fn adopt_depth(&mut self, entry: &SampleEntry) {
-        let stated = stated_depth(entry).unwrap_or(0).min(MAX_STATED_DEPTH);
+    /// Adopts a depth that the encoder states. The depth never decreases.
+    pub(crate) fn adopt_depth(&mut self, stated: usize) {
+        let stated = stated.min(MAX_STATED_DEPTH);
         self.stated |= stated > 0;
         self.depth = self.depth.max(stated);
     }
@@ -80,8 +80,9 @@ impl DecodeOrder {
     }
 }
 
-/// Returns `max_num_reorder_frames` of the sequence parameter set (ITU-T H.264 E.2.1), where it has one.
-fn stated_depth(entry: &SampleEntry) -> Option<usize> {
+/// Returns `max_num_reorder_frames` of the sequence parameter set (ITU-T H.264 E.2.1) in a keyframe's sample entry, where it
+/// has one.
+pub(crate) fn stated_depth(entry: &SampleEntry) -> Option<usize> {
     let SampleEntry::Avc1(avc1) = entry else { return None };
     let unit = rbsp::decode_nal(avc1.avcc_box.sps_list.first()?).ok()?;
     let set = SeqParameterSet::from_bits(rbsp::BitReader::new(&*unit)).ok()?;
@@ -153,11 +154,11 @@ mod tests {
     fn stated_depth_needs_no_reordered_frame() {
         // I P B B P B B: the first frames have the same time, and the lane puts a tick between them.
         let mut decode = DecodeOrder::default();
-        decode.adopt_depth(&entry(REORDERED));
+        decode.adopt_depth(stated_depth(&entry(REORDERED)).unwrap());
         let times = [0, 9, 3, 6, 18, 12, 15].map(|pts| decode.decode_time(pts));
         assert_eq!(times, [0, 0, 3, 6, 9, 12, 15]);
         // A later parameter set without reordering takes nothing back.
-        decode.adopt_depth(&entry(IN_ORDER));
+        decode.adopt_depth(stated_depth(&entry(IN_ORDER)).unwrap());
         assert_eq!([27, 21, 24].map(|pts| decode.decode_time(pts)), [18, 21, 24]);
     }
 
@@ -168,9 +169,10 @@ mod tests {
         // 320x240 Baseline without restrictions of the bitstream.
         let silent = [0x67, 0x42, 0xc0, 0x0d, 0xda, 0x05, 0x07, 0xe4, 0xc0, 0x44, 0, 0, 3, 0, 4, 0, 0, 3, 0, 0xf0];
         assert_eq!(stated_depth(&entry(&silent)), None);
+        assert_eq!(stated_depth(&entry(REORDERED_BY_16)), Some(16));
         let mut decode = DecodeOrder::default();
-        decode.adopt_depth(&entry(REORDERED_BY_16));
-        assert_eq!((stated_depth(&entry(REORDERED_BY_16)), decode.depth), (Some(16), MAX_STATED_DEPTH));
+        decode.adopt_depth(16);
+        assert_eq!(decode.depth, MAX_STATED_DEPTH);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     clock::{Clock, Report, nanos, since},
-    decode_order::{DecodeOrder, make_room},
+    decode_order::{DecodeOrder, make_room, stated_depth},
     depacketize::opus_silence,
     frames::{Assembler, Timed},
     manifest::GapReason,
@@ -211,9 +211,9 @@ impl Lane {
         epoch: Option<i64>,
         reference: Option<(i64, Instant)>,
     ) -> bool {
-        if let Some(entry) = &frame.frame.entry {
-            self.order.adopt_depth(entry);
-            self.pace.adopt_depth(entry);
+        if let Some(stated) = frame.frame.entry.as_ref().and_then(stated_depth) {
+            self.order.adopt_depth(stated);
+            self.pace.adopt_depth(stated);
         }
         let step = self.pace.observe(frame.rtp, self.rate, frame.arrival, created);
         frame.rtp += self.pace.skipped();

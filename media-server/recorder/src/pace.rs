@@ -11,8 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shiguredo_mp4::boxes::SampleEntry;
-
 use crate::{
     clock::{nanos, since, ticks},
     decode_order::DecodeOrder,
@@ -71,9 +69,9 @@ impl Pace {
         self.last
     }
 
-    /// Adopts the order of frames that a keyframe's sample entry states.
-    pub(crate) fn adopt_depth(&mut self, entry: &SampleEntry) {
-        self.order.adopt_depth(entry);
+    /// Adopts a depth of reordering that the encoder states.
+    pub(crate) fn adopt_depth(&mut self, stated: usize) {
+        self.order.adopt_depth(stated);
     }
 
     /// Returns `media time - arrival` without the network's delay; `None` before the first frame that counts.
