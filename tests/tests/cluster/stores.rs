@@ -1,4 +1,4 @@
-//! A session's store changes: every recording reaches the new one, and the volume stays until it has.
+//! A session's store changes: what is on the volume reaches the new one, and the volume stays until it has.
 
 use crate::cleanup::{finished, lean, record};
 use crate::harness::{Bucket, Credentials, Kube, Session, alone, figure, install, number, second_store, until};
