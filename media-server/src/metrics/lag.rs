@@ -1,4 +1,4 @@
-//! How late the control plane's event loop is: a timer that should fire every 100 ms, and the time by which it is late.
+//! How late the control plane's event loop is: a timer that should fire every second, and the time by which it is late.
 //! Beside it, the task that sums up the media plane's numbers.
 
 use super::Metrics;
@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) const NAME: &str = "media_server_event_loop_lag_seconds";
 
-const PERIOD: Duration = Duration::from_millis(100);
+/// A timer of 100 ms took 8 % of the CPU of a room of 10 viewers.
+const PERIOD: Duration = Duration::from_secs(1);
 /// As often as the media plane counts up.
 const LOOK: Duration = Duration::from_secs(1);
 

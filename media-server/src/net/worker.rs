@@ -5,7 +5,7 @@
 
 use crate::control::{EndReason, MediaEvent};
 use crate::net::inbox::{Inbox, Input, Mailbox};
-use crate::net::socket::{Outcome, Socket};
+use crate::net::socket::{Outcome, RECEIVE_BATCH, Socket};
 use crate::net::stats::{Board, EVERY, ShardStats};
 use crate::net::steer::Steering;
 use crate::net::tap::TapSender;
@@ -154,7 +154,8 @@ impl Turn {
                     None => shard.handle_datagram(now, from, bytes),
                 }
             });
-            if got == 0 {
+            // A batch that is not full has emptied the socket; asking again would cost a system call per wake-up.
+            if got < RECEIVE_BATCH {
                 break;
             }
         }

@@ -18,7 +18,8 @@ use crate::transport::Transport;
 use std::time::{Duration, Instant};
 
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-const CONGESTION_EVERY: Duration = Duration::from_millis(50);
+/// As often as libwebrtc sends it.
+const CONGESTION_EVERY: Duration = Duration::from_millis(100);
 const KEYFRAME_EVERY: Duration = Duration::from_millis(500);
 const KEYFRAME_PATIENCE: Duration = Duration::from_secs(10);
 

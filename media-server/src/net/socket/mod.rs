@@ -26,7 +26,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Datagrams taken by one `recvmmsg`.
-const RECEIVE_BATCH: usize = 64;
+pub const RECEIVE_BATCH: usize = 64;
+/// Bytes of a buffer for an address.
+const NAME_SIZE: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 /// Longer than any datagram that comes through an ordinary path; a longer one is cut, and then fails to authenticate.
 const RECEIVE_SIZE: usize = 2048;
 /// Messages of one `sendmmsg`.
@@ -187,12 +189,9 @@ impl Socket {
         (fds[0].revents & !libc::POLLOUT != 0, fds[1].revents != 0)
     }
 
-    /// Takes what has come, at most one batch, and hands it over with its canonical sender. Gives how many there were.
+    /// Passes up to [`RECEIVE_BATCH`] datagrams to `each`, with the canonical address of the sender. Returns their number.
     pub fn receive(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> usize {
         let receive = &mut *self.receive;
-        for n in 0..RECEIVE_BATCH {
-            receive.headers[n].msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-        }
         let fd = self.socket.as_raw_fd();
         let count = RECEIVE_BATCH as libc::c_uint;
         // SAFETY: each header leads to a name, a vector and a buffer of the same box, all of RECEIVE_BATCH entries.
@@ -205,6 +204,8 @@ impl Socket {
             if let Some(from) = from_raw(&receive.names[n]) {
                 each(from, &mut receive.buffers[n * RECEIVE_SIZE..][..len]);
             }
+            // The kernel has stored the length of this name here.
+            receive.headers[n].msg_hdr.msg_namelen = NAME_SIZE;
         }
         got
     }
@@ -350,6 +351,7 @@ impl Receive {
         for (n, buffer) in buffers.chunks_mut(RECEIVE_SIZE).enumerate() {
             vectors[n] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: RECEIVE_SIZE };
             headers[n].msg_hdr.msg_name = (&raw mut names[n]).cast();
+            headers[n].msg_hdr.msg_namelen = NAME_SIZE;
             headers[n].msg_hdr.msg_iov = &raw mut vectors[n];
             headers[n].msg_hdr.msg_iovlen = 1;
         }
