@@ -68,6 +68,8 @@ pub(crate) struct Lane {
     pub(crate) bias: i64,
     /// Frames are dropped up to the end of the samples: its clock went back.
     pub(crate) dropping: bool,
+    /// Its timestamps have jumped, and its clock has no new anchor yet.
+    pub(crate) jumped: bool,
     /// Its clock was given another anchor before the next frame.
     pub(crate) reclocked: bool,
     /// A gap was marked because video is far off audio.
@@ -117,6 +119,7 @@ impl Lane {
             pace: Pace::default(),
             bias: 0,
             dropping: false,
+            jumped: false,
             reclocked: false,
             astray: false,
             placed: None,
@@ -152,6 +155,7 @@ impl Lane {
         self.pace = Pace::default();
         self.bias = 0;
         self.dropping = false;
+        self.jumped = false;
         self.placed = None;
         self.expired = false;
     }

@@ -312,6 +312,12 @@ fn h264_reordered() -> Coding {
 /// Records 10 s: one frame, then groups with this order of presentation. Returns the times of decoding and presentation
 /// of all samples, in ticks.
 fn record_reordered(coding: &Coding, frames_per_second: u64, group: &[i64]) -> Vec<(i64, i64)> {
+    record_reordered_at(coding, frames_per_second, group, |place| place * 90_000 / frames_per_second as i64)
+        .video_times()
+}
+
+/// Records as [`record_reordered`], with the timestamp that `time` returns for each place in the order of presentation.
+fn record_reordered_at(coding: &Coding, frames_per_second: u64, group: &[i64], time: impl Fn(i64) -> i64) -> Written {
     let start = Instant::now();
     let config = Config { segment_duration: SEGMENT, ..Config::default() };
     let mut recording =
@@ -329,7 +335,7 @@ fn record_reordered(coding: &Coding, frames_per_second: u64, group: &[i64]) -> V
             written.take(&mut recording);
         }
         let payload = if n % (group.len() * 6) == 0 { &coding.key } else { &coding.inter };
-        let timestamp = *place as u32 * 90_000 / frames_per_second as u32;
+        let timestamp = time(*place) as u32;
         recording.handle_rtp(
             now,
             Packet { codec: coding.codec, source: 1, index: n as u64, timestamp, marker: true, payload },
@@ -338,7 +344,7 @@ fn record_reordered(coding: &Coding, frames_per_second: u64, group: &[i64]) -> V
     }
     recording.finish(start + Duration::from_secs(10));
     written.take(&mut recording);
-    written.video_times()
+    written
 }
 
 #[test]
@@ -355,6 +361,26 @@ fn reordered_frames_keep_their_presentation() {
         assert!(samples.windows(2).all(|pair| pair[0].0 < pair[1].0), "{group:?}: {samples:?}");
         let even = samples.windows(2).skip(2 * group.len()).filter(|pair| pair[1].0 - pair[0].0 == 3600).count();
         assert!(even + 2 * group.len() + 2 >= samples.len(), "{group:?}: decoded at even times: {samples:?}");
+    }
+}
+
+#[test]
+fn clock_jump_among_reordered_frames_ends_at_keyframe() {
+    // The P frame of a group is in the new time, and the B-frames behind it are in the old one.
+    for by in [94_500, 180_000, 900_000, -108_000, -180_000, -900_000] {
+        let first_of_new_time = 129;
+        let time = |place: i64| place * 3600 + if place >= first_of_new_time { by } else { 0 };
+        let mut recorded = record_reordered_at(&h264_reordered(), 25, &[2, 0, 1], time);
+        let samples: Vec<_> =
+            recorded.samples(Track::Video).concat().into_iter().map(|(dts, pts, _)| (dts, pts)).collect();
+        assert!(recorded.gaps.iter().any(|gap| gap.reason == GapReason::Source), "{by}: {:?}", recorded.gaps);
+        assert!(samples.windows(2).all(|pair| pair[0].0 < pair[1].0), "{by}: decoding times rise: {samples:?}");
+        assert!(samples.iter().all(|(dts, pts)| dts <= pts), "{by}: shown before decoded: {samples:?}");
+        let mut shown: Vec<i64> = samples.iter().map(|(_, pts)| *pts).collect();
+        shown.sort_unstable();
+        assert!(shown.windows(2).all(|pair| pair[0] < pair[1]), "{by}: shown at the same time: {samples:?}");
+        // Some of a group of pictures of 18 is dropped on each side, and no more.
+        assert!(samples.len() >= 250 - 2 * 18, "{by}: {} samples", samples.len());
     }
 }
 

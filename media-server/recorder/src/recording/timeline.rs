@@ -42,7 +42,13 @@ impl Recording {
     pub(super) fn handle_frame(&mut self, now: Instant, track: Track, mut frame: Timed) {
         let reference = self.reference(track);
         let lane = &mut self.lanes[slot(track)];
-        if lane.jumps(&mut frame, self.created, self.epoch, reference) && lane.clock.is_some() {
+        lane.jumped |= lane.jumps(&mut frame, self.created, self.epoch, reference);
+        if lane.jumped && lane.clock.is_some() {
+            // Until the next keyframe, frames of both timelines mix in decoding order.
+            if lane.order.is_reordered() && !frame.frame.keyframe {
+                return lane.lose(GapReason::Source);
+            }
+            lane.jumped = false;
             if !lane.may_disturb(now) {
                 return lane.lose(GapReason::Loss);
             }
