@@ -55,12 +55,14 @@ export async function sound(directory, {seconds}) {
 }
 
 /**
- * Sets the times of frames: `times` in presentation order, in seconds. They leave in decoding order, as from an encoder: the n-th when the
- * n-th picture was taken, plus a delay of as many frames as the reordering needs.
+ * Sets the times of frames: `times` in presentation order, in seconds. They leave in decoding order, as from an encoder that returns a frame
+ * for each picture: the n-th frame leaves when as many later pictures as the reordering spans are taken. The last ones leave at the rate of
+ * the last pictures.
  */
 export function timed(frames, times) {
-  const delay = Math.max(...frames.map(({rank}, index) => times[rank] - times[index]), 0);
-  return frames.map(({rank, ...frame}, index) => ({...frame, pts: times[rank], at: times[index] + delay}));
+  const delay = Math.max(...frames.map(({rank}, index) => rank - index), 0);
+  const taken = (index) => times[index] ?? times.at(-1) + (index - times.length + 1) * (times.at(-1) - times.at(-2));
+  return frames.map(({rank, ...frame}, index) => ({...frame, pts: times[rank], at: taken(index + delay)}));
 }
 
 /** Times of so many frames a second. */
