@@ -13,6 +13,9 @@ const LEAD: Duration = Duration::from_millis(4500);
 /// The server evicts segments of recordings under way 10 s after its start.
 const EVICTION_LIMIT: Duration = Duration::from_secs(15);
 const LIMIT: Duration = Duration::from_secs(2);
+/// Milliseconds from the first camera's next recording until that of each camera has begun, and the previous ones are
+/// finished.
+const NEXT_BEGINS: f64 = 60.0;
 /// Between two looks at the disk: an eviction takes some milliseconds.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 
@@ -21,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_micros(200);
 pub(super) enum Moment {
     /// Any time while cameras send.
     Any,
-    /// Around a full minute.
+    /// When the next recording of a stream begins.
     Rotation,
     /// After all streams were ended.
     Finish,
@@ -57,7 +60,7 @@ impl Moments {
             (_, 0..50) => Moment::Any,
             (_, 50..70) => Moment::Finish,
             (_, 70..84) => Moment::Upload,
-            (_, 84..98) => Moment::Eviction,
+            (_, 84..94) => Moment::Eviction,
             _ => Moment::SegmentEviction,
         };
         self.chosen += usize::from(moment != Moment::Rotation);
@@ -77,7 +80,13 @@ impl Moment {
         let mut up_to = |milliseconds: f64| Duration::from_secs_f64(random.random_range(0.0..milliseconds) / 1000.0);
         let pause = match self {
             Moment::Any => up_to(1500.0),
-            Moment::Rotation => Some(until_rotation()).filter(|left| *left < LEAD).unwrap_or_default() + up_to(1000.0),
+            Moment::Rotation => {
+                let known = super::scene::ids(recordings);
+                let recordings = recordings.to_owned();
+                let begun = move || super::scene::ids(&recordings).iter().any(|id| !known.contains(id));
+                spot(LEAD + LIMIT, begun).await;
+                up_to(NEXT_BEGINS)
+            }
             Moment::Repair => up_to(400.0),
             Moment::Finish => {
                 feeds.iter_mut().for_each(|feed| feed.end(server));
@@ -92,9 +101,8 @@ impl Moment {
                 up_to(60.0)
             }
             Moment::SegmentEviction => {
-                let first: Vec<_> =
-                    feeds.iter().map(|feed| recordings.join(feed.stream()).join("segment-000001.m4s")).collect();
-                spot(EVICTION_LIMIT, move || first.iter().any(|segment| !segment.exists())).await;
+                let directories: Vec<_> = feeds.iter().map(|feed| recordings.join(feed.stream())).collect();
+                spot(EVICTION_LIMIT, move || directories.iter().any(|at| super::scene::has_evicted_segments(at))).await;
                 up_to(5.0)
             }
             Moment::Eviction => {

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+const FIRST_SEGMENT: &str = "segment-000001.m4s";
+
 /// A phase of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
@@ -86,7 +88,7 @@ impl Scene {
             (directory.finished || !ledger.found(id)) && !directory.uploaded(|name| holds(store, id, name))
         });
         let evicted = |directory: &OnDisk| {
-            !directory.finished && directory.segments().next().is_some_and(|name| name != "segment-000001.m4s")
+            !directory.finished && directory.segments().next().is_some_and(|name| name != FIRST_SEGMENT)
         };
         let open_feed = |feed: &Feed| unfinished(feed.stream());
         for (phase, hit) in [
@@ -133,6 +135,11 @@ pub(super) fn ids(recordings: &Path) -> Vec<String> {
 /// Returns the number of recordings that are leaving the disk.
 pub(super) fn evicting(recordings: &Path) -> usize {
     names(recordings).iter().filter(|name| name.starts_with(".evicted-")).count()
+}
+
+/// Returns whether the directory of a recording has segments, and not the first one.
+pub(super) fn has_evicted_segments(directory: &Path) -> bool {
+    !directory.join(FIRST_SEGMENT).exists() && names(directory).iter().any(|name| is_segment(name))
 }
 
 pub(super) fn is_segment(name: &str) -> bool {
