@@ -81,7 +81,9 @@ impl Moment {
         let pause = match self {
             Moment::Any => up_to(1500.0),
             Moment::Rotation => {
-                let known = super::scene::ids(recordings);
+                // The first recording of a stream has its id, and may not have begun yet.
+                let mut known = super::scene::ids(recordings);
+                known.extend(feeds.iter().map(|feed| feed.stream().to_owned()));
                 let recordings = recordings.to_owned();
                 let begun = move || super::scene::ids(&recordings).iter().any(|id| !known.contains(id));
                 spot(LEAD + LIMIT, begun).await;
