@@ -68,7 +68,7 @@ pub(crate) struct Lane {
     pub(crate) bias: i64,
     /// Frames are dropped up to the end of the samples: its clock went back.
     pub(crate) dropping: bool,
-    /// Its timestamps have jumped, and its clock has no new anchor yet.
+    /// Its timestamps have jumped, and its clock gets another anchor at the next keyframe.
     pub(crate) jumped: bool,
     /// Its clock was given another anchor before the next frame.
     pub(crate) reclocked: bool,

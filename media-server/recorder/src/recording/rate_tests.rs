@@ -73,9 +73,14 @@ impl Written {
         parts.map(|part| part.into_iter().map(|(dts, _, duration)| (dts, duration)).collect()).collect()
     }
 
+    /// Returns the times of decoding and presentation of the pictures, in ticks; `gaps` has the marked gaps then.
+    fn times_around_gaps(&mut self) -> Vec<(i64, i64)> {
+        self.samples(Track::Video).concat().into_iter().map(|(dts, pts, _)| (dts, pts)).collect()
+    }
+
     /// Returns the times of decoding and presentation of the pictures, in ticks. No gap may be marked.
     fn video_times(&mut self) -> Vec<(i64, i64)> {
-        let times = self.samples(Track::Video).concat().into_iter().map(|(dts, pts, _)| (dts, pts)).collect();
+        let times = self.times_around_gaps();
         assert!(self.gaps.is_empty(), "{:?}", self.gaps);
         times
     }
@@ -371,8 +376,7 @@ fn clock_jump_among_reordered_frames_ends_at_keyframe() {
         let first_of_new_time = 129;
         let time = |place: i64| place * 3600 + if place >= first_of_new_time { by } else { 0 };
         let mut recorded = record_reordered_at(&h264_reordered(), 25, &[2, 0, 1], time);
-        let samples: Vec<_> =
-            recorded.samples(Track::Video).concat().into_iter().map(|(dts, pts, _)| (dts, pts)).collect();
+        let samples = recorded.times_around_gaps();
         assert!(recorded.gaps.iter().any(|gap| gap.reason == GapReason::Source), "{by}: {:?}", recorded.gaps);
         assert!(samples.windows(2).all(|pair| pair[0].0 < pair[1].0), "{by}: decoding times rise: {samples:?}");
         assert!(samples.iter().all(|(dts, pts)| dts <= pts), "{by}: shown before decoded: {samples:?}");

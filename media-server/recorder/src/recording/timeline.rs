@@ -42,10 +42,11 @@ impl Recording {
     pub(super) fn handle_frame(&mut self, now: Instant, track: Track, mut frame: Timed) {
         let reference = self.reference(track);
         let lane = &mut self.lanes[slot(track)];
-        lane.jumped |= lane.jumps(&mut frame, self.created, self.epoch, reference);
-        if lane.jumped && lane.clock.is_some() {
+        let jumped = lane.jumps(&mut frame, self.created, self.epoch, reference) || lane.jumped;
+        if jumped && lane.clock.is_some() {
             // Until the next keyframe, frames of both timelines mix in decoding order.
             if lane.order.is_reordered() && !frame.frame.keyframe {
+                lane.jumped = true;
                 return lane.lose(GapReason::Source);
             }
             lane.jumped = false;
